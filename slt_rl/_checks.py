@@ -1,0 +1,121 @@
+"""Argument checks shared by the public calls: all run before anything is traced."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl.data import Dataset
+
+PyTree = Any
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Returns `value` as a float; raises unless it is finite and > 0."""
+    if not np.isscalar(value) and np.ndim(value) != 0:
+        raise ValueError(f"{name}: expected one number > 0, got an array of {np.shape(value)}")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+    return float(value)
+
+
+def check_nonnegative(name: str, value: Any) -> float:
+    """Returns `value` as a float; raises unless it is finite and >= 0."""
+    if np.ndim(value) != 0 or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
+    return float(value)
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Returns `value` as an int; raises unless it is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise ValueError(f"{name}: expected a whole number >= {minimum}, got {value!r}")
+    return int(value)
+
+
+def check_fraction(name: str, value: Any) -> float:
+    """Returns `value` as a float; raises unless it lies in (0, 1)."""
+    if np.ndim(value) != 0 or not 0 < value < 1:
+        raise ValueError(f"{name}: expected a number in (0, 1), got {value}")
+    return float(value)
+
+
+def check_params(name: str, params: PyTree) -> PyTree:
+    """Returns `params` with floating arrays as leaves; raises if any number is not finite."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError(f"{name}: expected a pytree with at least one array, got {params!r}")
+    for path, leaf in leaves:
+        place = name + jax.tree_util.keystr(path)
+        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+            raise ValueError(
+                f"{place}: expected floating-point numbers, got {jnp.result_type(leaf)}"
+            )
+        if not np.all(np.isfinite(np.asarray(leaf))):
+            raise ValueError(f"{place}: expected finite numbers, got NaN or infinity")
+    return jax.tree.map(jnp.asarray, params)
+
+
+def check_batch_size(batch_size: Any, data: Dataset | None, sampler: Any) -> int | None:
+    """Raises unless the batch fits the data and the sampler can use minibatches."""
+    if batch_size is None:
+        return None
+    batch_size = check_count("batch_size", batch_size)
+    if data is None:
+        raise ValueError(f"batch_size: an exact potential has no data to batch, got {batch_size}")
+    if batch_size > len(data):
+        raise ValueError(
+            f"batch_size: expected at most the number of examples {len(data)}, got {batch_size}"
+        )
+    if sampler is not None and not hasattr(sampler, "control_variate"):
+        raise ValueError(
+            f"batch_size: {type(sampler).__name__} needs full-data gradients; pass "
+            f"batch_size=None or sampler=SGLD(...), got {batch_size}"
+        )
+    return batch_size
+
+
+def check_loss(loss_fn: Callable, params: PyTree, data: Dataset | None) -> None:
+    """Raises unless `loss_fn` returns `[n]` losses with data, a scalar without."""
+    if data is None:
+        shape = _shape(jax.eval_shape(loss_fn, params))
+        if shape != ():
+            raise ValueError(
+                "loss_fn: without data an exact potential is expected, loss_fn(params) -> scalar; "
+                f"it returned shape {shape}. Pass data, or reduce to a scalar"
+            )
+        return
+    shape = _shape(jax.eval_shape(loss_fn, params, data.examples))
+    if shape != (len(data),):
+        raise ValueError(
+            "loss_fn: with data, per-example losses are expected, loss_fn(params, examples) -> "
+            f"[{len(data)}]; it returned shape {shape}. Do not average over examples"
+        )
+
+
+def _shape(output: Any) -> Any:
+    return output.shape if hasattr(output, "shape") else f"of a {type(output).__name__}"
+
+
+def check_allowed(loss_fn: Callable, allow_negative_control: bool) -> None:
+    """Refuses a loss that is marked as no potential, unless explicitly allowed."""
+    reason = getattr(loss_fn, "negative_control", None)
+    if reason is not None and not allow_negative_control:
+        raise ValueError(
+            f"loss_fn: {type(loss_fn).__name__} is no potential for a learning coefficient: "
+            f"{reason}. Pass allow_negative_control=True to sample it all the same"
+        )
+
+
+def resolve_nbeta(nbeta: Any, data: Dataset | None) -> float:
+    """Returns `nbeta`, by default `n / log n`."""
+    if nbeta is not None:
+        return check_positive("nbeta", nbeta)
+    if data is None:
+        raise ValueError("nbeta: an exact potential has no n; expected a number > 0, got None")
+    if len(data) < 3:
+        raise ValueError(f"nbeta: the default n/log n needs n >= 3, got n={len(data)}; pass nbeta")
+    return len(data) / math.log(len(data))

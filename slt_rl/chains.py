@@ -1,0 +1,316 @@
+"""The one loop: vmapped chains over vmapped centres, in jitted blocks streamed to the host.
+
+The key of a step is `fold_in(fold_in(key, chain), step)`: draws do not depend on the length of a
+block, on the number of chains or centres beside them, or on a restart.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from slt_rl.data import Dataset
+from slt_rl.posterior import (
+    Anchor,
+    LocalPosterior,
+    find_anchor,
+    full_oracle,
+    largest_curvature,
+    minibatch_oracle,
+)
+
+PyTree = Any
+
+
+class Draws(NamedTuple):
+    """What is recorded at a draw; axes `[chain, draw]`, or `[centre, chain, draw]` for a curve.
+
+    Args:
+        excess_loss: `L(w) - L(w*)`, paired on the same examples for minibatches.
+        virial: `[..., leaf]`, `(w - w*) . grad U` per parameter of each leaf (1 at equilibrium).
+        squared_distance: `|w - w*|^2`.
+        acceptance: Metropolis acceptance probability, NaN for unadjusted samplers.
+        kinetic_temperature: mean squared momentum, NaN without momenta.
+        num_gradients: gradient evaluations of the draw.
+        alive: false from the first non-finite step on; the chain is frozen where it was.
+    """
+
+    excess_loss: Any
+    virial: Any
+    squared_distance: Any
+    acceptance: Any
+    kinetic_temperature: Any
+    num_gradients: Any
+    alive: Any
+
+    def after(self, num_burnin: int) -> "Draws":
+        """Drops the first `num_burnin` draws of every chain."""
+        axis = np.ndim(self.excess_loss) - 1
+        keep = (slice(None),) * axis + (slice(num_burnin, None),)
+        return Draws(*(np.asarray(x)[keep] for x in self))
+
+
+class Problem(NamedTuple):
+    """Centres to sample around, and how the target is made from a centre.
+
+    Args:
+        make_target: `make_target(params, shared)` gives `(loss_fn, data)`; static and hashable.
+        centres: pytree of parameters, leading axis `[centre]`.
+        shared: pytree of arrays passed to every `make_target` call.
+        nbeta: `[]`, inverse temperature.
+        localization: `[]`, in 1/parameter^2.
+    """
+
+    make_target: Callable
+    centres: PyTree
+    shared: PyTree
+    nbeta: Any
+    localization: Any
+
+    @property
+    def num_centres(self) -> int:
+        return jax.tree.leaves(self.centres)[0].shape[0]
+
+
+class ChainState(NamedTuple):
+    """The state of the loop: what a restart needs. Axes `[centre, chain]` but for `step`."""
+
+    sampler_state: PyTree
+    alive: jax.Array
+    step: jax.Array
+
+
+class _Numbers(NamedTuple):
+    """The arrays of a problem, without its callable: arguments of the jitted functions."""
+
+    centres: PyTree
+    shared: PyTree
+    nbeta: Any
+    localization: Any
+    anchors: Anchor
+
+
+def _numbers(problem: Problem, anchors: Anchor) -> _Numbers:
+    return _Numbers(
+        problem.centres, problem.shared, problem.nbeta, problem.localization, anchors
+    )
+
+
+_PER_CENTRE = _Numbers(0, None, None, None, 0)
+
+
+def _posterior(make_target, numbers: _Numbers) -> LocalPosterior:
+    loss_fn, data = make_target(numbers.centres, numbers.shared)
+    anchor = numbers.anchors
+    return LocalPosterior(
+        loss_fn,
+        data,
+        numbers.centres,
+        anchor.loss,
+        anchor.gradient,
+        numbers.nbeta,
+        numbers.localization,
+    )
+
+
+def _oracle(posterior: LocalPosterior, sampler, batch_size: int | None):
+    if batch_size is None:
+        return full_oracle(posterior)
+    return minibatch_oracle(posterior, batch_size, sampler.control_variate)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _find_anchors(make_target, centres, shared, key) -> Anchor:
+    def one(params):
+        return find_anchor(key, *make_target(params, shared), params)
+
+    return jax.vmap(one)(centres)
+
+
+def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
+    """Computes the anchors of all centres in one program, axes `[centre]`."""
+    return _find_anchors(problem.make_target, problem.centres, problem.shared, key)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _curvatures(make_target, centres, shared, positions, key, num_iterations):
+    def one(centre, position):
+        loss_fn, data = make_target(centre, shared)
+        return largest_curvature(key, loss_fn, data, position, num_iterations)
+
+    over_chains = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_chains)(centres, positions)
+
+
+def curvatures_at(key: jax.Array, problem: Problem, positions: PyTree, num_iterations: int = 20):
+    """Largest curvature of the loss at chain positions, `[centre, chain]`."""
+    return _curvatures(
+        problem.make_target, problem.centres, problem.shared, positions, key, num_iterations
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
+    def one_centre(numbers, sampler, key):
+        oracle = _oracle(_posterior(make_target, numbers), sampler, batch_size)
+        # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
+        chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
+            jnp.arange(num_chains)
+        )
+        return jax.vmap(lambda k: sampler.init(k, numbers.centres, oracle))(chain_keys)
+
+    state = jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0, 0))(numbers, sampler, keys)
+    alive = jnp.ones((keys.shape[0], num_chains), dtype=bool)
+    return ChainState(state, alive, jnp.int32(0))
+
+
+def _record(posterior: LocalPosterior, info, alive) -> Draws:
+    displacement = optax.tree.sub(info.position, posterior.centre)
+    virial = jnp.stack(
+        [
+            jnp.vdot(d, g) / d.size
+            for d, g in zip(jax.tree.leaves(displacement), jax.tree.leaves(info.gradient))
+        ]
+    )
+    squared_distance = optax.tree.norm(displacement, squared=True)
+    dtype = virial.dtype
+    return Draws(
+        posterior.excess_loss(info.potential, squared_distance),
+        virial,
+        squared_distance,
+        jnp.asarray(info.acceptance, dtype),
+        jnp.asarray(info.kinetic_temperature, dtype),
+        jnp.asarray(info.num_gradients, jnp.int32),
+        alive,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
+    """Runs all chains of all centres for `num_steps` steps."""
+
+    def one_chain(posterior, sampler, key, chain_state, alive):
+        oracle = _oracle(posterior, sampler, batch_size)
+
+        def step(carry, number):
+            old, alive = carry
+            new, info = sampler.step(jax.random.fold_in(key, number), old, oracle)
+            draw = _record(posterior, info, alive)
+            # A sum is finite only if all its terms are: one cheap test for the whole step.
+            total = draw.excess_loss + jnp.sum(draw.virial) + optax.tree.sum(new.position)
+            alive = alive & jnp.isfinite(total)
+            new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
+            return (new, alive), draw._replace(alive=alive)
+
+        return jax.lax.scan(step, (chain_state, alive), state.step + jnp.arange(num_steps))
+
+    def one_centre(numbers, sampler, key, chain_states, alive):
+        posterior = _posterior(make_target, numbers)
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0]))
+        over_chains = jax.vmap(one_chain, in_axes=(None, None, 0, 0, 0))
+        return over_chains(posterior, sampler, keys, chain_states, alive)
+
+    (new, alive), draws = jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0, 0, 0, 0))(
+        numbers, sampler, keys, state.sampler_state, state.alive
+    )
+    return ChainState(new, alive, state.step + num_steps), draws
+
+
+def start_chains(
+    keys: jax.Array,
+    problem: Problem,
+    anchors: Anchor,
+    sampler,
+    *,
+    num_chains: int,
+    batch_size: int | None = None,
+) -> ChainState:
+    """Starts `num_chains` chains at every centre.
+
+    Args:
+        keys: `[centre]` random keys.
+        problem: centres and target.
+        anchors: from `find_anchors`.
+        sampler: a sampler whose leaves have a leading axis `[centre]`.
+        num_chains: chains per centre.
+        batch_size: examples per minibatch, `None` for full data.
+    """
+    numbers = _numbers(problem, anchors)
+    return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
+
+
+def run_chains(
+    keys: jax.Array,
+    problem: Problem,
+    anchors: Anchor,
+    sampler,
+    state: ChainState,
+    *,
+    block_length: int,
+    batch_size: int | None = None,
+) -> Iterator[tuple[ChainState, Draws]]:
+    """Yields `(state, draws)` block after block, without end; the caller stops.
+
+    Args:
+        keys: `[centre]` random keys, the same as at the start.
+        problem: centres and target.
+        anchors: from `find_anchors`.
+        sampler: a sampler whose leaves have a leading axis `[centre]`.
+        state: from `start_chains`, or saved from an earlier block.
+        block_length: steps per block; draws do not depend on it.
+        batch_size: examples per minibatch, `None` for full data.
+
+    Yields:
+        The state after the block, and draws with axes `[centre, chain, block_length]`.
+    """
+    numbers = _numbers(problem, anchors)
+    while True:
+        state, draws = _advance(
+            problem.make_target, numbers, sampler, state, keys, block_length, batch_size
+        )
+        yield state, jax.tree.map(np.asarray, draws)
+
+
+def centre_keys(key: jax.Array, num_centres: int, first: int = 0) -> jax.Array:
+    """The keys of the centres: `fold_in(key, index)`, whatever the chunking."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num_centres))
+
+
+def constant_target(loss_fn: Callable) -> Callable:
+    """A `make_target` that ignores the centre; equal for equal `loss_fn`, so nothing recompiles."""
+    return _ConstantTarget(loss_fn)
+
+
+class _ConstantTarget(NamedTuple):
+    loss_fn: Callable
+
+    def __call__(self, params: PyTree, shared: Dataset | None):
+        del params
+        return self.loss_fn, shared
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _gradient_noise(make_target, numbers, positions, key, batch_size):
+    def one(posterior, position):
+        oracle = minibatch_oracle(posterior, batch_size, control_variate=True)
+        first, second = (oracle(k, position)[1] for k in jax.random.split(key))
+        difference = optax.tree.sub(first, second)
+        return optax.tree.norm(difference, squared=True) / (2 * optax.tree.size(difference))
+
+    def one_centre(numbers, positions):
+        posterior = _posterior(make_target, numbers)
+        return jax.vmap(lambda position: one(posterior, position))(positions).mean()
+
+    return jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0))(numbers, positions)
+
+
+def gradient_noise(
+    key: jax.Array, problem: Problem, anchors: Anchor, positions: PyTree, batch_size: int
+) -> jax.Array:
+    """Variance per parameter of the anchored minibatch gradient of `U`, `[centre]`."""
+    numbers = _numbers(problem, anchors)
+    return _gradient_noise(problem.make_target, numbers, positions, key, batch_size)

@@ -1,0 +1,318 @@
+"""Parameters along training: a series sorted by recorded step, and files that hold arrays safely.
+
+A folder holds one file of arrays per record and `index.json`, which lists the training step, name
+and SHA-256 of each. Nothing is inferred from the order of files in the folder.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slt_rl.array_files import (
+    fingerprint as fingerprint,
+    load_arrays as load_arrays,
+    parse_arrays,
+    read_file,
+    save_arrays as save_arrays,
+    write_file,
+)
+
+PyTree = Any
+
+_SERIES_FORMAT = "slt_rl.checkpoints/1"
+_INDEX = "index.json"
+_SEPARATOR = "/"
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointSeries:
+    """Parameters recorded along training, in the order of their training steps.
+
+    Attributes:
+        steps: Training step of each record, int64 `[record]`, strictly increasing.
+        params: Nested dict of arrays `[record, ...]`.
+        metadata: What else is known about the series; plain JSON values.
+
+    Raises:
+        ValueError: If the steps do not strictly increase, or a leaf has another leading axis.
+
+    Example:
+        >>> series = stack_checkpoints([(10, {"w": np.ones(2)}), (0, {"w": np.zeros(2)})])
+        >>> series.steps.tolist(), series[0]["w"].tolist()
+        ([0, 10], [0.0, 0.0])
+    """
+
+    steps: np.ndarray
+    params: PyTree
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        steps = np.asarray(self.steps)
+        if steps.ndim != 1 or steps.size == 0 or not np.issubdtype(steps.dtype, np.integer):
+            raise ValueError(f"steps: got {steps!r}, expected a non-empty vector of integers")
+        if np.any(np.diff(steps) <= 0):
+            raise ValueError(f"steps: got {steps.tolist()}, expected strictly increasing steps")
+        for name, leaf in _flatten(self.params).items():
+            if np.shape(leaf)[:1] != steps.shape:
+                raise ValueError(
+                    f"params[{name!r}]: got shape {np.shape(leaf)}, expected the leading axis "
+                    f"{steps.size}, one entry per step"
+                )
+        object.__setattr__(self, "steps", steps.astype(np.int64))
+
+    def __len__(self) -> int:
+        return self.steps.size
+
+    def __getitem__(self, index: int) -> PyTree:
+        """The parameters of one record, counted in the order of training."""
+        return _unflatten({k: leaf[index] for k, leaf in _flatten(self.params).items()})
+
+    def __iter__(self) -> Iterator[tuple[int, PyTree]]:
+        return ((int(step), self[index]) for index, step in enumerate(self.steps))
+
+    def at_step(self, step: int) -> PyTree:
+        """The parameters recorded at a training step.
+
+        Raises:
+            ValueError: If no record was made at that step.
+        """
+        found = np.flatnonzero(self.steps == step)
+        if found.size == 0:
+            raise ValueError(f"step: got {step}, expected one of {self.steps.tolist()}")
+        return self[int(found[0])]
+
+
+def stack_checkpoints(
+    records: Iterable[tuple[int, PyTree]], metadata: Mapping[str, Any] | None = None
+) -> CheckpointSeries:
+    """Builds a series from `(step, params)` pairs given in any order.
+
+    Args:
+        records: Training steps with parameters, nested dicts of arrays of one structure.
+        metadata: Plain JSON values kept with the series.
+
+    Returns:
+        The series, sorted by training step.
+
+    Raises:
+        ValueError: If there is no record, a step occurs twice, or structures differ.
+    """
+    ordered = sorted(
+        ((int(step), _flatten(params)) for step, params in records), key=lambda r: r[0]
+    )
+    if not ordered:
+        raise ValueError("records: got none, expected at least one (step, params) pair")
+    reference = _structure(ordered[0][1])
+    for step, leaves in ordered:
+        if _structure(leaves) != reference:
+            raise ValueError(
+                f"records: step {step} has leaves {_structure(leaves)}, expected {reference}"
+            )
+    stacked = {name: np.stack([np.asarray(x[name]) for _, x in ordered]) for name in ordered[0][1]}
+    steps = np.array([step for step, _ in ordered], np.int64)
+    return CheckpointSeries(steps, _unflatten(stacked), dict(metadata or {}))
+
+
+def linear_schedule(num_steps: int, num_checkpoints: int) -> np.ndarray:
+    """Training steps `0 ... num_steps`, evenly spaced up to rounding.
+
+    Args:
+        num_steps: Length of the training.
+        num_checkpoints: Number of records, both ends included.
+
+    Returns:
+        Strictly increasing int64 `[num_checkpoints]`.
+
+    Raises:
+        ValueError: If `num_checkpoints` is below 2 or above `num_steps + 1`.
+
+    Example:
+        >>> linear_schedule(10, 5).tolist()
+        [0, 2, 5, 8, 10]
+    """
+    _check_schedule(num_steps, num_checkpoints)
+    return np.rint(np.linspace(0, num_steps, num_checkpoints)).astype(np.int64)
+
+
+def log_schedule(num_steps: int, num_checkpoints: int) -> np.ndarray:
+    """Step 0, then training steps in geometric progression from 1 to `num_steps`.
+
+    Early steps are at least one apart; the ratio of the rest is chosen anew after each of them, so
+    that the number of records is always the one asked for.
+
+    Args:
+        num_steps: Length of the training.
+        num_checkpoints: Number of records, both ends included.
+
+    Returns:
+        Strictly increasing int64 `[num_checkpoints]`.
+
+    Raises:
+        ValueError: If `num_checkpoints` is below 2 or above `num_steps + 1`.
+
+    Example:
+        >>> log_schedule(1000, 6).tolist()
+        [0, 1, 6, 32, 178, 1000]
+    """
+    _check_schedule(num_steps, num_checkpoints)
+    steps = [0, 1] if num_checkpoints > 2 else [0]
+    position = 1.0
+    for remaining in range(num_checkpoints - len(steps), 0, -1):
+        position *= (num_steps / position) ** (1 / remaining)
+        position = max(position, steps[-1] + 1.0)
+        steps.append(round(position))
+    return np.array(steps, np.int64)
+
+
+def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> None:
+    """Adds one record to a folder, replacing a record of the same step.
+
+    Args:
+        folder: Folder of the series; created if absent.
+        step: Training step.
+        params: Nested dict of arrays.
+
+    Raises:
+        ValueError: If `step` is negative, or `params` is not a nested dict of arrays.
+    """
+    if int(step) != step or step < 0:
+        raise ValueError(f"step: got {step}, expected an integer >= 0")
+    folder = Path(folder)
+    index = _read_index(folder) if (folder / _INDEX).exists() else _new_index({})
+    record = _save_record(folder, int(step), _flatten(params))
+    records = [r for r in index["checkpoints"] if r["step"] != int(step)] + [record]
+    _write_index(folder, {**index, "checkpoints": records})
+
+
+def save_series(folder: str | os.PathLike, series: CheckpointSeries) -> None:
+    """Writes a series as one file per record and an index; the index last.
+
+    Args:
+        folder: Folder of the series; created if absent. An index in it is replaced.
+        series: The series.
+    """
+    folder = Path(folder)
+    records = [_save_record(folder, step, _flatten(params)) for step, params in series]
+    _write_index(folder, {**_new_index(dict(series.metadata)), "checkpoints": records})
+
+
+def load_series(folder: str | os.PathLike) -> CheckpointSeries:
+    """Reads a series in the order of its recorded training steps.
+
+    Files that the index does not list (left by a process that was killed) are ignored.
+
+    Args:
+        folder: Folder written by `save_series` or `save_checkpoint`.
+
+    Raises:
+        ValueError: Naming the file, if one is missing, truncated, altered, or of another series.
+    """
+    folder = Path(folder)
+    index = _read_index(folder)
+    records = [(r["step"], _load_record(folder, r)) for r in index["checkpoints"]]
+    try:
+        return stack_checkpoints(records, index["metadata"])
+    except ValueError as error:
+        raise ValueError(f"{folder / _INDEX}: {error}") from error
+
+
+def _save_record(folder: Path, step: int, leaves: Mapping[str, Any]) -> dict[str, Any]:
+    name = f"step-{step:012d}.safetensors"
+    digest = save_arrays(folder / name, leaves, {"step": step})
+    return {"step": step, "file": name, "sha256": digest}
+
+
+def _load_record(folder: Path, record: Mapping[str, Any]) -> PyTree:
+    path = folder / record["file"]
+    data = read_file(path)
+    leaves, metadata = parse_arrays(path, data)
+    if (
+        hashlib.sha256(data).hexdigest() != record["sha256"]
+        or metadata.get("step") != record["step"]
+    ):
+        raise ValueError(
+            f"{path}: not the file that {_INDEX} lists for step {record['step']}; "
+            "it was replaced or belongs to another series"
+        )
+    return _unflatten(leaves)
+
+
+def _new_index(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {"format": _SERIES_FORMAT, "metadata": dict(metadata), "checkpoints": []}
+
+
+def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    ordered = sorted(index["checkpoints"], key=lambda record: record["step"])
+    text = json.dumps({**index, "checkpoints": ordered}, indent=1)
+    write_file(folder / _INDEX, text.encode())
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / _INDEX
+    try:
+        index = json.loads(read_file(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: truncated, or not JSON ({error})") from error
+    if not isinstance(index, dict) or index.get("format") != _SERIES_FORMAT:
+        raise ValueError(f"{path}: expected the format {_SERIES_FORMAT!r}, found another one")
+    records = index.get("checkpoints")
+    if not isinstance(records, list) or not all(_is_record(record) for record in records):
+        raise ValueError(f"{path}: expected a list of checkpoints with step, file and sha256")
+    return index
+
+
+def _is_record(record: Any) -> bool:
+    # A file outside the folder is never read, whatever the index says.
+    return (
+        isinstance(record, dict)
+        and isinstance(record.get("step"), int)
+        and isinstance(record.get("sha256"), str)
+        and isinstance(record.get("file"), str)
+        and Path(record["file"]).name == record["file"]
+    )
+
+
+def _check_schedule(num_steps: int, num_checkpoints: int) -> None:
+    if not 2 <= num_checkpoints <= num_steps + 1:
+        raise ValueError(
+            f"num_checkpoints: got {num_checkpoints}, expected 2 ... {num_steps + 1} "
+            f"for {num_steps} steps"
+        )
+
+
+def _structure(leaves: Mapping[str, Any]) -> dict[str, tuple]:
+    return {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in sorted(leaves.items())}
+
+
+def _flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
+    """Leaves of a nested dict by their path, joined with a slash."""
+    if not isinstance(tree, Mapping):
+        if not prefix or isinstance(tree, list | tuple) or tree is None:
+            raise ValueError(
+                f"params: got {type(tree).__name__} at {prefix or 'the root'!r}, "
+                "expected a nested dict of arrays"
+            )
+        return {prefix: tree}
+    leaves = {}
+    for name, item in tree.items():
+        if not isinstance(name, str) or not name or _SEPARATOR in name:
+            raise ValueError(f"params: got the key {name!r}, expected text without a slash")
+        leaves |= _flatten(item, f"{prefix}{_SEPARATOR}{name}" if prefix else name)
+    return leaves
+
+
+def _unflatten(leaves: Mapping[str, Any]) -> PyTree:
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split(_SEPARATOR)
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree

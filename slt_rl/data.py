@@ -1,0 +1,97 @@
+"""The meeting point of reinforcement learning and singular learning theory: a weighted data set."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Examples with optional importance weights.
+
+    The empirical loss of parameters `w` is `L(w) = (1/n) sum_i weights[i] * loss(w, examples[i])`.
+    Weights have mean one, so that `n` keeps its meaning as the number of examples and
+    `n * beta` is an inverse temperature per example of average weight.
+
+    Args:
+        examples: pytree of arrays that share their leading axis `n`.
+        weights: `[n]`, non-negative with mean one; `None` means all ones.
+
+    Raises:
+        ValueError: if there are no examples, leading axes differ, or weights are of the wrong
+            shape, negative, not finite, or not of mean one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> data = Dataset({"x": jnp.arange(3.0), "y": jnp.ones(3)})
+        >>> len(data)
+        3
+    """
+
+    examples: PyTree
+    weights: Any = None
+
+    def __post_init__(self):
+        leaves = jax.tree.leaves((self.examples, self.weights))
+        # JAX rebuilds pytrees around placeholders (tracers, None, shapes): check only real data.
+        if all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves):
+            check_examples(self.examples)
+            if self.weights is not None and not isinstance(self.weights, jax.core.Tracer):
+                _check_weights(np.asarray(self.weights), len(self))
+
+    def __len__(self) -> int:
+        return jax.tree.leaves(self.examples)[0].shape[0]
+
+    def take(self, indices: jax.Array) -> "Dataset":
+        """Returns the examples (and weights) at `indices`, without renormalizing weights."""
+        subset = object.__new__(Dataset)
+        object.__setattr__(subset, "examples", jax.tree.map(lambda x: x[indices], self.examples))
+        weights = None if self.weights is None else self.weights[indices]
+        object.__setattr__(subset, "weights", weights)
+        return subset
+
+    def mean(self, values: jax.Array) -> jax.Array:
+        """Returns `(1/n) sum_i weights[i] * values[i]` over the leading axis."""
+        if self.weights is None:
+            return jnp.mean(values, axis=0)
+        return jnp.tensordot(self.weights, values, axes=1) / values.shape[0]
+
+
+def as_dataset(data: PyTree) -> Dataset:
+    """Wraps a pytree of examples; a `Dataset` is returned as it is."""
+    if isinstance(data, Dataset):
+        return data
+    return Dataset(jax.tree.map(jnp.asarray, data))
+
+
+def check_examples(examples: PyTree) -> None:
+    """Raises `ValueError` unless `examples` has one common, non-empty leading axis."""
+    leaves = jax.tree.leaves(examples)
+    if not leaves:
+        raise ValueError(f"data: expected a pytree with at least one array, got {examples!r}")
+    shapes = [np.shape(leaf) for leaf in leaves]
+    if any(len(shape) == 0 for shape in shapes):
+        raise ValueError(f"data: every leaf needs a leading example axis, got shapes {shapes}")
+    lengths = sorted({shape[0] for shape in shapes})
+    if len(lengths) > 1:
+        raise ValueError(f"data: leading axes differ, expected one common n, got {lengths}")
+    if lengths[0] == 0:
+        raise ValueError("data: expected at least one example, got leading axis 0")
+
+
+def _check_weights(weights: np.ndarray, num_examples: int) -> None:
+    if weights.shape != (num_examples,):
+        raise ValueError(f"weights: expected shape ({num_examples},), got {weights.shape}")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
+        raise ValueError(f"weights: expected finite numbers >= 0, got minimum {weights.min()}")
+    mean = float(weights.mean(dtype=np.float64))
+    if abs(mean - 1.0) > 1e-3:
+        raise ValueError(
+            f"weights: expected mean one, got {mean:.6g}; pass weights / weights.mean()"
+        )

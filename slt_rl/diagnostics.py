@@ -1,0 +1,71 @@
+"""Is the chain at equilibrium? Plain float64 NumPy on `[chain, draw]` arrays.
+
+All of these are necessary, none is sufficient: see docs/how-to-choose.md.
+"""
+
+import numpy as np
+from numpyro import diagnostics as numpyro_diagnostics
+
+
+def check_trace(values: np.ndarray) -> np.ndarray:
+    """Returns `values` as a float64 `[chain, draw]` array, or raises `ValueError`."""
+    trace = np.asarray(values, dtype=np.float64)
+    if trace.ndim != 2 or trace.shape[0] < 1 or trace.shape[1] < 4:
+        raise ValueError(
+            f"trace: expected a [chain, draw] array with at least 4 draws, got shape {trace.shape}"
+        )
+    return trace
+
+
+def effective_sample_size(values: np.ndarray) -> float:
+    """The number of independent draws that would give the same standard error of the mean.
+
+    References:
+        Gelman et al., Bayesian Data Analysis, 3rd ed., section 11.5; computed by numpyro.
+    """
+    trace = check_trace(values)
+    ess = float(numpyro_diagnostics.effective_sample_size(trace))
+    # Anticorrelated traces can exceed the number of draws; the bound keeps intervals honest.
+    return float(np.clip(ess, 1.0, trace.size)) if np.isfinite(ess) else 1.0
+
+
+def split_r_hat(values: np.ndarray) -> float:
+    """Split R-hat: 1 when halves of chains agree with each other.
+
+    References:
+        Gelman et al., Bayesian Data Analysis, 3rd ed., section 11.4; computed by numpyro.
+    """
+    trace = check_trace(values)
+    if trace.std() == 0:
+        return 1.0
+    return float(numpyro_diagnostics.split_gelman_rubin(trace))
+
+
+def drift(values: np.ndarray) -> float:
+    """Second half minus first half of the draws, in standard errors of that difference."""
+    trace = check_trace(values)
+    half = trace.shape[1] // 2
+    if half < 4 or trace.std() == 0:
+        return 0.0
+    first, second = trace[:, :half], trace[:, half:]
+    error = np.hypot(*(part.std() / np.sqrt(effective_sample_size(part)) for part in (first, second)))
+    return float((second.mean() - first.mean()) / error)
+
+
+def equipartition(virial: np.ndarray, sizes: np.ndarray) -> tuple[float, float, np.ndarray]:
+    r"""The equipartition ratio `R = E[(w - w*) . grad U] / d`, which is 1 at equilibrium.
+
+    By integration by parts; also for each leaf of the parameters. `R < 1`: not relaxed, or another
+    basin; `R > 1`: step or gradient noise too large.
+
+    Args:
+        virial: `[chain, draw, leaf]`, `(w - w*) . grad U` per parameter of the leaf.
+        sizes: `[leaf]`, number of parameters of each leaf.
+
+    Returns:
+        The ratio, its standard error, and the ratio of each leaf.
+    """
+    virial = np.asarray(virial, dtype=np.float64)
+    total = virial @ (np.asarray(sizes) / np.sum(sizes))
+    error = float(total.std() / np.sqrt(effective_sample_size(total)))
+    return float(total.mean()), error, virial.mean(axis=(0, 1))

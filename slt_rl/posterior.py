@@ -1,0 +1,170 @@
+"""The local posterior: the only owner of `n * beta`, of the localization and of the centre."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from slt_rl.data import Dataset
+
+PyTree = Any
+Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
+
+
+class Anchor(NamedTuple):
+    """What is known of the centre `w*`, computed once on the full data.
+
+    Args:
+        loss: `[]`, `L(w*)` in nats per example.
+        gradient: the gradient of `L` at `w*`, a pytree like the parameters.
+        curvature: `[]`, largest absolute eigenvalue of the Hessian of `L` near `w*`.
+        gradient_curvature: `[]`, `g'Hg / |g|^2`, the curvature along the gradient.
+    """
+
+    loss: jax.Array
+    gradient: PyTree
+    curvature: jax.Array
+    gradient_curvature: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LocalPosterior:
+    """The localized, tempered posterior around a centre `w*`.
+
+        p(w) ~ exp(-U(w)),   U(w) = n beta (L(w) - L(w*)) + localization/2 |w - w*|^2
+
+    Args:
+        loss_fn: `loss_fn(params, examples) -> [n]` per-example losses in nats if `data` is given,
+            else an exact potential `loss_fn(params) -> []`.
+        data: the data set, or `None` for an exact potential.
+        centre: pytree of parameters `w*`.
+        centre_loss: `[]`, `L(w*)` on the full data.
+        centre_gradient: the gradient of `L` at `w*` on the full data.
+        nbeta: `[]`, inverse temperature `n beta`.
+        localization: `[]`, in 1/parameter^2.
+
+    References:
+        Lau et al., "The Local Learning Coefficient", arXiv:2308.12108.
+    """
+
+    loss_fn: Callable = dataclasses.field(metadata={"static": True})
+    data: Dataset | None
+    centre: PyTree
+    centre_loss: Any
+    centre_gradient: PyTree
+    nbeta: Any
+    localization: Any
+
+    def squared_distance(self, params: PyTree) -> jax.Array:
+        """Returns `|w - w*|^2`."""
+        return optax.tree.norm(optax.tree.sub(params, self.centre), squared=True)
+
+    def potential(self, params: PyTree) -> jax.Array:
+        """Returns `U(w)` on the full data; `U(w*) = 0`."""
+        excess = mean_loss(self.loss_fn, self.data, params) - self.centre_loss
+        return self.nbeta * excess + self.localization / 2 * self.squared_distance(params)
+
+    def excess_loss(self, potential: jax.Array, squared_distance: jax.Array) -> jax.Array:
+        """Recovers `L(w) - L(w*)` from `U(w)` and `|w - w*|^2`."""
+        return (potential - self.localization / 2 * squared_distance) / self.nbeta
+
+
+def mean_loss(loss_fn: Callable, data: Dataset | None, params: PyTree) -> jax.Array:
+    """Returns the loss `L(w)`: the weighted mean over the data, or the exact potential."""
+    if data is None:
+        return loss_fn(params)
+    return data.mean(loss_fn(params, data.examples))
+
+
+def full_oracle(posterior: LocalPosterior) -> Oracle:
+    """Returns `(key, w) -> (U(w), grad U(w))` on the full data; the key is not used."""
+    value_and_grad = jax.value_and_grad(posterior.potential)
+    return lambda key, params: value_and_grad(params)
+
+
+def minibatch_oracle(
+    posterior: LocalPosterior, batch_size: int, control_variate: bool = False
+) -> Oracle:
+    """Returns unbiased minibatch estimates of `(U(w), grad U(w))`.
+
+    The value is paired: `n beta (L_B(w) - L_B(w*))` on the same examples `B`, drawn uniformly
+    with replacement, so that the noise common to both positions cancels. With the control variate
+    the gradient is `g_B(w) - g_B(w*) + g_n(w*)`, whose noise vanishes at the centre; it costs
+    one more gradient a step.
+
+    Args:
+        posterior: the local posterior; its `data` is required.
+        batch_size: examples per minibatch.
+        control_variate: whether to anchor the gradient at the centre.
+
+    References:
+        Baker et al., "Control variates for stochastic gradient MCMC", arXiv:1706.05439.
+    """
+    data = posterior.data
+    assert data is not None
+
+    def batch_loss(params, batch):
+        return batch.mean(posterior.loss_fn(params, batch.examples))
+
+    def oracle(key, params):
+        batch = data.take(jax.random.randint(key, (batch_size,), 0, len(data)))
+        loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
+        if control_variate:
+            centre_loss, centre_gradient = jax.value_and_grad(batch_loss)(posterior.centre, batch)
+            gradient = jax.tree.map(
+                lambda g, c, full: g - c + full,
+                gradient,
+                centre_gradient,
+                posterior.centre_gradient,
+            )
+        else:
+            centre_loss = batch_loss(posterior.centre, batch)
+        pull = optax.tree.sub(params, posterior.centre)
+        value = posterior.nbeta * (loss - centre_loss)
+        value += posterior.localization / 2 * optax.tree.norm(pull, squared=True)
+        return value, jax.tree.map(
+            lambda g, p: posterior.nbeta * g + posterior.localization * p, gradient, pull
+        )
+
+    return oracle
+
+
+def largest_curvature(
+    key: jax.Array, loss_fn: Callable, data: Dataset | None, params: PyTree, num_iterations: int
+) -> jax.Array:
+    """Returns the largest absolute Hessian eigenvalue of the loss, by power iteration.
+
+    Each iteration is one Hessian-vector product (forward over reverse); the result approaches the
+    eigenvalue from below.
+    """
+    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
+
+    def iterate(vector, _):
+        product = jax.jvp(gradient_fn, (params,), (vector,))[1]
+        norm = optax.tree.norm(product)
+        # A zero product (flat loss) keeps the old vector: the curvature is then zero.
+        scale = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
+        vector = jax.tree.map(lambda p, v: jnp.where(norm > 0, p * scale, v), product, vector)
+        return vector, norm
+
+    start = optax.tree.random_like(key, params, jax.random.normal)
+    start = optax.tree.scale(1 / optax.tree.norm(start), start)
+    _, norms = jax.lax.scan(iterate, start, None, length=num_iterations)
+    return norms[-1]
+
+
+def find_anchor(
+    key: jax.Array, loss_fn: Callable, data: Dataset | None, params: PyTree, num_iterations: int = 30
+) -> Anchor:
+    """Computes loss, gradient and curvatures at the centre on the full data."""
+    value_and_grad = jax.value_and_grad(lambda w: mean_loss(loss_fn, data, w))
+    loss, gradient = value_and_grad(params)
+    product = jax.jvp(lambda w: value_and_grad(w)[1], (params,), (gradient,))[1]
+    norm = optax.tree.norm(gradient, squared=True)
+    along = jnp.where(norm > 0, optax.tree.vdot(gradient, product) / jnp.where(norm > 0, norm, 1), 0)
+    curvature = largest_curvature(key, loss_fn, data, params, num_iterations)
+    return Anchor(loss, gradient, curvature, along)

@@ -1,0 +1,297 @@
+"""Samplers of a local posterior: the SGLD family, kinetic Langevin, and blackjax's kernels.
+
+A sampler is a frozen pytree whose numbers are leaves. `init(key, position, oracle)` gives a state;
+`step(key, state, oracle)` gives the next state and an `Info` on one recorded position. The oracle
+is `(key, w) -> (U(w), grad U(w))`, exact or on a minibatch. Samplers know nothing of posteriors.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import optax
+
+from slt_rl.posterior import Oracle
+
+PyTree = Any
+NOT_RECORDED = float("nan")
+
+
+class Info(NamedTuple):
+    """What a diagnosis needs of the recorded position.
+
+    Args:
+        position: pytree, the recorded parameters.
+        potential: `[]`, `U` at the position.
+        gradient: pytree, the gradient of `U` at the position, on the same examples.
+        acceptance: `[]`, Metropolis acceptance probability, NaN for unadjusted samplers.
+        kinetic_temperature: `[]`, mean squared momentum (1 at equilibrium), NaN without momenta.
+        num_gradients: `[]`, gradient evaluations of `U` spent on this step.
+    """
+
+    position: PyTree
+    potential: jax.Array
+    gradient: PyTree
+    acceptance: jax.Array | float = NOT_RECORDED
+    kinetic_temperature: jax.Array | float = NOT_RECORDED
+    num_gradients: jax.Array | int = 1
+
+
+class SGLDState(NamedTuple):
+    """Position, and the preconditioner's state where there is one."""
+
+    position: PyTree
+    preconditioner: Any = ()
+    mean_scale: PyTree = ()
+    num_steps: Any = ()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SGLD:
+    r"""Stochastic gradient Langevin dynamics, optionally preconditioned.
+
+        w' = w - (step_size/2) G grad U(w) + sqrt(step_size G) xi,   xi ~ N(0, I)
+
+    `G` is the identity, or the diagonal by which an optax transformation scales the gradient. The
+    drift term of a changing `G` is left out, which biases the chain; with `freeze_after` the
+    scales are averaged over the first steps and then kept, and the bias goes away with the step.
+
+    Args:
+        step_size: `[]`, in parameter^2 (for `G = 1`). blackjax's step is half of this.
+        control_variate: anchor minibatch gradients at the centre; no effect on full data.
+        preconditioner: an optax transformation that scales coordinates, such as
+            `optax.scale_by_rms()`; `None` for plain SGLD.
+        freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
+
+    References:
+        Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.
+        Li et al., "Preconditioned SGLD", arXiv:1512.07666.
+
+    Example:
+        >>> SGLD(1e-4).step_size
+        0.0001
+    """
+
+    step_size: Any
+    control_variate: bool = dataclasses.field(default=False, metadata={"static": True})
+    preconditioner: Any = dataclasses.field(default=None, metadata={"static": True})
+    freeze_after: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> SGLDState:
+        """Starts at `position`."""
+        del key, oracle
+        if self.preconditioner is None:
+            return SGLDState(position)
+        zeros = optax.tree.zeros_like(position)
+        return SGLDState(position, self.preconditioner.init(position), zeros, jnp.int32(0))
+
+    def step(self, key: jax.Array, state: SGLDState, oracle: Oracle) -> tuple[SGLDState, Info]:
+        """Records the position it leaves, then moves."""
+        key_batch, key_noise = jax.random.split(key)
+        potential, gradient = oracle(key_batch, state.position)
+        noise = optax.tree.random_like(key_noise, gradient, jax.random.normal)
+        # Python floats stay weakly typed: the chain keeps the dtype of the parameters.
+        half, root = self.step_size / 2, self.step_size**0.5
+        state, scale = self._precondition(state, gradient)
+        if scale is None:
+            moved = jax.tree.map(
+                lambda w, g, z: (w - half * g + root * z).astype(w.dtype),
+                state.position,
+                gradient,
+                noise,
+            )
+        else:
+            moved = jax.tree.map(
+                lambda w, g, z, s: (w - half * s * g + root * jnp.sqrt(s) * z).astype(w.dtype),
+                state.position,
+                gradient,
+                noise,
+                scale,
+            )
+        gradients = 2 if self.control_variate else 1
+        info = Info(state.position, potential, gradient, num_gradients=gradients)
+        return state._replace(position=moved), info
+
+    def _precondition(self, state: SGLDState, gradient: PyTree) -> tuple[SGLDState, PyTree | None]:
+        """Updates the preconditioner and returns the diagonal of `G`."""
+        if self.preconditioner is None:
+            return state, None
+        # The scale is read off as output over input, so the input must not be exactly zero.
+        probe = jax.tree.map(lambda g: jnp.where(g == 0, 1e-12, g), gradient)
+        updates, inner = self.preconditioner.update(probe, state.preconditioner, state.position)
+        scale = jax.tree.map(lambda u, g: jnp.abs(u / g), updates, probe)
+        count = state.num_steps + 1
+        mean = jax.tree.map(lambda m, s: m + (s - m) / count, state.mean_scale, scale)
+        updated = state._replace(preconditioner=inner, mean_scale=mean, num_steps=count)
+        if self.freeze_after is None:
+            return updated, scale
+        frozen = state.num_steps >= self.freeze_after
+        kept = state._replace(num_steps=count)
+        chosen = jax.tree.map(lambda old, new: jnp.where(frozen, old, new), kept, updated)
+        scale = jax.tree.map(lambda s, m: jnp.where(frozen, m, s), scale, state.mean_scale)
+        return chosen, scale
+
+
+class KineticState(NamedTuple):
+    """Position, momentum, and the potential and gradient at the position."""
+
+    position: PyTree
+    momentum: PyTree
+    potential: jax.Array
+    gradient: PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KineticLangevin:
+    r"""Underdamped Langevin dynamics with the BAOAB splitting, unit mass, one gradient a step.
+
+        p <- p - (h/2) grad U(q);  q <- q + (h/2) p;  p <- a p + sqrt(1 - a^2) xi,  a = exp(-f h)
+        q <- q + (h/2) p;  p <- p - (h/2) grad U(q)
+
+    The marginal of `q` is exact on quadratics at every stable step (`h sqrt(kappa_max) < 2`), so
+    the `1/(1 - c/4)` bias of SGLD is absent. It needs full-data or exact gradients: minibatch
+    noise heats it. The kinetic temperature, mean `p^2`, is 1 at equilibrium.
+
+    Args:
+        step_size: `[]`, `h`, in units of parameter (unit mass and temperature).
+        friction: `[]`, `f`, in inverse units of `step_size`.
+
+    References:
+        Leimkuhler and Matthews, "Rational construction of stochastic numerical methods for
+        molecular sampling", Applied Mathematics Research eXpress 2013.
+    """
+
+    step_size: Any
+    friction: Any
+
+    def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> KineticState:
+        """Starts at `position` with momenta from N(0, I)."""
+        key_oracle, key_momentum = jax.random.split(key)
+        momentum = optax.tree.random_like(key_momentum, position, jax.random.normal)
+        return KineticState(position, momentum, *oracle(key_oracle, position))
+
+    def step(self, key: jax.Array, state: KineticState, oracle: Oracle):
+        """Moves, then records the position it arrived at."""
+        key_oracle, key_noise = jax.random.split(key)
+        half = self.step_size / 2
+        decay = jnp.exp(-self.friction * self.step_size)
+        spread = jnp.sqrt(-jnp.expm1(-2 * self.friction * self.step_size))
+        noise = optax.tree.random_like(key_noise, state.momentum, jax.random.normal)
+
+        def push(x, y, factor):
+            return jax.tree.map(lambda a, b: (a + factor * b).astype(a.dtype), x, y)
+
+        momentum = push(state.momentum, state.gradient, -half)
+        position = push(state.position, momentum, half)
+        momentum = jax.tree.map(
+            lambda p, z: (decay * p + spread * z).astype(p.dtype), momentum, noise
+        )
+        position = push(position, momentum, half)
+        potential, gradient = oracle(key_oracle, position)
+        momentum = push(momentum, gradient, -half)
+        temperature = optax.tree.norm(momentum, squared=True) / optax.tree.size(momentum)
+        info = Info(position, potential, gradient, kinetic_temperature=temperature)
+        return KineticState(position, momentum, potential, gradient), info
+
+
+def _as_logdensity(oracle: Oracle):
+    """The log density of an exact oracle, which does not use its key."""
+    return lambda position: -oracle(jax.random.key(0), position)[0]
+
+
+def _blackjax_info(state, acceptance, num_gradients) -> Info:
+    gradient = optax.tree.scale(-1, state.logdensity_grad)
+    return Info(state.position, -state.logdensity, gradient, acceptance, num_gradients=num_gradients)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class MALA:
+    """Metropolis-adjusted Langevin: an SGLD step, accepted or rejected (blackjax).
+
+    Args:
+        step_size: `[]`, in parameter^2, in this library's convention (`SGLD`): blackjax is given
+            `step_size / 2`.
+
+    References:
+        Roberts and Tweedie, Bernoulli 2 (1996). blackjax: Cabezas et al., arXiv:2402.10797.
+    """
+
+    step_size: Any
+
+    def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
+        """Starts at `position`."""
+        del key
+        return blackjax.mala.init(position, _as_logdensity(oracle))
+
+    def step(self, key: jax.Array, state, oracle: Oracle):
+        """One proposal; records the position after the accept or reject."""
+        kernel = blackjax.mala.build_kernel()
+        state, info = kernel(key, state, _as_logdensity(oracle), self.step_size / 2)
+        return state, _blackjax_info(state, info.acceptance_rate, 1)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class HMC:
+    """Hamiltonian Monte Carlo with identity mass (blackjax).
+
+    Args:
+        step_size: `[]`, leapfrog step in units of parameter.
+        num_integration_steps: leapfrog steps per proposal.
+
+    References:
+        Neal, "MCMC using Hamiltonian dynamics", 2011. blackjax: arXiv:2402.10797.
+    """
+
+    step_size: Any
+    num_integration_steps: int = dataclasses.field(default=16, metadata={"static": True})
+
+    def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
+        """Starts at `position`."""
+        del key
+        return blackjax.hmc.init(position, _as_logdensity(oracle))
+
+    def step(self, key: jax.Array, state, oracle: Oracle):
+        """One trajectory; records the position after the accept or reject."""
+        kernel = blackjax.hmc.build_kernel()
+        mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
+        state, info = kernel(
+            key, state, _as_logdensity(oracle), self.step_size, mass, self.num_integration_steps
+        )
+        return state, _blackjax_info(state, info.acceptance_rate, self.num_integration_steps)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NUTS:
+    """The no-U-turn sampler with identity mass (blackjax).
+
+    Args:
+        step_size: `[]`, leapfrog step in units of parameter.
+        max_num_doublings: at most `2**max_num_doublings` leapfrog steps a draw.
+
+    References:
+        Hoffman and Gelman, JMLR 15 (2014). blackjax: arXiv:2402.10797.
+    """
+
+    step_size: Any
+    max_num_doublings: int = dataclasses.field(default=8, metadata={"static": True})
+
+    def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
+        """Starts at `position`."""
+        del key
+        return blackjax.nuts.init(position, _as_logdensity(oracle))
+
+    def step(self, key: jax.Array, state, oracle: Oracle):
+        """One trajectory; records the chosen position."""
+        kernel = blackjax.nuts.build_kernel()
+        mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
+        state, info = kernel(
+            key, state, _as_logdensity(oracle), self.step_size, mass, self.max_num_doublings
+        )
+        return state, _blackjax_info(state, info.acceptance_rate, info.num_integration_steps)

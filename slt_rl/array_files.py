@@ -169,7 +169,10 @@ def _header(data: bytes) -> dict[str, str]:
 
 def _encode(name: str, array: Any) -> tuple[np.ndarray, str | None]:
     """The array as storable numbers, and the dtype to view them as where that is another one."""
-    array = np.asarray(array)
+    try:
+        array = np.asarray(array)
+    except TypeError as error:  # a random key says how to take its numbers
+        raise ValueError(f"arrays[{name!r}]: got dtype {array.dtype}; {error}") from error
     array = np.require(array.astype(array.dtype.newbyteorder("="), copy=False), requirements="C")
     if array.dtype.name in _STORABLE:
         return array, None
@@ -181,7 +184,6 @@ def _encode(name: str, array: Any) -> tuple[np.ndarray, str | None]:
         return units.reshape(*array.shape, length), f"<U{length}"
     raise ValueError(
         f"arrays[{name!r}]: got dtype {array.dtype}, expected real numbers, booleans or text"
-        + ("; pass jax.random.key_data(key) for a random key" if "key" in str(array.dtype) else "")
     )
 
 

@@ -10,7 +10,6 @@ import numpy as np
 PyTree = Any
 
 
-@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Examples with optional importance weights.
@@ -38,29 +37,36 @@ class Dataset:
     weights: Any = None
 
     def __post_init__(self):
-        leaves = jax.tree.leaves((self.examples, self.weights))
-        # JAX rebuilds pytrees around placeholders (tracers, None, shapes): check only real data.
-        if all(isinstance(leaf, (np.ndarray, jax.Array)) for leaf in leaves):
-            check_examples(self.examples)
-            if self.weights is not None and not isinstance(self.weights, jax.core.Tracer):
-                _check_weights(np.asarray(self.weights), len(self))
+        check_examples(self.examples)
+        # The weights of a traced data set have no values to check yet.
+        if self.weights is not None and not isinstance(self.weights, jax.core.Tracer):
+            _check_weights(np.asarray(self.weights), len(self))
 
     def __len__(self) -> int:
         return jax.tree.leaves(self.examples)[0].shape[0]
 
     def take(self, indices: jax.Array) -> "Dataset":
         """Returns the examples (and weights) at `indices`, without renormalizing weights."""
-        subset = object.__new__(Dataset)
-        object.__setattr__(subset, "examples", jax.tree.map(lambda x: x[indices], self.examples))
+        examples = jax.tree.map(lambda x: x[indices], self.examples)
         weights = None if self.weights is None else self.weights[indices]
-        object.__setattr__(subset, "weights", weights)
-        return subset
+        return _unchecked(None, (examples, weights))
 
     def mean(self, values: jax.Array) -> jax.Array:
         """Returns `(1/n) sum_i weights[i] * values[i]` over the leading axis."""
         if self.weights is None:
             return jnp.mean(values, axis=0)
         return jnp.tensordot(self.weights, values, axes=1) / values.shape[0]
+
+
+def _unchecked(_, children) -> Dataset:
+    """Rebuilds a data set without checks: JAX maps pytrees to placeholders and other values."""
+    dataset = object.__new__(Dataset)
+    for name, value in zip(("examples", "weights"), children):
+        object.__setattr__(dataset, name, value)
+    return dataset
+
+
+jax.tree_util.register_pytree_node(Dataset, lambda d: ((d.examples, d.weights), None), _unchecked)
 
 
 def as_dataset(data: PyTree) -> Dataset:

@@ -24,6 +24,8 @@ def effective_sample_size(values: np.ndarray) -> float:
         Gelman et al., Bayesian Data Analysis, 3rd ed., section 11.5; computed by numpyro.
     """
     trace = check_trace(values)
+    if trace.std() == 0:
+        return float(trace.size)
     ess = float(numpyro_diagnostics.effective_sample_size(trace))
     # Anticorrelated traces can exceed the number of draws; the bound keeps intervals honest.
     return float(np.clip(ess, 1.0, trace.size)) if np.isfinite(ess) else 1.0

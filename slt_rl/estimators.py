@@ -43,11 +43,8 @@ def mean_estimate(values: np.ndarray) -> Estimate:
     mean = float(per_chain.mean())
     if not np.all(np.isfinite(values)):
         return Estimate(float("nan"), float("nan"), per_chain, 0.0)
-    spread = float(np.sqrt(values.var()))
-    if spread == 0.0:
-        return Estimate(mean, 0.0, per_chain, float(values.size))
     ess = effective_sample_size(values)
-    return Estimate(mean, spread / np.sqrt(ess), per_chain, ess)
+    return Estimate(mean, float(values.std() / np.sqrt(ess)), per_chain, ess)
 
 
 def mean_llc(excess_loss: np.ndarray, nbeta: float) -> Estimate:

@@ -44,7 +44,7 @@ class SGLDState(NamedTuple):
 
     position: PyTree
     preconditioner: Any = ()
-    mean_scale: PyTree = ()
+    mean_precision: PyTree = ()
     num_steps: Any = ()
 
 
@@ -58,12 +58,14 @@ class SGLD:
     `G` is the identity, or the diagonal by which an optax transformation scales the gradient. The
     drift term of a changing `G` is left out, which biases the chain; with `freeze_after` the
     scales are averaged over the first steps and then kept, and the bias goes away with the step.
+    The gradient vanishes at the centre where chains start: give `optax.scale_by_rms` an
+    `initial_scale` of about `nbeta` times the curvature, or its first steps are huge.
 
     Args:
         step_size: `[]`, in parameter^2 (for `G = 1`). blackjax's step is half of this.
         control_variate: anchor minibatch gradients at the centre; no effect on full data.
         preconditioner: an optax transformation that scales coordinates, such as
-            `optax.scale_by_rms()`; `None` for plain SGLD.
+            `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
 
     References:
@@ -124,14 +126,17 @@ class SGLD:
         updates, inner = self.preconditioner.update(probe, state.preconditioner, state.position)
         scale = jax.tree.map(lambda u, g: jnp.abs(u / g), updates, probe)
         count = state.num_steps + 1
-        mean = jax.tree.map(lambda m, s: m + (s - m) / count, state.mean_scale, scale)
-        updated = state._replace(preconditioner=inner, mean_scale=mean, num_steps=count)
+        # Averages 1/G^2 (for RMS scaling, the squared gradient): one huge G leaves no trace in it.
+        mean = jax.tree.map(lambda m, s: m + (s**-2 - m) / count, state.mean_precision, scale)
+        updated = state._replace(preconditioner=inner, mean_precision=mean, num_steps=count)
         if self.freeze_after is None:
             return updated, scale
         frozen = state.num_steps >= self.freeze_after
         kept = state._replace(num_steps=count)
         chosen = jax.tree.map(lambda old, new: jnp.where(frozen, old, new), kept, updated)
-        scale = jax.tree.map(lambda s, m: jnp.where(frozen, m, s), scale, state.mean_scale)
+        scale = jax.tree.map(
+            lambda s, m: jnp.where(frozen, m**-0.5, s), scale, state.mean_precision
+        )
         return chosen, scale
 
 

@@ -6,8 +6,8 @@ that it weighs separated phases against each other and yields the evidence. The 
 blackjax's.
 
 Likelihood convention: the target is ``exp(-nbeta L)`` with ``L`` as given. If ``L`` is a squared
-error that is not halved, ``nbeta = n`` is a Gaussian likelihood of variance 1/2 on ``n`` examples; a
-likelihood of variance one is ``nbeta = n/2``.
+error that is not halved, ``nbeta = n`` is a Gaussian likelihood of variance 1/2 on ``n`` examples;
+a likelihood of variance one is ``nbeta = n/2``.
 """
 
 import functools
@@ -20,8 +20,13 @@ import numpy as np
 from blackjax.mcmc import hmc
 from blackjax.smc import ess, resampling, solver, tempered
 from jax.flatten_util import ravel_pytree
+from jax.scipy.special import logsumexp
 
 PyTree = Any
+
+_EFFECTIVE = 0.6  # share of the particles that one change of temperature keeps effective
+_ACCEPTANCE = 0.65  # between the efficiency optima of MALA and of long Hamiltonian trajectories
+_EXTRA_BLOCKS = 2  # at a requested temperature, to forget common ancestors
 
 
 class Prior(NamedTuple):
@@ -56,17 +61,19 @@ class TemperedSamples(NamedTuple):
     num_temperatures: np.ndarray
 
 
-class SMCState(NamedTuple):
-    """The population between two temperatures.
+class Population(NamedTuple):
+    """Particles of equal weight at one temperature.
 
     Attributes:
-        tempered: blackjax's state: particles, weights, inverse temperature.
+        particles: Parameters with a leading particle axis.
+        nbeta: Inverse temperature.
         step_size: Common scale of the leapfrog step, in parameter units.
-        log_evidence: Accumulated log evidence.
-        acceptance: Mean acceptance of the last mutations.
+        log_evidence: Log evidence up to this temperature.
+        acceptance: Mean acceptance of the last block of moves.
     """
 
-    tempered: tempered.TemperedSMCState
+    particles: PyTree
+    nbeta: jax.Array
     step_size: jax.Array
     log_evidence: jax.Array
     acceptance: jax.Array
@@ -153,74 +160,82 @@ def _follow(
 ) -> TemperedSamples:
     """Follows the population through all temperatures and collects it at the requested ones."""
     key, key_prior = jax.random.split(key)
-    state = _start(key_prior, prior, num_particles)
+    population = _start(key_prior, prior, num_particles)
     losses_fn = jax.jit(jax.vmap(potential))
-    if not np.any(np.isfinite(losses_fn(state.tempered.particles))):
-        raise ValueError("potential: not finite at any prior draw; check the prior's scale")
+    if not np.any(np.isfinite(losses_fn(population.particles))):
+        raise ValueError("potential: not finite at any prior draw; check the scale of the prior")
     rows, count = [], 0
     for target in targets:
-        reached, extra = float(state.tempered.tempering_param), 0
-        # Weights are applied at the start of the next step: two steps at the target itself.
-        while extra < 2:
-            extra += reached >= np.float32(target)
-            state = step_fn(jax.random.fold_in(key, count), state, target)
-            reached, count = float(state.tempered.tempering_param), count + 1
+        limit = jnp.asarray(target, population.nbeta.dtype)
+        extra = 0
+        while extra < _EXTRA_BLOCKS:
+            extra += bool(population.nbeta >= limit)
+            population = step_fn(jax.random.fold_in(key, count), population, limit)
+            count += 1
             if progress is not None:
-                progress(reached)
-        particles = jax.tree.map(np.asarray, state.tempered.particles)
-        losses = np.asarray(losses_fn(particles))
-        rows.append((particles, losses, state.log_evidence, state.acceptance, count))
-    particles = jax.tree.map(lambda *leaves: np.stack(leaves), *(row[0] for row in rows))
-    columns = [np.stack([np.asarray(row[i]) for row in rows]) for i in range(1, 5)]
-    return TemperedSamples(targets, particles, *columns)
+                progress(float(population.nbeta))
+        particles = jax.tree.map(np.asarray, population.particles)
+        numbers = losses_fn(particles), population.log_evidence, population.acceptance, count
+        rows.append((particles, *map(np.asarray, numbers)))
+    return TemperedSamples(targets, *jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
 
 
-def _start(key: jax.Array, prior: Prior, num_particles: int) -> SMCState:
+def _start(key: jax.Array, prior: Prior, num_particles: int) -> Population:
     particles = jax.jit(jax.vmap(prior.sample_fn))(jax.random.split(key, num_particles))
-    dtype = jnp.result_type(*jax.tree.leaves(particles))
-    weights = jnp.full(num_particles, 1 / num_particles, dtype)
-    zero = jnp.zeros((), dtype)
-    population = tempered.TemperedSMCState(particles, weights, zero)
-    return SMCState(population, jnp.asarray(0.3, dtype), zero, zero)
+    zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(particles)))
+    return Population(particles, zero, zero + 0.3, zero, zero)
 
 
 def _temperature_step(
     potential: Callable, prior: Prior, num_moves: int, num_leapfrog: int
 ) -> Callable:
-    """Builds the jitted ``(key, state, limit) -> state`` that moves to the next temperature."""
-
-    def log_likelihood(params):
-        return -potential(params)
-
+    """Builds the jitted ``(key, population, limit) -> population`` to the next temperature."""
     kernel = tempered.build_kernel(
         prior.logdensity_fn,
-        log_likelihood,
+        lambda params: -potential(params),
         functools.partial(hmc.build_kernel(), num_integration_steps=num_leapfrog),
         hmc.init,
         resampling.systematic,
     )
 
     @jax.jit
-    def step(key, state, limit):
-        population = state.tempered
-        gap = jnp.maximum(limit - population.tempering_param, 0).astype(state.step_size.dtype)
-        particles = population.particles
-        # Not yet resampled particles carry weights: choose the increment for those that will move.
-        delta = ess.ess_solver(jax.vmap(log_likelihood), particles, 0.6, gap, solver.dichotomy)
-        key_kernel, key_jitter = jax.random.split(key)
-        spread = jnp.exp(0.3 * jax.random.normal(key_jitter, population.weights.shape))
-        size = sum(leaf[0].size for leaf in jax.tree.leaves(particles))
-        tuning = {
-            "step_size": (state.step_size * spread).astype(state.step_size.dtype),
-            "inverse_mass_matrix": jnp.ones((1, size), state.step_size.dtype),
-        }
-        reached = jnp.where(delta >= gap, limit, population.tempering_param + delta)
-        moved, info = kernel(
-            key_kernel, population, num_moves, reached.astype(gap.dtype), tuning
+    def step(key, population, limit):
+        losses = jax.vmap(potential)(population.particles)
+        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+        nbeta, log_weights = _reweight(losses, population.nbeta, limit)
+        weighted = tempered.TemperedSMCState(
+            population.particles, jax.nn.softmax(log_weights), nbeta
         )
+        key_moves, key_spread = jax.random.split(key)
+        # Called with its own temperature, blackjax's kernel resamples and moves, nothing else. Its
+        # adaptive variant would choose the increment from particles that still carry weights.
+        tuning = _tuning(key_spread, population)
+        moved, info = kernel(key_moves, weighted, num_moves, nbeta, tuning)
         acceptance = jnp.mean(info.update_info.acceptance_rate)
-        step_size = state.step_size * jnp.exp(acceptance - 0.65)
-        evidence = state.log_evidence + info.log_likelihood_increment
-        return SMCState(moved, step_size, evidence, acceptance)
+        return Population(
+            moved.particles,
+            nbeta,
+            population.step_size * jnp.exp(acceptance - _ACCEPTANCE),
+            population.log_evidence + logsumexp(log_weights) - jnp.log(losses.size),
+            acceptance,
+        )
 
     return step
+
+
+def _reweight(losses: jax.Array, nbeta: jax.Array, limit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The next inverse temperature and the unnormalized log weights that lead to it."""
+    gap = limit - nbeta
+    delta = ess.ess_solver(lambda _: -losses, None, _EFFECTIVE, gap, solver.dichotomy)
+    delta = jnp.clip(delta, 0, gap)
+    log_weights = jnp.where(delta > 0, -delta * losses, 0)
+    return jnp.where(delta >= gap, limit, nbeta + delta), log_weights
+
+
+def _tuning(key: jax.Array, population: Population) -> dict[str, jax.Array]:
+    """Step size of each particle, and a unit mass matrix that all share."""
+    leaves = jax.tree.leaves(population.particles)
+    dtype = population.step_size.dtype
+    spread = jnp.exp(0.3 * jax.random.normal(key, leaves[0].shape[:1], dtype))
+    mass = jnp.ones((1, sum(leaf[0].size for leaf in leaves)), dtype)
+    return {"step_size": population.step_size * spread, "inverse_mass_matrix": mass}

@@ -1,0 +1,129 @@
+"""The loop: reproducible draws whatever the layout, frozen chains, one compilation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slt_rl
+from slt_rl import chains
+from slt_rl.samplers import SGLD, KineticLangevin
+
+KEY = jax.random.key(3)
+
+
+def bowl(params):
+    return jnp.sum(params**2) / 2
+
+
+def setup(loss_fn=bowl, num_centres=2, sampler=None, nbeta=50.0):
+    centres = jnp.arange(3.0 * num_centres).reshape(num_centres, 3) * 0
+    problem = chains.Problem(
+        chains.constant_target(loss_fn), centres, None, jnp.float64(nbeta), jnp.float64(1.0)
+    )
+    anchors = chains.find_anchors(KEY, problem)
+    sampler = SGLD(1e-2) if sampler is None else sampler
+    sampler = jax.tree.map(lambda x: jnp.full(num_centres, x, jnp.float64), sampler)
+    return chains.centre_keys(KEY, num_centres), problem, anchors, sampler
+
+
+def collect(block_length, num_blocks, num_chains=3, **options):
+    keys, problem, anchors, sampler = setup(**options)
+    state = chains.start_chains(keys, problem, anchors, sampler, num_chains=num_chains)
+    blocks = chains.run_chains(keys, problem, anchors, sampler, state, block_length=block_length)
+    found = [next(blocks) for _ in range(num_blocks)]
+    return found[-1][0], chains.Draws(*(np.concatenate(x, 2) for x in zip(*(d for _, d in found))))
+
+
+@pytest.mark.parametrize("sampler", [SGLD(1e-2), KineticLangevin(0.05, 1.0)])
+def test_draws_do_not_depend_on_block_length(sampler):
+    _, long = collect(24, 1, sampler=sampler)
+    _, short = collect(6, 4, sampler=sampler)
+    for a, b in zip(long, short):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_draws_do_not_depend_on_chains_or_centres_beside_them():
+    _, many = collect(10, 1, num_chains=5, num_centres=3)
+    _, few = collect(10, 1, num_chains=2, num_centres=1)
+    np.testing.assert_allclose(many.excess_loss[:1, :2], few.excess_loss, rtol=1e-12)
+
+
+def test_restart_from_a_state_continues_the_same_chain():
+    keys, problem, anchors, sampler = setup()
+    state = chains.start_chains(keys, problem, anchors, sampler, num_chains=2)
+    blocks = chains.run_chains(keys, problem, anchors, sampler, state, block_length=8)
+    saved, _ = next(blocks)
+    _, expected = next(blocks)
+    saved = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), saved)
+    again = chains.run_chains(keys, problem, anchors, sampler, saved, block_length=8)
+    np.testing.assert_array_equal(next(again)[1].excess_loss, expected.excess_loss)
+
+
+def test_chains_and_centres_are_independent_of_each_other():
+    _, draws = collect(200, 1, num_chains=4, num_centres=2)
+    flat = draws.excess_loss.reshape(8, -1)[:, 50:]
+    correlations = np.corrcoef(flat) - np.eye(8)
+    assert np.abs(correlations).max() < 0.5
+    assert len(np.unique(flat[:, -1])) == 8
+
+
+def test_a_diverging_chain_is_frozen_and_the_others_go_on():
+    def cliff(params):
+        # Beyond |w| = 0.6 the loss is not a number.
+        return jnp.where(jnp.sum(params**2) > 0.36, jnp.nan, jnp.sum(params**2) / 2)
+
+    _, draws = collect(400, 1, num_chains=8, loss_fn=cliff, sampler=SGLD(1e-2))
+    dead = ~draws.alive[..., -1]
+    assert dead.any()
+    assert not dead.all()
+    first_dead = np.argmin(draws.alive, axis=2)[dead]
+    assert np.all(np.diff(draws.alive.astype(int), axis=2) <= 0)
+    for chain, start in zip(draws.squared_distance[dead], first_dead):
+        assert np.all(np.isfinite(chain[:start]))
+        assert np.ptp(chain[start:]) == 0 or np.all(np.isnan(chain[start:]))
+
+
+def test_number_of_traces_does_not_grow_with_checkpoints_draws_or_numbers():
+    traces = []
+
+    def loss_fn(params):
+        traces.append(1)
+        return jnp.sum((params - 1.0) ** 2)
+
+    def run(num_checkpoints, nbeta, localization):
+        slt_rl.llc_curve(
+            KEY,
+            make_target,
+            jnp.ones((num_checkpoints, 2)),
+            nbeta=nbeta,
+            localization=localization,
+            chunk_size=4,
+            num_draws=300,
+            num_burnin=100,
+        )
+        return len(traces)
+
+    def make_target(params):
+        return loss_fn
+
+    run(4, 100.0, 1.0)
+    before = len(traces)
+    # A second call traces only the shape check of its arguments, never a program.
+    checks = run(4, 200.0, 2.0) - before
+    assert checks <= 1
+    assert run(20, 300.0, 3.0) - before <= 2 * checks
+
+
+def test_repeated_estimates_do_not_recompile():
+    traces = []
+
+    def loss_fn(params):
+        traces.append(1)
+        return jnp.sum(params**2)
+
+    for nbeta in (10.0, 20.0, 30.0):
+        slt_rl.estimate_llc(KEY, loss_fn, jnp.zeros(2), nbeta=nbeta, num_draws=200, num_burnin=50)
+        if nbeta == 10.0:
+            first = len(traces)
+    assert len(traces) - first <= 2

@@ -1,0 +1,182 @@
+"""The checkpoint store: order, round trip, and every way a folder can be broken."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from slt_rl import checkpoints
+from slt_rl.checkpoints import (
+    CheckpointSeries,
+    linear_schedule,
+    load_series,
+    log_schedule,
+    save_checkpoint,
+    save_series,
+    stack_checkpoints,
+)
+
+
+def params(step):
+    layer = {"kernel": jnp.full((2, 3), step, jnp.bfloat16), "bias": np.arange(3.0) + step}
+    return {"torso": layer, "scale": np.float32(step)}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    # Written out of order: the order of a series is that of training.
+    for step in (200, 0, 1000):
+        save_checkpoint(tmp_path, step, params(step))
+    return tmp_path
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        if isinstance(a[name], dict):
+            assert_equal(a[name], b[name])
+        else:
+            left, right = np.asarray(a[name]), np.asarray(b[name])
+            assert left.dtype == right.dtype and left.shape == right.shape
+            assert left.tobytes() == right.tobytes()
+
+
+def test_series_is_sorted_by_step_and_bitwise_equal(folder):
+    series = load_series(folder)
+    assert series.steps.tolist() == [0, 200, 1000]
+    for step, loaded in series:
+        assert_equal(loaded, params(step))
+    assert_equal(series.at_step(200), params(200))
+
+
+def test_names_of_files_do_not_decide_the_order(folder):
+    index = json.loads((folder / "index.json").read_text())
+    for number, record in enumerate(reversed(index["checkpoints"])):
+        (folder / record["file"]).rename(folder / f"{number}.safetensors")
+        record["file"] = f"{number}.safetensors"
+    (folder / "index.json").write_text(json.dumps(index))
+    assert load_series(folder).steps.tolist() == [0, 200, 1000]
+
+
+def test_save_series_round_trip_with_metadata(tmp_path, folder):
+    series = load_series(folder)
+    series = CheckpointSeries(series.steps, series.params, {"seed": 3, "note": "ü"})
+    save_series(tmp_path / "copy", series)
+    loaded = load_series(tmp_path / "copy")
+    assert loaded.metadata == {"seed": 3, "note": "ü"}
+    assert_equal(loaded.params, series.params)
+
+
+def test_a_record_is_replaced_by_one_of_the_same_step(folder):
+    save_checkpoint(folder, 200, params(7))
+    series = load_series(folder)
+    assert series.steps.tolist() == [0, 200, 1000]
+    assert_equal(series.at_step(200), params(7))
+
+
+def test_files_that_the_index_does_not_list_are_ignored(folder):
+    (folder / "step-000000000001.safetensors").write_bytes(b"left by a killed process")
+    assert len(load_series(folder)) == 3
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_truncated_checkpoint_is_named(folder, keep):
+    path = folder / "step-000000000200.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="step-000000000200.safetensors: truncated"):
+        load_series(folder)
+
+
+def test_missing_checkpoint_is_named(folder):
+    (folder / "step-000000000200.safetensors").unlink()
+    with pytest.raises(ValueError, match="step-000000000200.safetensors: cannot be read"):
+        load_series(folder)
+
+
+def test_checkpoint_of_another_series_is_named(folder, tmp_path):
+    save_checkpoint(tmp_path / "other", 200, params(3))
+    foreign = (tmp_path / "other" / "step-000000000200.safetensors").read_bytes()
+    (folder / "step-000000000200.safetensors").write_bytes(foreign)
+    with pytest.raises(ValueError, match="step-000000000200.safetensors: not the file"):
+        load_series(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"format": "slt_rl',
+        "[]",
+        '{"format": "other"}',
+        '{"format": "slt_rl.checkpoints/1", "checkpoints": [{"step": 1}]}',
+        '{"format": "slt_rl.checkpoints/1", "checkpoints": '
+        '[{"step": 1, "sha256": "", "file": "../secret"}]}',
+    ],
+)
+def test_broken_index_is_named(folder, text):
+    (folder / "index.json").write_text(text)
+    with pytest.raises(ValueError, match="index.json"):
+        load_series(folder)
+
+
+def test_empty_folder_is_named(tmp_path):
+    with pytest.raises(ValueError, match="index.json: cannot be read"):
+        load_series(tmp_path)
+
+
+def test_structures_must_agree(folder):
+    save_checkpoint(folder, 5, {"other": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"index.json: .*step 5"):
+        load_series(folder)
+
+
+@pytest.mark.parametrize("tree", [[np.zeros(2)], {"a": [np.zeros(2)]}, {"a": None}, {"a/b": 1.0}])
+def test_only_nested_dicts_of_arrays_are_stored(tmp_path, tree):
+    with pytest.raises(ValueError, match="params: got"):
+        save_checkpoint(tmp_path, 0, tree)
+
+
+def test_steps_must_be_distinct_and_known(folder):
+    with pytest.raises(ValueError, match="strictly increasing"):
+        stack_checkpoints([(1, params(1)), (1, params(2))])
+    with pytest.raises(ValueError, match="step: got 3, expected one of"):
+        load_series(folder).at_step(3)
+    with pytest.raises(ValueError, match="leading axis 2"):
+        CheckpointSeries(np.array([0, 1]), {"a": np.zeros(3)})
+    with pytest.raises(ValueError, match="step: got -1"):
+        save_checkpoint(folder, -1, params(0))
+
+
+@given(st.data(), st.sampled_from([linear_schedule, log_schedule]))
+def test_schedules_have_the_number_asked_for(data, schedule):
+    num_steps = data.draw(st.integers(1, 10**7))
+    num_checkpoints = data.draw(st.integers(2, min(num_steps + 1, 400)))
+    steps = schedule(num_steps, num_checkpoints)
+    assert steps.size == num_checkpoints and steps[0] == 0 and steps[-1] == num_steps
+    assert np.all(np.diff(steps) > 0)
+
+
+@pytest.mark.parametrize("schedule", [linear_schedule, log_schedule])
+@pytest.mark.parametrize("count", [1, 12])
+def test_schedules_refuse_impossible_counts(schedule, count):
+    with pytest.raises(ValueError, match=f"num_checkpoints: got {count}"):
+        schedule(10, count)
+
+
+def test_a_killed_write_leaves_the_old_file(folder, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(folder, 200, params(9))
+    monkeypatch.undo()
+    assert_equal(load_series(folder).at_step(200), params(200))
+    assert not list(folder.glob(".*"))
+
+
+def test_public_names():
+    for name in ("fingerprint", "load_arrays", "save_arrays"):
+        assert callable(getattr(checkpoints, name))

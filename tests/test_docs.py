@@ -1,0 +1,102 @@
+"""The documentation keeps up with the code. Its examples run as doctests of the same session."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def load(path: Path):
+    """Imports a script of docs/ by its path."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+build_reference = load(ROOT / "docs" / "build_reference.py")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return build_reference.pages()
+
+
+def test_reference_is_up_to_date(expected):
+    found = {
+        path.name: path.read_text(encoding="utf-8") for path in build_reference.FOLDER.glob("*.md")
+    }
+    assert sorted(found) == sorted(expected), "run `make docs`"
+    assert [name for name in found if found[name] != expected[name]] == [], "run `make docs`"
+
+
+def test_pages_differ_by_more_than_case(expected):
+    assert len({name.lower() for name in expected}) == len(expected)
+
+
+@pytest.mark.parametrize("item", build_reference.public_names(), ids=lambda item: item.path)
+def test_every_public_name_is_documented(item):
+    text = build_reference.docstring(item)
+    assert len(text.split()) >= 3
+    # A dataclass without a docstring gets its signature as one.
+    assert not text.startswith(f"{item.name}(")
+
+
+def test_readme_has_an_example_that_runs():
+    assert ">>> " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The fragment of each heading, as Markdown renderers make it."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in target:
+            continue
+        file, _, fragment = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), target
+        if fragment:
+            assert fragment in anchors(path), target
+
+
+def test_every_page_can_be_reached_from_the_index():
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"]
+    assert [path.name for path in pages if f"({path.name})" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("The mean of `w*`, times w*.", ["The mean of `w*`, times w\\*."]),
+        ("Law:\n\n    p(w) = 1 * 2\n\nEnd.", ["Law:", "    p(w) = 1 * 2", "End."]),
+        (
+            "One.\n\nArgs:\n    first: `[n]`, a\n        number.\n    second: b.\n\n"
+            "Returns:\n    It.",
+            [
+                "One.",
+                "**Arguments**",
+                "- `first`: `[n]`, a\n  number.\n- `second`: b.",
+                "**Returns**",
+                "It.",
+            ],
+        ),
+        (
+            "One.\n\nExample:\n    >>> 1 + 1\n    2",
+            ["One.", "**Example**", "```python\n>>> 1 + 1\n2\n```"],
+        ),
+    ],
+)
+def test_docstrings_become_markdown(text, rendered):
+    assert build_reference.rendered_docstring(text) == rendered

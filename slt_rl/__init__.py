@@ -11,6 +11,8 @@ from slt_rl.samplers import NUTS as NUTS
 from slt_rl.samplers import SGLD as SGLD
 from slt_rl.samplers import KineticLangevin as KineticLangevin
 
+__version__ = "0.1.0"
+
 __all__ = [
     "HMC",
     "MALA",

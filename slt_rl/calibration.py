@@ -14,7 +14,7 @@ from slt_rl import chains
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
 
-PILOT_LENGTH = 128
+PILOT_LENGTH = chains.BLOCK_LENGTH
 MAX_PILOTS = 8
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
 CURVATURE_MARGIN = 1.2

@@ -24,6 +24,8 @@ from slt_rl.posterior import (
 )
 
 PyTree = Any
+# Long enough that a block's own work (the centre's loss, dispatch) does not count.
+BLOCK_LENGTH = 128
 
 
 class Draws(NamedTuple):
@@ -314,3 +316,8 @@ def gradient_noise(
     """Variance per parameter of the anchored minibatch gradient of `U`, `[centre]`."""
     numbers = _numbers(problem, anchors)
     return _gradient_noise(problem.make_target, numbers, positions, key, batch_size)
+
+
+def num_programs() -> int:
+    """How many sampling programs this process has compiled: one per kind of problem."""
+    return _advance._cache_size()

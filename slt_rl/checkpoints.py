@@ -15,13 +15,24 @@ from typing import Any
 import numpy as np
 
 from slt_rl.array_files import (
-    fingerprint as fingerprint,
-    load_arrays as load_arrays,
+    fingerprint,
+    load_arrays,
     parse_arrays,
     read_file,
-    save_arrays as save_arrays,
+    save_arrays,
     write_file,
 )
+
+__all__ = [
+    "CheckpointSeries",
+    "fingerprint",
+    "load_arrays",
+    "load_series",
+    "save_arrays",
+    "save_checkpoint",
+    "save_series",
+    "stack_checkpoints",
+]
 
 PyTree = Any
 
@@ -117,57 +128,6 @@ def stack_checkpoints(
     stacked = {name: np.stack([np.asarray(x[name]) for _, x in ordered]) for name in ordered[0][1]}
     steps = np.array([step for step, _ in ordered], np.int64)
     return CheckpointSeries(steps, _unflatten(stacked), dict(metadata or {}))
-
-
-def linear_schedule(num_steps: int, num_checkpoints: int) -> np.ndarray:
-    """Training steps `0 ... num_steps`, evenly spaced up to rounding.
-
-    Args:
-        num_steps: Length of the training.
-        num_checkpoints: Number of records, both ends included.
-
-    Returns:
-        Strictly increasing int64 `[num_checkpoints]`.
-
-    Raises:
-        ValueError: If `num_checkpoints` is below 2 or above `num_steps + 1`.
-
-    Example:
-        >>> linear_schedule(10, 5).tolist()
-        [0, 2, 5, 8, 10]
-    """
-    _check_schedule(num_steps, num_checkpoints)
-    return np.rint(np.linspace(0, num_steps, num_checkpoints)).astype(np.int64)
-
-
-def log_schedule(num_steps: int, num_checkpoints: int) -> np.ndarray:
-    """Step 0, then training steps in geometric progression from 1 to `num_steps`.
-
-    Early steps are at least one apart; the ratio of the rest is chosen anew after each of them, so
-    that the number of records is always the one asked for.
-
-    Args:
-        num_steps: Length of the training.
-        num_checkpoints: Number of records, both ends included.
-
-    Returns:
-        Strictly increasing int64 `[num_checkpoints]`.
-
-    Raises:
-        ValueError: If `num_checkpoints` is below 2 or above `num_steps + 1`.
-
-    Example:
-        >>> log_schedule(1000, 6).tolist()
-        [0, 1, 6, 32, 178, 1000]
-    """
-    _check_schedule(num_steps, num_checkpoints)
-    steps = [0, 1] if num_checkpoints > 2 else [0]
-    position = 1.0
-    for remaining in range(num_checkpoints - len(steps), 0, -1):
-        position *= (num_steps / position) ** (1 / remaining)
-        position = max(position, steps[-1] + 1.0)
-        steps.append(round(position))
-    return np.array(steps, np.int64)
 
 
 def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> None:
@@ -278,14 +238,6 @@ def _is_record(record: Any) -> bool:
     )
 
 
-def _check_schedule(num_steps: int, num_checkpoints: int) -> None:
-    if not 2 <= num_checkpoints <= num_steps + 1:
-        raise ValueError(
-            f"num_checkpoints: got {num_checkpoints}, expected 2 ... {num_steps + 1} "
-            f"for {num_steps} steps"
-        )
-
-
 def _structure(leaves: Mapping[str, Any]) -> dict[str, tuple]:
     return {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in sorted(leaves.items())}
 
@@ -299,7 +251,7 @@ def _flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
                 "expected a nested dict of arrays"
             )
         return {prefix: tree}
-    leaves = {}
+    leaves: dict[str, Any] = {}
     for name, item in tree.items():
         if not isinstance(name, str) or not name or _SEPARATOR in name:
             raise ValueError(f"params: got the key {name!r}, expected text without a slash")

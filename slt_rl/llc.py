@@ -18,7 +18,7 @@ from slt_rl.verdict import Context, judge
 
 PyTree = Any
 DEFAULT_LOCALIZATION = 10.0
-BLOCK_LENGTH = 256
+
 # Chains are lengthened until the interval meets the tolerance, to at most this multiple.
 MAX_LENGTHENING = 8
 
@@ -300,12 +300,12 @@ def _sample(keys, problem, anchors, plan: Plan, settings: _Settings) -> chains.D
         keys, problem, anchors, plan.sampler, num_chains=settings.num_chains, **options
     )
     blocks = chains.run_chains(
-        keys, problem, anchors, plan.sampler, state, block_length=BLOCK_LENGTH, **options
+        keys, problem, anchors, plan.sampler, state, block_length=chains.BLOCK_LENGTH, **options
     )
     kept: list[chains.Draws] = []
     while True:
         kept.append(next(blocks)[1])
-        length = len(kept) * BLOCK_LENGTH
+        length = len(kept) * chains.BLOCK_LENGTH
         if length >= total:
             draws = chains.Draws(*(np.concatenate(parts, axis=2) for parts in zip(*kept)))
             draws = chains.Draws(*(x[:, :, : max(total, min(length, longest))] for x in draws))

@@ -5,14 +5,11 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
 
 from slt_rl import checkpoints
 from slt_rl.checkpoints import (
     CheckpointSeries,
-    linear_schedule,
     load_series,
-    log_schedule,
     save_checkpoint,
     save_series,
     stack_checkpoints,
@@ -147,22 +144,6 @@ def test_steps_must_be_distinct_and_known(folder):
         CheckpointSeries(np.array([0, 1]), {"a": np.zeros(3)})
     with pytest.raises(ValueError, match="step: got -1"):
         save_checkpoint(folder, -1, params(0))
-
-
-@given(st.data(), st.sampled_from([linear_schedule, log_schedule]))
-def test_schedules_have_the_number_asked_for(data, schedule):
-    num_steps = data.draw(st.integers(1, 10**7))
-    num_checkpoints = data.draw(st.integers(2, min(num_steps + 1, 400)))
-    steps = schedule(num_steps, num_checkpoints)
-    assert steps.size == num_checkpoints and steps[0] == 0 and steps[-1] == num_steps
-    assert np.all(np.diff(steps) > 0)
-
-
-@pytest.mark.parametrize("schedule", [linear_schedule, log_schedule])
-@pytest.mark.parametrize("count", [1, 12])
-def test_schedules_refuse_impossible_counts(schedule, count):
-    with pytest.raises(ValueError, match=f"num_checkpoints: got {count}"):
-        schedule(10, count)
 
 
 def test_a_killed_write_leaves_the_old_file(folder, monkeypatch):

@@ -46,6 +46,13 @@ def test_every_public_name_is_documented(item):
     assert not text.startswith(f"{item.name}(")
 
 
+def test_tutorial_runs_and_finds_what_it_says(capsys):
+    classes = load(ROOT / "docs" / "tutorials" / "tms.py").main(quick=True)
+    assert "5+" in classes["labels"]
+    assert {"5", "5+"} & set(classes["rewards"].ravel())
+    assert "trusted" in capsys.readouterr().out
+
+
 def test_readme_has_an_example_that_runs():
     assert ">>> " in (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -74,6 +81,13 @@ def test_every_page_can_be_reached_from_the_index():
     text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"]
     assert [path.name for path in pages if f"({path.name})" not in text] == []
+
+
+def test_architecture_names_every_module():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = [path.name for path in (ROOT / "slt_rl").glob("*.py") if path.stem != "__init__"]
+    packages = [f"{path.parent.name}/" for path in (ROOT / "slt_rl").glob("*/__init__.py")]
+    assert [name for name in modules + packages if f"  {name} " not in text] == []
 
 
 @pytest.mark.parametrize(

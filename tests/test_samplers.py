@@ -25,7 +25,10 @@ SAMPLERS = {
     "sgld": (slt_rl.SGLD(0.4 / STIFFEST), 20_000),
     "sgld_large_step": (slt_rl.SGLD(1.5 / STIFFEST), 20_000),
     "kinetic": (slt_rl.KineticLangevin(0.5 / STIFFEST**0.5, 0.2 * STIFFEST**0.5), 20_000),
-    "kinetic_large_step": (slt_rl.KineticLangevin(1.5 / STIFFEST**0.5, 0.2 * STIFFEST**0.5), 20_000),
+    "kinetic_large_step": (
+        slt_rl.KineticLangevin(1.5 / STIFFEST**0.5, 0.2 * STIFFEST**0.5),
+        20_000,
+    ),
     "mala": (slt_rl.MALA(0.7 / STIFFEST), 20_000),
     "hmc": (slt_rl.HMC(0.5 / STIFFEST**0.5, 12), 2_000),
     "nuts": (slt_rl.NUTS(0.5 / STIFFEST**0.5, 6), 1_000),
@@ -138,9 +141,7 @@ def test_frozen_rms_preconditioner_keeps_the_stationary_value():
 
 def test_freezing_stops_the_scales():
     # The gradient oracle is replaced by one whose size jumps: frozen scales must not follow.
-    sampler = slt_rl.SGLD(
-        jnp.asarray(1e-6), preconditioner=optax.scale_by_rms(0.5), freeze_after=3
-    )
+    sampler = slt_rl.SGLD(jnp.asarray(1e-6), preconditioner=optax.scale_by_rms(0.5), freeze_after=3)
     state = sampler.init(KEY, {"w": jnp.ones(2)}, None)
 
     def oracle(size):

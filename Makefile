@@ -1,0 +1,67 @@
+# Every target may be the first command on a machine that has Python >= 3.11, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= results/validate
+PYTEST_ARGS ?=
+PYTEST_WORKERS ?= 2
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Runs this machine's pip for the environment, which need not have a pip of its own.
+PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
+
+.PHONY: help install lint format test validate validate-quick docs wheel-check clean
+
+help:
+	@echo "make test            lint, then every test and doctest"
+	@echo "make validate        the main run; figures, report.html and summary.json in $(OUT)"
+	@echo "make validate-quick  a short form of the main run, in $(OUT)-quick"
+	@echo "make lint            ruff and mypy"
+	@echo "make format          let ruff rewrite the layout of the code"
+	@echo "make docs            write docs/reference from the docstrings"
+	@echo "make wheel-check     build the wheel and validate it outside this folder"
+	@echo "make clean           remove the environment, caches and results"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "slt_rl needs Python 3.11 or later; choose one with make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+validate: $(STAMP)
+	$(BIN)/slt-rl validate --out $(OUT)
+
+validate-quick: $(STAMP)
+	$(BIN)/slt-rl validate --quick --out $(OUT)-quick
+
+docs: $(STAMP)
+	$(BIN)/python docs/build_reference.py
+
+wheel-check:
+	@set -eu; \
+	dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir "$$dir" .; \
+	$(PYTHON) -m venv --without-pip "$$dir/venv"; \
+	$(PYTHON) -m pip --disable-pip-version-check --python "$$dir/venv/bin/python" \
+		install --quiet -c constraints.txt "$$dir"/slt_rl-*.whl; \
+	cd "$$dir"; \
+	"$$dir/venv/bin/slt-rl" validate --quick --out "$$dir/out"
+
+clean:
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,67 @@
+"""The command `slt-rl`."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit status.
+
+    `slt-rl validate [--quick] [--out DIR]` trains the toy model of superposition on labels and by
+    PPO, measures its learning coefficient, checks everything that is known of it and writes
+    `DIR/report.html` and `DIR/summary.json`. Exit status 0: every check held; 1: some did not;
+    2: bad arguments or unusable files; 130: interrupted.
+
+    Args:
+        arguments: Words after the program's name; `sys.argv` if None.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept: run the same command to go on", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"slt-rl: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="slt-rl", description="The LLC in reinforcement learning.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    validate = commands.add_parser("validate", help="the main job: train, measure, check, report")
+    validate.add_argument("--quick", action="store_true", help="a short form, about two minutes")
+    validate.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of the report (default results/validate); finished stages in it are reused",
+    )
+    validate.set_defaults(run=_validate)
+    return parser
+
+
+def _validate(options: argparse.Namespace) -> int:
+    import jax
+
+    # Levels are told apart at 1e-9: the whole run is in double precision.
+    jax.config.update("jax_enable_x64", True)
+    from slt_rl.validation import FULL, QUICK, validate
+
+    out = options.out or Path("results/validate-quick" if options.quick else "results/validate")
+    start = time.perf_counter()
+    report = validate(QUICK if options.quick else FULL, out)
+    for check in report.checks:
+        print(check)
+    held = sum(check.held for check in report.checks)
+    print(f"{held} of {len(report.checks)} checks held in {time.perf_counter() - start:.0f} s")
+    print(f"report: {out / 'report.html'}")
+    return 0 if report.all_held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""Proximal policy optimization: hyper-parameters with pure `init` and `step`; state is separate."""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from slt_rl.rl.advantages import generalized_advantages
+from slt_rl.rl.env import Env
+from slt_rl.rl.networks import Policy, ValueFn
+from slt_rl.rl.rollout import EnvBatch, EpisodeSums, Rollout, reset_envs, rollout
+
+PyTree = Any
+
+
+class PPOState(NamedTuple):
+    """Everything a run needs to go on; a pytree of arrays that can be saved.
+
+    Attributes:
+        params: `{"policy": ..., "value": ...}`.
+        optimizer_state: State of the optax transformation.
+        envs: Environments in play, axis `[env]`.
+        iteration: `[]` int32, iterations done.
+    """
+
+    params: PyTree
+    optimizer_state: PyTree
+    envs: EnvBatch
+    iteration: jax.Array
+
+
+class PPOStats(NamedTuple):
+    """What happened in one iteration; scalars, means over all minibatch updates of the iteration.
+
+    Attributes:
+        episodes: Number, total return and total length of the episodes that ended.
+        policy_loss: Clipped surrogate, in units of (normalized) advantage.
+        value_loss: Half the mean squared error of the value function.
+        entropy: Mean entropy of the policy, in nats.
+        approx_kl: Mean of `(ratio - 1) - log ratio`, estimates KL(old || new) in nats.
+        clip_fraction: Share of examples whose ratio is outside the clip range.
+        explained_variance: Of the value targets, by the values before the update.
+    """
+
+    episodes: EpisodeSums
+    policy_loss: jax.Array
+    value_loss: jax.Array
+    entropy: jax.Array
+    approx_kl: jax.Array
+    clip_fraction: jax.Array
+    explained_variance: jax.Array
+
+    @property
+    def mean_return(self) -> jax.Array:
+        """Mean return of the episodes that ended in the iteration; NaN where none did."""
+        return self.episodes.total_return / self.episodes.num_episodes
+
+
+class Batch(NamedTuple):
+    """Examples of one iteration; every leaf has the leading axis `[n]`, `n = time * env`.
+
+    Attributes:
+        observation: What was acted on.
+        action: What was done.
+        log_prob: Log probability of the action under the policy that acted, in nats.
+        advantage: Advantage estimate, normalized if asked for.
+        target: Target of the value function; None where only the policy matters.
+    """
+
+    observation: PyTree
+    action: jax.Array
+    log_prob: jax.Array
+    advantage: jax.Array
+    target: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPO:
+    r"""Proximal policy optimization with a clipped objective and a learned critic.
+
+    Each iteration plays `num_steps` steps in `num_envs` environments, estimates advantages `A`, and
+    takes `num_epochs * num_minibatches` optimizer steps on
+
+        -E min(r A, clip(r, 1 - clip, 1 + clip) A) + value_weight * E (V - target)^2 / 2
+            - entropy_weight * E H,        r = pi(a|s) / pi_old(a|s).
+
+    The loss is a device of training, not a potential: its learning coefficient means nothing.
+
+    Args:
+        policy: `(params["policy"], observation) -> distribution` of one observation; hashable.
+        value_fn: `(params["value"], observation) -> []` of one observation; hashable.
+        optimizer: Any optax transformation of the gradient of `{"policy": ..., "value": ...}`.
+            Gradient clipping and annealing belong here: see `clipped_adam`.
+        num_envs: Environments played side by side.
+        num_steps: Steps per environment and iteration.
+        num_epochs: Passes over the examples of an iteration.
+        num_minibatches: Parts into which each pass is divided.
+        discount: Discount per step.
+        gae_lambda: Decay of generalized advantage estimation.
+        clip: Half width of the range of ratios.
+        entropy_weight: Weight of the entropy bonus, reward per nat.
+        value_weight: Weight of the critic's half squared error.
+        normalize_advantages: Scale the advantages of an iteration to mean 0 and variance 1.
+
+    Raises:
+        ValueError: If a count or a number is out of its range, or minibatches do not divide.
+
+    References:
+        Schulman et al., "Proximal policy optimization algorithms", arXiv:1707.06347.
+    """
+
+    policy: Policy = dataclasses.field(metadata={"static": True})
+    value_fn: ValueFn = dataclasses.field(metadata={"static": True})
+    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
+    num_envs: int = dataclasses.field(metadata={"static": True})
+    num_steps: int = dataclasses.field(metadata={"static": True})
+    num_epochs: int = dataclasses.field(default=4, metadata={"static": True})
+    num_minibatches: int = dataclasses.field(default=4, metadata={"static": True})
+    normalize_advantages: bool = dataclasses.field(default=True, metadata={"static": True})
+    discount: Any = 0.99
+    gae_lambda: Any = 0.95
+    clip: Any = 0.2
+    entropy_weight: Any = 0.0
+    value_weight: Any = 0.5
+
+    def __post_init__(self):
+        for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        if self.batch_size % self.num_minibatches:
+            raise ValueError(
+                f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
+                f"num_envs * num_steps = {self.batch_size}"
+            )
+        for name, top in (
+            ("discount", 1),
+            ("gae_lambda", 1),
+            ("clip", math.inf),
+            ("entropy_weight", math.inf),
+            ("value_weight", math.inf),
+        ):
+            value = getattr(self, name)
+            # Inside a transformation the fields are tracers or placeholders: nothing to check.
+            if isinstance(value, (int, float)) and not 0 <= value <= top:
+                raise ValueError(f"{name}: got {value}, expected a number in [0, {top}]")
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per iteration, `num_envs * num_steps`."""
+        return self.num_envs * self.num_steps
+
+    def init(self, key: jax.Array, env: Env, params: PyTree) -> PPOState:
+        """Starts a run from parameters `{"policy": ..., "value": ...}`; consumes the key."""
+        envs = reset_envs(key, env, self.num_envs)
+        return PPOState(params, self.optimizer.init(params), envs, jnp.int32(0))
+
+    def step(self, key: jax.Array, env: Env, state: PPOState) -> tuple[PPOState, PPOStats]:
+        """One iteration: play, then update.
+
+        Args:
+            key: The key of the *run*, the same at every iteration: randomness comes from
+                `fold_in(key, state.iteration)`, so that a resumed run repeats itself.
+            env: The environment.
+            state: From `init` or an earlier step.
+
+        Returns:
+            The next state, and what happened.
+        """
+        key_play, key_update = jax.random.split(jax.random.fold_in(key, state.iteration))
+        envs, trajectories, episodes = rollout(
+            key_play,
+            self.policy,
+            state.params["policy"],
+            env=env,
+            batch=state.envs,
+            num_steps=self.num_steps,
+        )
+        batch, explained = self.make_batch(state.params["value"], trajectories)
+        params, optimizer_state, losses = self._update(key_update, state, batch)
+        state = PPOState(params, optimizer_state, envs, state.iteration + 1)
+        return state, PPOStats(episodes, **losses, explained_variance=explained)
+
+    def make_batch(self, value_params: PyTree, play: Rollout) -> tuple[Batch, jax.Array]:
+        """Adds advantages and value targets to trajectories `[time, env]`, and flattens them.
+
+        Returns:
+            The examples `[n]`, and the share of the targets' variance that the values explain.
+        """
+        values_of = jax.vmap(jax.vmap(lambda x: self.value_fn(value_params, x)))
+        values = values_of(play.observation)
+        advantages = generalized_advantages(
+            play.reward,
+            values,
+            values_of(play.final_observation),
+            terminated=play.terminated,
+            truncated=play.truncated,
+            discount=self.discount,
+            gae_lambda=self.gae_lambda,
+        )
+        targets = advantages + values
+        explained = 1 - jnp.var(advantages) / (jnp.var(targets) + 1e-12)
+        if self.normalize_advantages:
+            advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
+        batch = Batch(play.observation, play.action, play.log_prob, advantages, targets)
+        flat = jax.tree.map(lambda x: x.reshape(self.batch_size, *x.shape[2:]), batch)
+        return flat, explained
+
+    def loss(self, params: PyTree, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The training loss on some examples, and its parts by the names of `PPOStats`."""
+        distribution = jax.vmap(lambda x: self.policy(params["policy"], x))(batch.observation)
+        log_prob = jax.vmap(lambda d, a: d.log_prob(a))(distribution, batch.action)
+        entropy = jnp.mean(jax.vmap(lambda d: d.entropy())(distribution))
+        values = jax.vmap(lambda x: self.value_fn(params["value"], x))(batch.observation)
+        log_ratio = log_prob - batch.log_prob
+        ratio = jnp.exp(log_ratio)
+        clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
+        policy_loss = -jnp.mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))
+        value_loss = 0.5 * jnp.mean((values - batch.target) ** 2)
+        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
+        parts = {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": entropy,
+            "approx_kl": jnp.mean(ratio - 1 - log_ratio),
+            "clip_fraction": jnp.mean(jnp.abs(ratio - 1) > self.clip, dtype=ratio.dtype),
+        }
+        return total, parts
+
+    def _update(self, key: jax.Array, state: PPOState, batch: Batch):
+        def minibatch_step(carry, minibatch):
+            params, optimizer_state = carry
+            gradient, parts = jax.grad(self.loss, has_aux=True)(params, minibatch)
+            updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, params)
+            return (optax.apply_updates(params, updates), optimizer_state), parts
+
+        def epoch(carry, key):
+            return jax.lax.scan(minibatch_step, carry, self._minibatches(key, batch))
+
+        keys = jax.random.split(key, self.num_epochs)
+        start = (state.params, state.optimizer_state)
+        (params, optimizer_state), parts = jax.lax.scan(epoch, start, keys)
+        return params, optimizer_state, jax.tree.map(jnp.mean, parts)
+
+    def _minibatches(self, key: jax.Array, batch: Batch) -> Batch:
+        """Splits the examples at random; leaves `[minibatch, n / minibatches, ...]`."""
+        if self.num_minibatches == 1:  # A sum does not depend on the order.
+            return jax.tree.map(lambda x: x[None], batch)
+        order = jax.random.permutation(key, self.batch_size).reshape(self.num_minibatches, -1)
+        return jax.tree.map(lambda x: x[order], batch)
+
+
+def clipped_adam(
+    learning_rate: optax.ScalarOrSchedule, *, max_norm: float = 0.5, eps: float = 1e-5
+) -> optax.GradientTransformation:
+    """Adam on gradients clipped to a global norm, the usual optimizer of PPO.
+
+    Args:
+        learning_rate: A number, or an optax schedule over *optimizer* steps, of which an iteration
+            takes `num_epochs * num_minibatches`.
+        max_norm: Largest norm of the gradient over all parameters.
+        eps: Adam's epsilon.
+    """
+    return optax.chain(optax.clip_by_global_norm(max_norm), optax.adam(learning_rate, eps=eps))

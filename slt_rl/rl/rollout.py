@@ -1,0 +1,206 @@
+"""Playing a policy: trajectories with axes `[time, env]`, and whole episodes for evaluation."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from slt_rl.rl.env import Env
+from slt_rl.rl.networks import Policy
+
+PyTree = Any
+
+
+class EnvBatch(NamedTuple):
+    """Environments in play; every leaf has the leading axis `[env]`.
+
+    Attributes:
+        state: Environment states.
+        observation: Observations to act on next.
+        episode_return: Undiscounted reward of the episode so far.
+        episode_length: Steps of the episode so far.
+    """
+
+    state: PyTree
+    observation: PyTree
+    episode_return: jax.Array
+    episode_length: jax.Array
+
+
+class Rollout(NamedTuple):
+    """A stretch of play; every leaf has the leading axes `[time, env]`.
+
+    Attributes:
+        observation: What was acted on.
+        action: What was done.
+        log_prob: Log probability of the action under the policy that acted, in nats.
+        reward: Reward of the step.
+        terminated: The episode ended for good.
+        truncated: The episode was cut.
+        final_observation: True observation of the successor, before any reset.
+    """
+
+    observation: PyTree
+    action: jax.Array
+    log_prob: jax.Array
+    reward: jax.Array
+    terminated: jax.Array
+    truncated: jax.Array
+    final_observation: PyTree
+
+
+class EpisodeSums(NamedTuple):
+    """Sums over the episodes that ended in a rollout; means are ratios of these.
+
+    Attributes:
+        num_episodes: `[]`, number of episodes that ended.
+        total_return: `[]`, sum of their undiscounted returns.
+        total_length: `[]`, sum of their lengths in steps.
+    """
+
+    num_episodes: jax.Array
+    total_return: jax.Array
+    total_length: jax.Array
+
+
+def reset_envs(key: jax.Array, env: Env, num_envs: int) -> EnvBatch:
+    """Starts `num_envs` independent episodes."""
+    state, observation = jax.vmap(env.reset)(jax.random.split(key, num_envs))
+    zeros = jnp.zeros(num_envs)
+    return EnvBatch(state, observation, zeros, jnp.zeros(num_envs, jnp.int32))
+
+
+def rollout(
+    key: jax.Array, policy: Policy, params: PyTree, *, env: Env, batch: EnvBatch, num_steps: int
+) -> tuple[EnvBatch, Rollout, EpisodeSums]:
+    """Plays `num_steps` steps in every environment; episodes go on from one call to the next.
+
+    Args:
+        key: Random key, consumed.
+        policy: `(params, observation) -> distribution` of one observation.
+        params: Parameters of the policy.
+        env: The environment.
+        batch: Environments in play, from `reset_envs` or an earlier call.
+        num_steps: Steps per environment.
+
+    Returns:
+        The environments after the last step, the trajectories, and the episodes that ended.
+    """
+    num_envs = batch.episode_length.shape[0]
+
+    def one_env(keys, state, observation):
+        key_action, key_step = keys
+        distribution = policy(params, observation)
+        action = distribution.sample(key_action)
+        transition = env.step(key_step, state, action)
+        return transition, action, distribution.log_prob(action)
+
+    def step(batch, number):
+        keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
+        transition, action, log_prob = jax.vmap(one_env)(keys, batch.state, batch.observation)
+        record = Rollout(
+            batch.observation,
+            action,
+            log_prob,
+            transition.reward,
+            transition.terminated,
+            transition.truncated,
+            transition.final_observation,
+        )
+        batch, sums = _count_episodes(batch, transition)
+        return batch, (record, sums)
+
+    batch, (records, sums) = jax.lax.scan(step, batch, jnp.arange(num_steps))
+    return batch, records, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
+
+
+def _count_episodes(batch: EnvBatch, transition) -> tuple[EnvBatch, EpisodeSums]:
+    total_return = batch.episode_return + transition.reward
+    length = batch.episode_length + 1
+    done = transition.terminated | transition.truncated
+    sums = EpisodeSums(
+        jnp.sum(done, dtype=jnp.int32),
+        jnp.sum(jnp.where(done, total_return, 0)),
+        jnp.sum(jnp.where(done, length, 0)),
+    )
+    batch = EnvBatch(
+        transition.state,
+        transition.observation,
+        jnp.where(done, 0, total_return),
+        jnp.where(done, 0, length),
+    )
+    return batch, sums
+
+
+class Evaluation(NamedTuple):
+    """Complete episodes; axes `[episode]`.
+
+    Attributes:
+        episode_return: Undiscounted return of each episode.
+        episode_length: Its length in steps.
+        complete: False where the episode had not ended within the allowed steps.
+    """
+
+    episode_return: jax.Array
+    episode_length: jax.Array
+    complete: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "num_episodes", "max_steps", "greedy"))
+def evaluate(
+    key: jax.Array,
+    policy: Policy,
+    params: PyTree,
+    *,
+    env: Env,
+    num_episodes: int,
+    max_steps: int,
+    greedy: bool = False,
+) -> Evaluation:
+    """Plays `num_episodes` fresh episodes, each exactly once and to its end.
+
+    Every episode counts once, so that short episodes are not over-represented as they are among
+    the episodes that happen to end within a fixed time.
+
+    Args:
+        key: Random key, consumed.
+        policy: `(params, observation) -> distribution` of one observation.
+        params: Parameters of the policy.
+        env: The environment.
+        num_episodes: Number of episodes, played side by side.
+        max_steps: Gives up after so many steps; at least the environment's time limit.
+        greedy: Play the mode of the policy instead of sampling from it.
+
+    Returns:
+        The episodes; check `complete` before taking a mean.
+    """
+
+    def act(key, observation):
+        distribution = policy(params, observation)
+        return distribution.mode() if greedy else distribution.sample(key)
+
+    def one_env(keys, state, observation):
+        return env.step(keys[1], state, act(keys[0], observation))
+
+    def step(carry):
+        number, batch, result = carry
+        keys = jax.random.split(jax.random.fold_in(key, number), (num_episodes, 2))
+        transition = jax.vmap(one_env)(keys, batch.state, batch.observation)
+        running = ~result.complete
+        result = Evaluation(
+            result.episode_return + jnp.where(running, transition.reward, 0),
+            result.episode_length + running,
+            result.complete | transition.terminated | transition.truncated,
+        )
+        batch = batch._replace(state=transition.state, observation=transition.observation)
+        return number + 1, batch, result
+
+    def unfinished(carry):
+        number, _, result = carry
+        return (number < max_steps) & ~jnp.all(result.complete)
+
+    # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
+    batch = reset_envs(jax.random.fold_in(key, 2**32 - 1), env, num_episodes)
+    start = Evaluation(batch.episode_return, batch.episode_length, jnp.zeros(num_episodes, bool))
+    return jax.lax.while_loop(unfinished, step, (0, batch, start))[2]

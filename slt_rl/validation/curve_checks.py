@@ -1,0 +1,274 @@
+"""What the learning coefficient along training shows: agreement, order, transitions."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from slt_rl.development.stages import Curve, Detection, detect_transitions
+from slt_rl.development.transitions import (
+    Transition,
+    TransitionScore,
+    label_transitions,
+    plateaus,
+    score_transitions,
+    total_score,
+)
+from slt_rl.report.checks import Check
+from slt_rl.report.records import Comparison, Jump
+from slt_rl.validation.curves import DEEP, POLICY
+from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES
+from slt_rl.validation.training import PERSISTENCE, as_params, states_of
+from toy_models import superposition as tms
+
+GROUP = "Learning coefficient along training"
+Z95 = 1.959963984540054
+# Smallest changes that count as a transition: below the gap between neighboring levels of the
+# loss (0.0069 between 4-gons), and twice the usual error of an estimate.
+LOSS_SHIFT = 0.004
+LLC_SHIFT = 0.3
+# A detected transition may miss the one known from labels by this many records.
+LAG_RECORDS = 3
+
+
+class Measured(NamedTuple):
+    """One way of training with its measured runs.
+
+    Args:
+        name: Of the training.
+        training: Arrays of `validation.training`.
+        runs: `[measured]`, indices of the measured runs.
+        curves: For each measured run the arrays of `validation.curves`.
+    """
+
+    name: str
+    training: Mapping[str, np.ndarray]
+    runs: np.ndarray
+    curves: Sequence[Mapping[str, np.ndarray]]
+
+    def stack(self, quantity: str) -> np.ndarray:
+        """A quantity of every measured run, `[measured, record]`."""
+        return np.stack([curve[quantity] for curve in self.curves])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Classes of the measured runs, `[measured, record]`."""
+        return self.training["labels"][self.runs]
+
+
+def compare_regret(measured: Measured) -> Comparison:
+    """Sampled regret against supervised at the same parameters and states."""
+    deep = np.isin(measured.labels, DEEP)
+    return Comparison(
+        f"{measured.name}: regret and supervised",
+        "estimate under the supervised loss",
+        "estimate under the sampled regret",
+        measured.stack("supervised_mean")[deep],
+        Z95 * measured.stack("supervised_sem")[deep],
+        measured.stack("regret_mean")[deep],
+        Z95 * measured.stack("regret_sem")[deep],
+        measured.labels[deep],
+    )
+
+
+def compare_kl(measured: Measured) -> Comparison:
+    """Divergence on sampled states against its exact potential at the same parameters.
+
+    The target is the exact potential's value carried from the law of the states to the sample by
+    the ratio of the two quadratic predictions, which are deterministic.
+    """
+    deep = np.isin(measured.labels, DEEP)
+    ratio = np.stack([_quadratic_ratio(measured, i) for i in range(len(measured.runs))])
+    return Comparison(
+        f"{measured.name}: KL and its exact potential",
+        "exact potential, carried to the sampled states",
+        "estimate under KL to the frozen policy",
+        (measured.stack("exact_kl_mean") * ratio)[deep],
+        (Z95 * measured.stack("exact_kl_sem") * ratio)[deep],
+        measured.stack("kl_mean")[deep],
+        Z95 * measured.stack("kl_sem")[deep],
+        measured.labels[deep],
+    )
+
+
+@jax.jit
+def _quadratic_predictions(params, dense, nbeta, localization):
+    """Quadratic predictions of the KL estimate on a sample of states and on their exact law."""
+    flat, unravel = ravel_pytree(params)
+
+    def prediction(hessian):
+        scaled = nbeta * jnp.maximum(jnp.linalg.eigvalsh(hessian), 0)
+        return 0.5 * jnp.sum(scaled / (scaled + localization))
+
+    def outputs(vector):
+        return jax.vmap(lambda x: POLICY(unravel(vector), x).mean)(dense) / ACTION_SCALE
+
+    jacobian = jax.jacfwd(outputs)(flat)
+    sampled = jnp.einsum("nop,noq->pq", jacobian, jacobian) / dense.shape[0]
+    exact = jax.hessian(lambda v: tms.population_kl(unravel(v), params, ACTION_SCALE))(flat)
+    return prediction(sampled), prediction(exact)
+
+
+def _quadratic_ratio(measured: Measured, index: int) -> np.ndarray:
+    run = int(measured.runs[index])
+    dense = tms.dense_inputs(states_of(measured.training, run), NUM_FEATURES)
+    nbeta = dense.shape[0] / np.log(dense.shape[0])
+    localization = float(measured.curves[index]["localization"])
+    sampled, exact = jax.lax.map(
+        lambda p: _quadratic_predictions(p, dense, nbeta, localization),
+        as_params(measured.training, run),
+    )
+    return np.asarray(sampled / exact)
+
+
+def agreement_check(comparison: Comparison) -> Check:
+    """At least 90 % of the points agree within the combined 95 % intervals."""
+    share = comparison.agreement
+    width = np.hypot(comparison.target_error, comparison.estimate_error) / Z95
+    scores = (comparison.estimate - comparison.target) / width
+    detail = "no checkpoint of class 5, 5+ or 6"
+    if scores.size:
+        detail = (
+            f"{scores.size} checkpoints; difference in standard errors: mean {scores.mean():.2f}, "
+            f"spread {scores.std():.2f}"
+        )
+    return Check(
+        comparison.name,
+        f"{comparison.estimate_label} against {comparison.target_label}, at every measured "
+        "checkpoint of class 5, 5+ or 6.",
+        "within the combined 95 % intervals at ≥ 90 % of checkpoints",
+        share,
+        bool(share >= 0.9),
+        detail,
+        GROUP,
+    )
+
+
+def plateau_estimates(measured: Measured, potential: str) -> list[tuple[int, str, float, float]]:
+    """`(run, class, mean, sem)` of every plateau: the estimates of its records averaged."""
+    found = []
+    means, sems = measured.stack(f"{potential}_mean"), measured.stack(f"{potential}_sem")
+    for index, row in enumerate(measured.labels):
+        for plateau in plateaus(row, persistence=PERSISTENCE):
+            inside = np.arange(plateau.first, plateau.last + 1)
+            inside = inside[row[inside] == plateau.label]
+            inside = inside[np.isfinite(means[index, inside])]
+            if inside.size:
+                mean = float(means[index, inside].mean())
+                sem = float(np.sqrt(np.sum(sems[index, inside] ** 2))) / inside.size
+                found.append((int(measured.runs[index]), plateau.label, mean, sem))
+    return found
+
+
+def jumps(measured: Measured, potential: str) -> list[Jump]:
+    """Change of the estimate over every transition within a run."""
+    found = []
+    estimates = plateau_estimates(measured, potential)
+    for (run, before, low, low_sem), (other, after, high, high_sem) in zip(
+        estimates, estimates[1:], strict=False
+    ):
+        if run == other:
+            error = float(Z95 * np.hypot(low_sem, high_sem))
+            expected = _expected_change(before, after)
+            found.append(Jump(measured.name, before, after, high - low, error, expected))
+    return found
+
+
+def _expected_change(before: str, after: str) -> float | None:
+    exact = [tms.exact_llc(tms.parse_class(name), NUM_FEATURES) for name in (before, after)]
+    if None in exact or not {before, after} <= set(DEEP):
+        return None
+    return exact[1][0] - exact[0][0]
+
+
+def order_check(all_measured: Sequence[Measured]) -> Check:
+    """The estimate rises from 5 to 5+ and from 5 to 6."""
+    within = [
+        jump.change > 0
+        for measured in all_measured
+        for jump in jumps(measured, "regret")
+        if jump.before == "5" and jump.after in ("5+", "6")
+    ]
+    across = []
+    for measured in all_measured:
+        estimates = plateau_estimates(measured, "exact_regret")
+        low = [mean for _, label, mean, _ in estimates if label == "5"]
+        high = [mean for _, label, mean, _ in estimates if label in ("5+", "6")]
+        across += [b > a for a in low for b in high]
+    cases = within + across
+    share = float(np.mean(cases)) if cases else float("nan")
+    return Check(
+        "order of 5, 5+ and 6",
+        "Share of cases in which the estimate is larger at 5+ or 6 than at 5: transitions within a "
+        "run (sampled regret), and all pairs of plateaus of the same training (exact regret).",
+        "at least 95 %",
+        share,
+        bool(share >= 0.95),
+        f"{len(within)} transitions within runs, {sum(within)} of them rising; {len(across)} pairs "
+        f"of plateaus, {sum(across)} of them rising",
+        GROUP,
+    )
+
+
+def find_transitions(
+    measured: Measured, potential: str
+) -> tuple[list[tuple[Transition, ...]], list[tuple[Detection, ...]]]:
+    """Transitions of every measured run, from its labels and from its curves alone."""
+    steps = measured.training["steps"]
+    true = [label_transitions(steps, row, persistence=PERSISTENCE) for row in measured.labels]
+    detected = []
+    for index, run in enumerate(measured.runs):
+        loss = measured.training["loss"][run]
+        llc = measured.curves[index][f"{potential}_mean"]
+        # A detector needs a number at every record; one without an estimate keeps the last.
+        llc = np.where(np.isfinite(llc), llc, np.nanmedian(llc))
+        curves = [Curve("loss", loss, LOSS_SHIFT), Curve("llc", llc, LLC_SHIFT)]
+        detected.append(detect_transitions(steps, curves))
+    return true, detected
+
+
+def transition_score(measured: Measured, true, detected) -> TransitionScore:
+    """Agreement of detected transitions with those known from labels, over all runs."""
+    steps = measured.training["steps"]
+    tolerance = LAG_RECORDS * float(np.median(np.diff(steps)))
+    return total_score(
+        score_transitions([d.step for d in found], known, tolerance=tolerance)
+        for known, found in zip(true, detected, strict=True)
+    )
+
+
+def transition_check(measured: Measured, score: TransitionScore) -> Check:
+    """How often transitions are found from the curves alone."""
+    return Check(
+        f"{measured.name}: transitions from curves",
+        "Transitions found from the curves of loss and learning coefficient alone, against the "
+        f"class labels, within {LAG_RECORDS} records.",
+        "recall ≥ 0.8 and precision ≥ 0.8",
+        score.to_dict(),
+        bool(score.recall >= 0.8 and score.precision >= 0.8),
+        "lags in training steps, detected minus known",
+        GROUP,
+    )
+
+
+def compilation_check(all_measured: Sequence[Measured]) -> Check:
+    """One compilation of the sampling program for a whole curve."""
+    names = [k for k in all_measured[0].curves[0] if k.endswith("_programs")]
+    most = {
+        name.removesuffix("_programs"): max(
+            int(curve[name]) for measured in all_measured for curve in measured.curves
+        )
+        for name in names
+    }
+    return Check(
+        "one compilation",
+        "Sampling programs compiled for one curve, pilots and all checkpoints included; largest "
+        "number over the curves of each potential.",
+        "at most 1",
+        most,
+        max(most.values()) <= 1,
+        group=GROUP,
+    )

@@ -1,0 +1,134 @@
+"""The learning coefficient along training, under five potentials, and what it shows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl import LLCCurve, chains, llc_curve
+from slt_rl.development.transitions import label_transitions
+from slt_rl.rl import GaussianPolicy, policy_kl, sampled_regret
+from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
+from slt_rl.validation.training import as_params, sequences, states_of
+from toy_models import superposition as tms
+from toy_models.superposition_env import reconstruction_reward
+
+POLICY = GaussianPolicy(tms.forward, ACTION_SCALE)
+DEEP = ("5", "5+", "6")
+# Settled draws of a chain on an exact potential, which costs a hundredth of a sampled one.
+EXACT_LENGTHENING = 4
+
+
+def exact_regret_target(params):
+    """The regret in closed form; the same potential for every checkpoint."""
+    del params
+    return tms.population_loss
+
+
+def exact_kl_target(params):
+    """The divergence from the frozen policy in closed form."""
+    return lambda w: tms.population_kl(w, params, ACTION_SCALE)
+
+
+def sampled_kl_target(params, observations):
+    """The divergence from the frozen policy on sampled states."""
+    return policy_kl(POLICY, params, observations)
+
+
+def _best_action(observation):
+    return observation
+
+
+def potentials(key: jax.Array, examples: Mapping[str, jax.Array]) -> dict[str, tuple[Any, Any]]:
+    """`{name: (make_target, data)}`; the sampled ones share one set of states.
+
+    Args:
+        key: Random key of the actions' noise, consumed.
+        examples: Sparse states of the run.
+    """
+    dense = tms.dense_inputs(examples, NUM_FEATURES)
+    zeros = {"W": jnp.zeros((2, NUM_FEATURES)), "b": jnp.zeros(NUM_FEATURES)}
+    regret_fn, regret_data = sampled_regret(
+        key,
+        POLICY,
+        reconstruction_reward,
+        params=zeros,
+        observations=dense,
+        best_action_fn=_best_action,
+    )
+    return {
+        "supervised": (chains.constant_target(tms.example_loss), dict(examples)),
+        "regret": (chains.constant_target(regret_fn), regret_data),
+        "kl": (sampled_kl_target, dense),
+        "exact_regret": (exact_regret_target, None),
+        "exact_kl": (exact_kl_target, None),
+    }
+
+
+def choose_runs(arrays: Mapping[str, np.ndarray], num_runs: int) -> np.ndarray:
+    """The runs to measure: transitions from 5 to 5+ or 6 first, then most transitions.
+
+    The choice looks at classes alone, never at a learning coefficient.
+    """
+
+    def rank(row):
+        transitions = label_transitions(arrays["steps"], row)
+        deep = sum(t.before == "5" and t.after in ("5+", "6") for t in transitions)
+        reached = bool(set(row) & set(DEEP))
+        return deep, reached, len(transitions)
+
+    ranks = [rank(row) for row in arrays["labels"]]
+    order = sorted(range(len(ranks)), key=lambda i: (*(-int(x) for x in ranks[i]), i))
+    return np.array(sorted(order[:num_runs]))
+
+
+def measure_run(
+    key: jax.Array, arrays: Mapping[str, np.ndarray], run: int, protocol: Protocol
+) -> dict[str, np.ndarray]:
+    """Every potential at every checkpoint of one run; `{potential_quantity: [record]}`."""
+    key_noise, key_curve = jax.random.split(key)
+    found = {"localization": np.array(protocol.localization)}
+    for index, (name, (make_target, data)) in enumerate(
+        potentials(key_noise, states_of(arrays, run)).items()
+    ):
+        before = chains.num_programs()
+        exact = data is None
+        curve = llc_curve(
+            jax.random.fold_in(key_curve, index),
+            make_target,
+            as_params(arrays, run),
+            nbeta=protocol.num_examples / np.log(protocol.num_examples),
+            localization=protocol.localization,
+            num_chains=protocol.num_chains,
+            num_draws=protocol.num_draws * (EXACT_LENGTHENING if exact else 1),
+            num_burnin=protocol.num_burnin,
+            steps=arrays["steps"],
+            data=data,
+            chunk_size=-(-protocol.num_checkpoints // 4),
+        )
+        found |= {f"{name}_{k}": v for k, v in _quantities(curve).items()}
+        found[f"{name}_programs"] = np.array(chains.num_programs() - before)
+    return found
+
+
+def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
+    bounds = curve.interval()
+    return {
+        "mean": curve.mean,
+        "sem": curve.sem,
+        "lower": bounds[:, 0],
+        "upper": bounds[:, 1],
+        "verdict": np.array(curve.verdicts),
+        "gradients": np.array([e.num_gradient_evaluations for e in curve.estimates]),
+        "equipartition": np.array(
+            [e.diagnostics.get("equipartition", np.nan) for e in curve.estimates]
+        ),
+    }
+
+
+def describe_choice(arrays: Mapping[str, np.ndarray], runs: np.ndarray) -> str:
+    """The chosen runs with their sequences of classes, for the report."""
+    names = sequences(arrays["labels"])
+    return "; ".join(f"run {i}: {names[i]}" for i in runs)

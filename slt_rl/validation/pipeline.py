@@ -1,0 +1,196 @@
+"""The main job: train, measure, check, report. A killed run goes on where it stopped."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import slt_rl
+from slt_rl.report.checks import Check
+from slt_rl.report.provenance import peak_memory_bytes
+from slt_rl.report.summary import Report
+from slt_rl.rl import cartpole
+from slt_rl.validation import bayesian, curve_checks, curves, exact, presentation, training
+from slt_rl.validation.curve_checks import Measured
+from slt_rl.validation.protocol import Protocol
+from slt_rl.validation.store import StageResult, Store
+
+MEMORY_LIMIT = 4 * 2**30
+
+
+class Stages(NamedTuple):
+    """What the stages left.
+
+    Args:
+        arrays: Arrays of each stage by its name.
+        seconds: Wall time of each stage.
+        choices: Measured runs of each training.
+    """
+
+    arrays: dict[str, Mapping[str, np.ndarray]]
+    seconds: dict[str, float]
+    choices: dict[str, np.ndarray]
+
+
+def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
+    """Runs every stage that `out` does not hold yet, checks everything and writes the report.
+
+    Double precision is needed: `jax_enable_x64` must be on.
+
+    Args:
+        protocol: `FULL` or `QUICK`, or one of your own.
+        out: Folder of the report, made if missing; stages are kept in `out/stages`.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        The report, also written to `report.html` and `summary.json`.
+
+    Raises:
+        ValueError: If double precision is off, or `out` holds stages of other settings.
+    """
+    if not jax.config.jax_enable_x64:
+        raise ValueError(
+            "jax_enable_x64: got False, expected True; the check of the closed form needs it"
+        )
+    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
+    store = Store(Path(out) / "stages", settings)
+    stages = _run_stages(store, protocol, progress)
+    checks, parts = _examine(stages, protocol)
+    checks.append(_memory_check())
+    return presentation.write_report(Path(out), protocol, stages, checks=checks, parts=parts)
+
+
+@contextlib.contextmanager
+def _bar(total: int, show: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    # None: no bar where standard error is not a terminal.
+    with tqdm(total=total, unit="stage", disable=None if show else True) as bar:
+        yield bar
+
+
+def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
+    """Runs or loads all stages in their order."""
+    key = jax.random.key(protocol.seed)
+    keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
+    found = Stages({}, {}, {})
+    with _bar(_num_stages(protocol), show) as bar:
+
+        def inner(name: str, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{name} {done}/{total}")
+
+        def run(name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
+            bar.set_description(name)
+            result: StageResult = store.stage(name, compute)
+            found.arrays[name], found.seconds[name] = result.arrays, result.seconds
+            bar.update()
+            return result.arrays
+
+        run("exact", lambda: exact.measure_targets(keys["exact"], protocol))
+        if protocol.cartpole_steps:
+            run("cartpole", lambda: _cartpole(keys["cartpole"], protocol))
+        for name, train in (("sgd", training.train_supervised), ("ppo", training.train_ppo)):
+            arrays = run(name, lambda n=name, t=train: t(keys[n], protocol, inner))
+            found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
+            for i in found.choices[name]:
+                curve_key = jax.random.fold_in(keys[f"{name}_curves"], int(i))
+                run(
+                    f"{name}_curves_{i}",
+                    lambda k=curve_key, a=arrays, i=i: curves.measure_run(k, a, int(i), protocol),
+                )
+        run("occupancy", lambda: bayesian.measure_occupancy(keys["occupancy"], protocol))
+        if protocol.num_nuts_chains:
+            run("nuts", lambda: bayesian.measure_nuts(keys["nuts"], protocol))
+    return found
+
+
+_KEYS = (
+    "exact",
+    "cartpole",
+    "sgd",
+    "ppo",
+    "sgd_curves",
+    "ppo_curves",
+    "occupancy",
+    "nuts",
+    "controls",
+)
+
+
+def _num_stages(protocol: Protocol) -> int:
+    extra = bool(protocol.cartpole_steps) + bool(protocol.num_nuts_chains)
+    return 4 + extra + 2 * protocol.num_llc_runs
+
+
+def _cartpole(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]:
+    """Trains five seeds on CartPole and plays fresh episodes with each."""
+    key_train, key_play = jax.random.split(key)
+    setup = cartpole.cartpole_setup(num_env_steps=protocol.cartpole_steps)
+    for states, _ in cartpole.train_cartpole(key_train, setup, num_checkpoints=1):
+        returns = cartpole.evaluate_cartpole(key_play, setup, states.params)
+    return {"returns": returns}
+
+
+def _examine(stages: Stages, protocol: Protocol) -> tuple[list[Check], presentation.Parts]:
+    """All checks, and what the figures need."""
+    arrays = stages.arrays
+    key = jax.random.fold_in(jax.random.key(protocol.seed), _KEYS.index("controls"))
+    checks = [
+        *exact.closed_form_checks(),
+        *exact.target_checks(arrays["exact"]),
+        *exact.control_checks(key),
+    ]
+    if "cartpole" in arrays:
+        checks.append(_cartpole_check(arrays["cartpole"]["returns"], protocol))
+    checks += training.supervised_checks(arrays["sgd"], protocol)
+    checks += training.ppo_checks(arrays["ppo"], protocol)
+    measured = [
+        Measured(name, arrays[stage], runs, [arrays[f"{stage}_curves_{i}"] for i in runs])
+        for name, stage, runs in (
+            ("Supervised", "sgd", stages.choices["sgd"]),
+            ("PPO", "ppo", stages.choices["ppo"]),
+        )
+    ]
+    comparisons = [f(m) for f in (curve_checks.compare_regret, curve_checks.compare_kl)
+                   for m in measured]  # fmt: skip
+    checks += [curve_checks.agreement_check(c) for c in comparisons]
+    checks.append(curve_checks.order_check(measured))
+    potentials = {"Supervised": "supervised", "PPO": "regret"}
+    transitions = [curve_checks.find_transitions(m, potentials[m.name]) for m in measured]
+    for one, (true, detected) in zip(measured, transitions, strict=True):
+        score = curve_checks.transition_score(one, true, detected)
+        checks.append(curve_checks.transition_check(one, score))
+    checks.append(curve_checks.compilation_check(measured))
+    posterior = bayesian.occupancy(arrays["occupancy"], arrays.get("nuts"))
+    checks += bayesian.occupancy_checks(posterior)
+    return checks, presentation.Parts(measured, transitions, comparisons, posterior, potentials)
+
+
+def _cartpole_check(returns: np.ndarray, protocol: Protocol) -> Check:
+    mean = float(np.mean(returns))
+    return Check(
+        "PPO on CartPole",
+        f"Mean return over five seeds after {protocol.cartpole_steps} steps each, the final policy "
+        "on fresh complete episodes, actions sampled.",
+        "at least 475",
+        mean,
+        mean >= 475,
+        f"seeds: {', '.join(f'{r:.1f}' for r in returns)}",
+        "Training",
+    )
+
+
+def _memory_check() -> Check:
+    peak = peak_memory_bytes() / 2**30
+    return Check(
+        "peak memory",
+        "Largest resident memory of the process, in GiB.",
+        "at most 4",
+        peak,
+        peak * 2**30 <= MEMORY_LIMIT,
+        group="Cost",
+    )

@@ -1,0 +1,75 @@
+"""What a validation run does: its sizes, nothing else."""
+
+import dataclasses
+
+NUM_FEATURES = 6
+ACTION_SCALE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """Sizes of a validation run of the toy model of superposition with six features.
+
+    Attributes:
+        name: Names the protocol in the report.
+        seed: Seed of every random key of the run.
+        num_supervised: Supervised runs.
+        num_epochs: Epochs of a supervised run, 50 SGD steps each.
+        num_ppo: Runs trained by PPO.
+        num_iterations: PPO iterations of a run.
+        num_checkpoints: Stored checkpoints of a run, evenly spaced.
+        num_llc_runs: Runs of each training whose learning coefficient is measured.
+        num_examples: Size `n` of every sampled data set.
+        localization: Of every curve along training, in 1/parameter^2.
+        num_chains: Chains per checkpoint.
+        num_draws: Draws kept of a chain on sampled potentials.
+        num_burnin: Draws dropped.
+        num_target_chains: Chains of the tests against tabulated values.
+        occupancy_sizes: Numbers of examples at which the posterior is sampled.
+        num_particles: Particles of tempered SMC.
+        num_nuts_chains: Chains of the cross-check by NUTS.
+        cartpole_steps: Environment steps of each of the five CartPole runs; 0 leaves it out.
+        min_supervised: Fewest supervised runs that the check on them accepts.
+        min_ppo: Fewest PPO runs that the check on them accepts.
+    """
+
+    name: str
+    seed: int = 0
+    num_supervised: int = 24
+    num_epochs: int = 4500
+    num_ppo: int = 24
+    num_iterations: int = 1500
+    num_checkpoints: int = 75
+    num_llc_runs: int = 8
+    num_examples: int = 1000
+    localization: float = 10.0
+    num_chains: int = 4
+    num_draws: int = 800
+    num_burnin: int = 200
+    num_target_chains: int = 8
+    occupancy_sizes: tuple[int, ...] = (100, 200, 250, 300, 350, 400)
+    num_particles: int = 2000
+    num_nuts_chains: int = 64
+    cartpole_steps: int = 250_000
+    min_supervised: int = 20
+    min_ppo: int = 16
+
+
+FULL = Protocol("full")
+QUICK = Protocol(
+    "quick",
+    num_supervised=6,
+    num_epochs=1500,
+    num_ppo=6,
+    num_iterations=1000,
+    num_checkpoints=30,
+    num_llc_runs=2,
+    num_draws=400,
+    num_burnin=120,
+    occupancy_sizes=(200, 300, 400),
+    num_particles=1000,
+    num_nuts_chains=0,
+    cartpole_steps=0,
+    min_supervised=6,
+    min_ppo=6,
+)

@@ -1,0 +1,55 @@
+"""Results of stages, kept on disk: a killed run goes on where it stopped."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from slt_rl.array_files import fingerprint, load_arrays, save_arrays
+
+
+class StageResult(NamedTuple):
+    """What a stage left.
+
+    Attributes:
+        arrays: Named arrays.
+        seconds: Wall time it took when it was computed.
+        reused: Whether it was read from an earlier run.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    seconds: float
+    reused: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """A folder with one file per finished stage.
+
+    Args:
+        folder: Where the files are.
+        settings: JSON values that the results depend on; a file made with others is refused.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    def stage(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> StageResult:
+        """Returns the stored result of a stage, or computes and stores it.
+
+        Raises:
+            ValueError: If the file is damaged or belongs to other settings.
+        """
+        path = self.folder / f"{name}.safetensors"
+        key = {"fingerprint": fingerprint(dict(self.settings))}
+        if path.exists():
+            arrays, metadata = load_arrays(path, expected=key)
+            return StageResult(arrays, metadata["seconds"], True)
+        start = time.perf_counter()
+        found = {k: np.asarray(v) for k, v in compute().items()}
+        seconds = time.perf_counter() - start
+        save_arrays(path, found, {**key, "seconds": seconds})
+        return StageResult(found, seconds, False)

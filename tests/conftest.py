@@ -1,0 +1,23 @@
+"""Settings of the whole test session: double precision, one compilation cache, fixed examples."""
+
+import os
+from pathlib import Path
+
+# The tests are statements about the CPU, whatever else the machine has, unless the caller says so.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# A figure needs no screen.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+
+ROOT = Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_enable_x64", True)
+# Most of the time of a test is compilation; the second run of the suite reads it from here.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+# The same examples on every machine and every run; no deadline, since the first example compiles.
+hypothesis.settings.register_profile("slt_rl", deadline=None, derandomize=True, max_examples=25)
+hypothesis.settings.load_profile("slt_rl")

@@ -1,0 +1,99 @@
+"""Environments and rollouts: ends of episodes, counts, and whole episodes for evaluation."""
+
+import functools
+
+import gymnax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slt_rl.rl import CategoricalPolicy, GymnaxEnv, evaluate, reset_envs, rollout
+from tests.rl.counting_env import CountingEnv, CountingParams, always_one
+
+
+def play(params, num_steps=7, num_envs=2):
+    env = GymnaxEnv(CountingEnv(), params)
+    batch = reset_envs(jax.random.key(0), env, num_envs)
+    return rollout(jax.random.key(1), always_one, None, env=env, batch=batch, num_steps=num_steps)
+
+
+def test_a_time_limit_is_a_truncation_and_shows_the_true_last_observation():
+    _, trajectory, _ = play(CountingParams())
+    np.testing.assert_array_equal(trajectory.observation[:, 0, 0], [0, 1, 2, 0, 1, 2, 0])
+    np.testing.assert_array_equal(trajectory.final_observation[:, 0, 0], [1, 2, 3, 1, 2, 3, 1])
+    np.testing.assert_array_equal(trajectory.truncated[:, 0], [0, 0, 1, 0, 0, 1, 0])
+    assert not np.any(trajectory.terminated)
+
+
+def test_an_end_at_the_time_limit_is_a_termination_only():
+    _, trajectory, _ = play(CountingParams(end=3))
+    np.testing.assert_array_equal(trajectory.terminated[:, 0], [0, 0, 1, 0, 0, 1, 0])
+    assert not np.any(trajectory.truncated)
+
+
+def test_episodes_are_counted_when_they_end_and_go_on_over_rollouts():
+    batch, trajectory, sums = play(CountingParams())
+    assert (int(sums.num_episodes), float(sums.total_return), int(sums.total_length)) == (4, 12, 12)
+    np.testing.assert_array_equal(batch.episode_return, [1, 1])
+    np.testing.assert_array_equal(batch.observation[:, 0], [1, 1])
+    assert trajectory.reward.shape == (7, 2)
+
+
+def test_stepping_compiles_once_and_keeps_strong_types():
+    env = GymnaxEnv(*gymnax.make("CartPole-v1"))
+    state, observation = env.reset(jax.random.key(0))
+    step = jax.jit(env.step)
+    for seed in range(3):
+        transition = step(jax.random.key(seed), state, 1)
+        state = transition.state
+    assert step._cache_size() == 1
+    leaves = jax.tree.leaves((transition, observation))
+    assert not any(leaf.aval.weak_type for leaf in leaves)
+
+
+def test_new_numbers_in_the_parameters_do_not_recompile():
+    environment, params = gymnax.make("CartPole-v1")
+    step = jax.jit(lambda env, key, state: env.step(key, state, 1))
+    for gravity in (9.8, 3.7):
+        env = GymnaxEnv(environment, params.replace(gravity=gravity))
+        transition = step(env, jax.random.key(0), env.reset(jax.random.key(1))[0])
+        assert np.isfinite(transition.reward)
+    assert step._cache_size() == 1
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def evaluated(limit, max_steps):
+    env = GymnaxEnv(CountingEnv(), CountingParams(max_steps_in_episode=limit))
+    return evaluate(
+        jax.random.key(0), always_one, None, env=env, num_episodes=3, max_steps=max_steps
+    )
+
+
+def test_evaluation_plays_each_episode_exactly_once():
+    result = evaluated(5, 100)
+    np.testing.assert_array_equal(result.episode_return, [5, 5, 5])
+    np.testing.assert_array_equal(result.episode_length, [5, 5, 5])
+    assert np.all(result.complete)
+
+
+def test_evaluation_says_where_an_episode_did_not_end():
+    assert not np.any(evaluated(50, 10).complete)
+
+
+@pytest.mark.parametrize("greedy", [False, True])
+def test_evaluation_of_an_untrained_pole_is_about_twenty_steps(greedy):
+    env = GymnaxEnv(*gymnax.make("CartPole-v1"))
+    policy = CategoricalPolicy(lambda params, observation: jnp.zeros(2))
+    result = evaluate(
+        jax.random.key(0),
+        policy,
+        None,
+        env=env,
+        num_episodes=400,
+        max_steps=500,
+        greedy=greedy,
+    )
+    # Random play lasts 22 steps in the mean; always pushing left topples the pole in about 9.
+    low, high = (8, 11) if greedy else (20, 25)
+    assert low < float(jnp.mean(result.episode_return)) < high

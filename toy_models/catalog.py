@@ -1,0 +1,36 @@
+"""All toy problems."""
+
+from toy_models import deep_linear, exact, policies, superposition_problems
+from toy_models.problem import ToyProblem
+from toy_models.superposition_critical import PhaseClass
+
+
+def problems() -> tuple[ToyProblem, ...]:
+    """Every problem with a known local learning coefficient, small ones first in each family.
+
+    Returns:
+        Problems with unique names, of at most 296 parameters; larger deep linear networks are built
+        by `toy_models.deep_linear.deep_linear`.
+    """
+    classes = PhaseClass(5), PhaseClass(5, 1), PhaseClass(6)
+    return (
+        exact.regular_quadratic(),
+        exact.regular_quadratic((3.0, 1.0, 1.0, 0.3, 0.0, 0.0)),
+        exact.homogeneous(),
+        exact.separable(),
+        exact.normal_crossing((1, 1)),
+        exact.normal_crossing((1, 2)),
+        exact.noisy_regression(),
+        deep_linear.deep_linear((3, 1, 3)),
+        deep_linear.deep_linear((2, 2, 2)),
+        deep_linear.deep_linear((4, 3, 8)),
+        *deep_linear.benchmark_nets()[:2],
+        policies.gaussian_policy_kl(),
+        policies.quadratic_bandit_regret(),
+        policies.quadratic_bandit_kl(),
+        policies.softmax_bandit_kl(),
+        policies.parity_regret(),
+        *(superposition_problems.supervised(label) for label in classes),
+        *(superposition_problems.regret(label) for label in classes),
+        *(superposition_problems.policy_kl(label) for label in classes),
+    )

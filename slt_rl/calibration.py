@@ -1,9 +1,11 @@
 """Chooses the sampler: dynamics, step size, friction and chain length, from one tolerance.
 
-A first calibration: curvature by power iteration at the centre and at the ends of a pilot run,
-step from the tolerance, and a retry with a smaller step wherever the pilot was not stable.
+A first calibration. The burn-in is the pilot: at 1, 2, 4, ... blocks the largest curvature is
+measured where the chains are, and the step shrinks to it; where a chain heats up or leaves the
+finite numbers, the burn-in starts again with a smaller step.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,152 +16,215 @@ from slt_rl import chains
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
 
-PILOT_LENGTH = chains.BLOCK_LENGTH
-MAX_PILOTS = 8
+MAX_RESTARTS = 8
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
 CURVATURE_MARGIN = 1.2
-# A stable pilot has kinetic temperature 1; sampling error over a pilot stays well below this.
+# A stable chain has kinetic temperature 1; sampling error over half a block stays well below this.
 HOT = 1.5
+POWER_ITERATIONS = 20
 
 
 class Plan(NamedTuple):
-    """A calibrated sampler and how long to run it.
+    """A sampler, chains to go on from, and how long to run them.
 
     Args:
-        sampler: its leaves have axis `[centre]`.
-        num_burnin: steps to discard.
-        num_draws: steps to keep, at least.
-        relaxation: `[centre]`, steps in which the slowest direction that localization allows
-            forgets its past.
-        num_gradients: gradient evaluations spent per centre, Hessian-vector products as two.
-        stable: `[centre]`, whether a pilot ran without leaving the finite numbers or heating up.
+        sampler: its leaves have axis `[center]`.
+        state: chains after the burn-in (calibrated), or at the center (given sampler).
+        num_burnin: draws still to be dropped.
+        num_draws: draws to keep, at least.
+        num_gradients: gradient evaluations spent per center, Hessian-vector products as two.
+        stable: `[center]`, whether the burn-in stayed finite and cool.
     """
 
     sampler: Any
+    state: chains.ChainState
     num_burnin: int
     num_draws: int
-    relaxation: np.ndarray
     num_gradients: int
     stable: np.ndarray
 
 
+class _Design(NamedTuple):
+    """A sampler for every center and its relaxation time in steps, `[center]`."""
+
+    sampler: Any
+    relaxation: np.ndarray
+
+
+class _Run(NamedTuple):
+    """What all steps of a calibration share."""
+
+    key: jax.Array
+    keys: jax.Array
+    problem: chains.Problem
+    anchors: Anchor
+    num_chains: int
+    tolerance: float
+    batch_size: int | None
+
+
 def calibrate(
     key: jax.Array,
+    keys: jax.Array,
     problem: chains.Problem,
-    anchors: Anchor,
     *,
+    anchors: Anchor,
     num_chains: int,
     tolerance: float,
     batch_size: int | None = None,
+    num_burnin: int | None = None,
 ) -> Plan:
-    """Chooses a sampler for every centre of `problem`.
+    """Chooses a sampler for every center of `problem` and burns its chains in.
 
     Full-data and exact gradients get kinetic Langevin, minibatches get SGLD with the anchored
     control variate.
 
     Args:
         key: random key, consumed.
-        problem: centres and target.
+        keys: `[center]` keys of the chains, the same for the draws to come.
+        problem: centers and target.
         anchors: from `find_anchors`.
-        num_chains: chains per centre of the pilot.
+        num_chains: chains per center.
         tolerance: relative error to aim at; the step sizes follow from it.
         batch_size: examples per minibatch, `None` for full data.
+        num_burnin: length of the burn-in; by default two relaxation times within bounds.
     """
-    if batch_size is None:
-        return _calibrate_kinetic(key, problem, anchors, num_chains, tolerance)
-    return _calibrate_sgld(key, problem, anchors, num_chains, tolerance, batch_size)
+    run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size)
+    design_fn = _design_kinetic if batch_size is None else _design_sgld
+    curvature = np.asarray(anchors.curvature, np.float64)
+    shrink = np.ones(problem.num_centers)
+    spent = 60
+    for _ in range(MAX_RESTARTS):
+        burnin = _burn_in(run, design_fn, curvature, shrink, num_burnin)
+        spent += burnin.num_gradients
+        curvature = burnin.curvature
+        if burnin.stable.all():
+            break
+        shrink = np.where(burnin.stable, shrink, shrink / burnin.reduction)
+    _, num_draws = _lengths(burnin.design.relaxation)
+    return Plan(burnin.design.sampler, burnin.state, 0, num_draws, spent, burnin.stable)
 
 
-def _stiffness(problem, curvature) -> np.ndarray:
+class _BurnIn(NamedTuple):
+    """How a burn-in ended; `reduction` is by how much the step must shrink where not stable."""
+
+    design: _Design
+    state: chains.ChainState
+    curvature: np.ndarray
+    stable: np.ndarray
+    reduction: np.ndarray
+    num_gradients: int
+
+
+def _burn_in(
+    run: _Run, design_fn: Callable, curvature: np.ndarray, shrink: np.ndarray, length: int | None
+) -> _BurnIn:
+    """Runs the burn-in, shrinking steps to the curvature that the chains meet."""
+    design = design_fn(run, curvature, shrink)
+    state = chains.start_chains(
+        run.keys,
+        run.problem,
+        run.anchors,
+        sampler=design.sampler,
+        num_chains=run.num_chains,
+        batch_size=run.batch_size,
+    )
+    num_blocks, spent, check = 0, 0, 1
+    while True:
+        state, draws = _one_block(run, design.sampler, state)
+        num_blocks += 1
+        spent += int(draws.num_gradients[0].sum())
+        stable, reduction = _is_stable(draws), np.full(run.problem.num_centers, 3.0)
+        planned = _lengths(design.relaxation)[0] if length is None else length
+        done = num_blocks * chains.BLOCK_LENGTH >= planned
+        if num_blocks >= check or done or not stable.all():
+            check *= 2
+            positions = state.sampler_state.position
+            key = jax.random.fold_in(run.key, num_blocks)
+            ends = chains.curvatures_at(
+                key, run.problem, positions, num_iterations=POWER_ITERATIONS
+            )
+            ends = np.nan_to_num(np.asarray(ends, np.float64)).max(axis=1)
+            curvature = np.where(stable, np.maximum(curvature, ends), curvature)
+            spent += run.num_chains * 2 * POWER_ITERATIONS
+            if run.batch_size is not None:
+                heating = _heating(run, key, positions, design.sampler)
+                stable = stable & (heating <= run.tolerance)
+                reduction = np.clip(heating / run.tolerance, 1.5, 10.0)
+            design = design_fn(run, curvature, shrink)
+        if done or not stable.all():
+            return _BurnIn(design, state, curvature, stable, reduction, spent)
+
+
+def _one_block(run: _Run, sampler, state):
+    blocks = chains.run_chains(
+        run.keys,
+        run.problem,
+        run.anchors,
+        sampler=sampler,
+        state=state,
+        block_length=chains.BLOCK_LENGTH,
+        batch_size=run.batch_size,
+    )
+    return next(blocks)
+
+
+def _is_stable(draws: chains.Draws) -> np.ndarray:
+    """Whether all chains of a center are finite and cool, `[center]`."""
+    heat = np.nan_to_num(np.asarray(draws.kinetic_temperature, np.float64), nan=1.0)
+    cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < HOT
+    return np.asarray(draws.alive).all(axis=(1, 2)) & cool
+
+
+def _stiffness(problem: chains.Problem, curvature: np.ndarray) -> np.ndarray:
     """`kappa_max = nbeta h_max + localization`, at least 1 so that a step always exists."""
-    stiffness = float(problem.nbeta) * CURVATURE_MARGIN * np.asarray(curvature, np.float64)
+    stiffness = float(problem.nbeta) * CURVATURE_MARGIN * curvature
     return np.maximum(stiffness + float(problem.localization), 1.0)
 
 
-def _leaf(values: np.ndarray, problem) -> jax.Array:
-    dtype = jnp.result_type(*jax.tree.leaves(problem.centres))
-    return jnp.asarray(values, dtype)
+def _leaf(values: np.ndarray, problem: chains.Problem) -> jax.Array:
+    return jnp.asarray(values, problem.nbeta.dtype)
 
 
-def _kinetic_step(tolerance: float) -> float:
-    """Step in units of the fastest period: the error of the splitting is of second order."""
-    return min(0.7, 0.5 * (tolerance / 0.05) ** 0.5)
+def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
+    """Kinetic Langevin: step from the tolerance, friction from the slowest direction.
 
-
-def _kinetic(problem, stiffness: np.ndarray, step: np.ndarray) -> tuple[Any, np.ndarray]:
-    """The sampler, and the relaxation time in steps of the slowest direction.
-
-    In units of the stiffest frequency the slowest direction has the frequency
-    `omega = sqrt(localization/kappa_max)`. Friction `2 omega` would damp it critically, but
-    leaves the energy of stiff directions unmixed for `1/omega`: 0.1 is the compromise.
+    In units of the stiffest frequency the slowest direction that localization allows has the
+    frequency `omega = sqrt(localization/kappa_max)`. Friction `2 omega` damps it critically. Less
+    than 0.05 would leave the energy of stiff directions unmixed for too long.
     """
-    omega = np.sqrt(float(problem.localization) / stiffness)
-    friction = np.clip(2 * omega, 0.1, 0.5)
+    stiffness = _stiffness(run.problem, curvature)
+    # The error of the splitting is of second order in the step.
+    step = shrink * min(0.7, 0.5 * (run.tolerance / 0.05) ** 0.5)
+    omega = np.sqrt(float(run.problem.localization) / stiffness)
+    friction = np.clip(2 * omega, 0.05, 0.5)
     root = np.sqrt(stiffness)
-    sampler = KineticLangevin(_leaf(step / root, problem), _leaf(friction * root, problem))
-    # Overdamped amplitudes decay at omega^2/friction; a flat direction (omega = 0) has no time.
+    sampler = KineticLangevin(_leaf(step / root, run.problem), _leaf(friction * root, run.problem))
+    # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
-    return sampler, np.maximum(2 / friction, slow) / step
+    return _Design(sampler, np.maximum(2 / friction, slow) / step)
 
 
-def _pilot(key, problem, anchors, sampler, num_chains, batch_size=None):
-    """Runs a short chain; returns its end positions, draws, and where it went well."""
-    keys = chains.centre_keys(key, problem.num_centres)
-    state = chains.start_chains(
-        keys, problem, anchors, sampler, num_chains=num_chains, batch_size=batch_size
+def _design_sgld(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
+    """SGLD with the anchored control variate, `c = step kappa_max` from the tolerance."""
+    stiffness = _stiffness(run.problem, curvature)
+    # A stiff direction is inflated by 1/(1 - c/4): c = 2 tolerance keeps it to tolerance/2.
+    epsilon = shrink * 2 * run.tolerance / stiffness
+    slowest = np.maximum(float(run.problem.localization), stiffness / 1e3)
+    return _Design(SGLD(_leaf(epsilon, run.problem), control_variate=True), 4 / (epsilon * slowest))
+
+
+def _heating(run: _Run, key: jax.Array, positions: Any, sampler: Any) -> np.ndarray:
+    """Relative rise of the temperature by gradient noise of variance `s^2`: `epsilon s^2 / 4`."""
+    assert run.batch_size is not None
+    noise = chains.gradient_noise(
+        key, run.problem, run.anchors, positions=positions, batch_size=run.batch_size
     )
-    blocks = chains.run_chains(
-        keys, problem, anchors, sampler, state, block_length=PILOT_LENGTH, batch_size=batch_size
-    )
-    state, draws = next(blocks)
-    heat = np.nan_to_num(draws.kinetic_temperature, nan=1.0)
-    stable = draws.alive.all(axis=(1, 2)) & (heat[..., PILOT_LENGTH // 2 :].mean((1, 2)) < HOT)
-    return state.sampler_state.position, stable
-
-
-def _calibrate_kinetic(key, problem, anchors, num_chains, tolerance) -> Plan:
-    curvature = np.asarray(anchors.curvature, np.float64)
-    shrink = np.ones(problem.num_centres)
-    for attempt in range(MAX_PILOTS):
-        key_pilot, key_power = jax.random.split(jax.random.fold_in(key, attempt))
-        step = shrink * _kinetic_step(tolerance)
-        sampler, _ = _kinetic(problem, _stiffness(problem, curvature), step)
-        positions, stable = _pilot(key_pilot, problem, anchors, sampler, num_chains)
-        ends = np.asarray(chains.curvatures_at(key_power, problem, positions)).max(axis=1)
-        curvature = np.where(stable, np.fmax(curvature, ends), curvature)
-        if stable.all():
-            break
-        shrink = np.where(stable, shrink, shrink / 3)
-    step = shrink * _kinetic_step(tolerance)
-    sampler, relaxation = _kinetic(problem, _stiffness(problem, curvature), step)
-    spent = 60 + (attempt + 1) * num_chains * (PILOT_LENGTH + 40)
-    return Plan(sampler, *_lengths(relaxation), relaxation, spent, stable)
-
-
-def _calibrate_sgld(key, problem, anchors, num_chains, tolerance, batch_size) -> Plan:
-    curvature = np.asarray(anchors.curvature, np.float64)
-    shrink = np.ones(problem.num_centres)
-    for attempt in range(MAX_PILOTS):
-        key_pilot, key_noise = jax.random.split(jax.random.fold_in(key, attempt))
-        # A stiff direction is inflated by 1/(1 - c/4): c = 2 tolerance keeps it to tolerance/2.
-        epsilon = shrink * 2 * tolerance / _stiffness(problem, curvature)
-        sampler = SGLD(_leaf(epsilon, problem), control_variate=True)
-        positions, stable = _pilot(key_pilot, problem, anchors, sampler, num_chains, batch_size)
-        noise = chains.gradient_noise(key_noise, problem, anchors, positions, batch_size)
-        # Gradient noise of variance s^2 raises the temperature by the factor 1 + epsilon s^2/4.
-        heating = epsilon * np.nan_to_num(np.asarray(noise), nan=np.inf) / 4
-        good = stable & (heating <= tolerance)
-        if good.all():
-            break
-        fix = np.where(np.isfinite(heating), np.maximum(heating / tolerance, 1.0), 1.0)
-        shrink = shrink / np.where(good, 1.0, np.clip(fix, 1.5, 10.0))
-    stiffness = _stiffness(problem, curvature)
-    relaxation = 4 / (epsilon * np.maximum(float(problem.localization), stiffness / 1e3))
-    spent = 60 + (attempt + 1) * num_chains * 2 * (PILOT_LENGTH + 2)
-    return Plan(sampler, *_lengths(relaxation), relaxation, spent, stable)
+    heating = np.asarray(sampler.step_size, np.float64) * np.asarray(noise, np.float64) / 4
+    return np.nan_to_num(heating, nan=np.inf)
 
 
 def _lengths(relaxation: np.ndarray) -> tuple[int, int]:
-    """Burn-in and draws of two relaxation times of the slowest centre, within bounds."""
+    """Burn-in and draws of two relaxation times of the slowest center, within bounds."""
     slowest = 2 * float(np.max(relaxation))
-    return int(np.clip(slowest, 200, 5_000)), int(np.clip(slowest, 400, 10_000))
+    return int(np.clip(slowest, 256, 6_000)), int(np.clip(slowest, 512, 10_000))

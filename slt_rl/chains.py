@@ -1,7 +1,7 @@
-"""The one loop: vmapped chains over vmapped centres, in jitted blocks streamed to the host.
+"""The one loop: vmapped chains over vmapped centers, in jitted blocks streamed to the host.
 
 The key of a step is `fold_in(fold_in(key, chain), step)`: draws do not depend on the length of a
-block, on the number of chains or centres beside them, or on a restart.
+block, on the number of chains or centers beside them, or on a restart.
 """
 
 import functools
@@ -24,12 +24,12 @@ from slt_rl.posterior import (
 )
 
 PyTree = Any
-# Long enough that a block's own work (the centre's loss, dispatch) does not count.
+# Long enough that a block's own work (the center's loss, dispatch) does not count.
 BLOCK_LENGTH = 128
 
 
 class Draws(NamedTuple):
-    """What is recorded at a draw; axes `[chain, draw]`, or `[centre, chain, draw]` for a curve.
+    """What is recorded at a draw; axes `[chain, draw]`, or `[center, chain, draw]` for a curve.
 
     Args:
         excess_loss: `L(w) - L(w*)`, paired on the same examples for minibatches.
@@ -57,29 +57,30 @@ class Draws(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Centres to sample around, and how the target is made from a centre.
+    """Centers to sample around, and how the target is made from a center.
 
     Args:
         make_target: `make_target(params, shared)` gives `(loss_fn, data)`; static and hashable.
-        centres: pytree of parameters, leading axis `[centre]`.
+        centers: pytree of parameters, leading axis `[center]`.
         shared: pytree of arrays passed to every `make_target` call.
         nbeta: `[]`, inverse temperature.
         localization: `[]`, in 1/parameter^2.
     """
 
     make_target: Callable
-    centres: PyTree
+    centers: PyTree
     shared: PyTree
     nbeta: Any
     localization: Any
 
     @property
-    def num_centres(self) -> int:
-        return jax.tree.leaves(self.centres)[0].shape[0]
+    def num_centers(self) -> int:
+        """Number of centers."""
+        return jax.tree.leaves(self.centers)[0].shape[0]
 
 
 class ChainState(NamedTuple):
-    """The state of the loop: what a restart needs. Axes `[centre, chain]` but for `step`."""
+    """The state of the loop: what a restart needs. Axes `[center, chain]` but for `step`."""
 
     sampler_state: PyTree
     alive: jax.Array
@@ -89,29 +90,27 @@ class ChainState(NamedTuple):
 class _Numbers(NamedTuple):
     """The arrays of a problem, without its callable: arguments of the jitted functions."""
 
-    centres: PyTree
+    centers: PyTree
     shared: PyTree
     nbeta: Any
     localization: Any
-    anchors: Anchor
+    anchors: Any
 
 
 def _numbers(problem: Problem, anchors: Anchor) -> _Numbers:
-    return _Numbers(
-        problem.centres, problem.shared, problem.nbeta, problem.localization, anchors
-    )
+    return _Numbers(problem.centers, problem.shared, problem.nbeta, problem.localization, anchors)
 
 
-_PER_CENTRE = _Numbers(0, None, None, None, 0)
+_PER_CENTER = _Numbers(0, None, None, None, 0)
 
 
 def _posterior(make_target, numbers: _Numbers) -> LocalPosterior:
-    loss_fn, data = make_target(numbers.centres, numbers.shared)
+    loss_fn, data = make_target(numbers.centers, numbers.shared)
     anchor = numbers.anchors
     return LocalPosterior(
         loss_fn,
         data,
-        numbers.centres,
+        numbers.centers,
         anchor.loss,
         anchor.gradient,
         numbers.nbeta,
@@ -126,56 +125,60 @@ def _oracle(posterior: LocalPosterior, sampler, batch_size: int | None):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _find_anchors(make_target, centres, shared, key) -> Anchor:
+def _find_anchors(make_target, centers, shared, key) -> Anchor:
     def one(params):
-        return find_anchor(key, *make_target(params, shared), params)
+        loss_fn, data = make_target(params, shared)
+        return find_anchor(key, loss_fn, data, params=params)
 
-    return jax.vmap(one)(centres)
+    return jax.vmap(one)(centers)
 
 
 def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
-    """Computes the anchors of all centres in one program, axes `[centre]`."""
-    return _find_anchors(problem.make_target, problem.centres, problem.shared, key)
+    """Computes the anchors of all centers in one program, axes `[center]`."""
+    return _find_anchors(problem.make_target, problem.centers, problem.shared, key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def _curvatures(make_target, centres, shared, positions, key, num_iterations):
-    def one(centre, position):
-        loss_fn, data = make_target(centre, shared)
-        return largest_curvature(key, loss_fn, data, position, num_iterations)
+def _curvatures(make_target, centers, shared, positions, key, num_iterations):
+    def one(center, position):
+        loss_fn, data = make_target(center, shared)
+        return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
 
     over_chains = jax.vmap(one, in_axes=(None, 0))
-    return jax.vmap(over_chains)(centres, positions)
+    return jax.vmap(over_chains)(centers, positions)
 
 
-def curvatures_at(key: jax.Array, problem: Problem, positions: PyTree, num_iterations: int = 20):
-    """Largest curvature of the loss at chain positions, `[centre, chain]`."""
+def curvatures_at(
+    key: jax.Array, problem: Problem, positions: PyTree, *, num_iterations: int = 20
+) -> jax.Array:
+    """Largest curvature of the loss at chain positions, `[center, chain]`."""
     return _curvatures(
-        problem.make_target, problem.centres, problem.shared, positions, key, num_iterations
+        problem.make_target, problem.centers, problem.shared, positions, key, num_iterations
     )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
-    def one_centre(numbers, sampler, key):
+    def one_center(numbers, sampler, key):
         oracle = _oracle(_posterior(make_target, numbers), sampler, batch_size)
         # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
         chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
             jnp.arange(num_chains)
         )
-        return jax.vmap(lambda k: sampler.init(k, numbers.centres, oracle))(chain_keys)
+        return jax.vmap(lambda k: sampler.init(k, numbers.centers, oracle))(chain_keys)
 
-    state = jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0, 0))(numbers, sampler, keys)
+    state = jax.vmap(one_center, in_axes=(_PER_CENTER, 0, 0))(numbers, sampler, keys)
     alive = jnp.ones((keys.shape[0], num_chains), dtype=bool)
     return ChainState(state, alive, jnp.int32(0))
 
 
 def _record(posterior: LocalPosterior, info, alive) -> Draws:
-    displacement = optax.tree.sub(info.position, posterior.centre)
+    leaves = jax.tree.leaves
+    displacement = optax.tree.sub(info.position, posterior.center)
     virial = jnp.stack(
         [
             jnp.vdot(d, g) / d.size
-            for d, g in zip(jax.tree.leaves(displacement), jax.tree.leaves(info.gradient))
+            for d, g in zip(leaves(displacement), leaves(info.gradient), strict=True)
         ]
     )
     squared_distance = optax.tree.norm(displacement, squared=True)
@@ -193,7 +196,7 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6))
 def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
-    """Runs all chains of all centres for `num_steps` steps."""
+    """Runs all chains of all centers for `num_steps` steps."""
 
     def one_chain(posterior, sampler, key, chain_state, alive):
         oracle = _oracle(posterior, sampler, batch_size)
@@ -210,13 +213,13 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
 
         return jax.lax.scan(step, (chain_state, alive), state.step + jnp.arange(num_steps))
 
-    def one_centre(numbers, sampler, key, chain_states, alive):
+    def one_center(numbers, sampler, key, chain_states, alive):
         posterior = _posterior(make_target, numbers)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0]))
         over_chains = jax.vmap(one_chain, in_axes=(None, None, 0, 0, 0))
         return over_chains(posterior, sampler, keys, chain_states, alive)
 
-    (new, alive), draws = jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0, 0, 0, 0))(
+    (new, alive), draws = jax.vmap(one_center, in_axes=(_PER_CENTER, 0, 0, 0, 0))(
         numbers, sampler, keys, state.sampler_state, state.alive
     )
     return ChainState(new, alive, state.step + num_steps), draws
@@ -226,19 +229,19 @@ def start_chains(
     keys: jax.Array,
     problem: Problem,
     anchors: Anchor,
-    sampler,
     *,
+    sampler: Any,
     num_chains: int,
     batch_size: int | None = None,
 ) -> ChainState:
-    """Starts `num_chains` chains at every centre.
+    """Starts `num_chains` chains at every center.
 
     Args:
-        keys: `[centre]` random keys.
-        problem: centres and target.
+        keys: `[center]` random keys.
+        problem: centers and target.
         anchors: from `find_anchors`.
-        sampler: a sampler whose leaves have a leading axis `[centre]`.
-        num_chains: chains per centre.
+        sampler: a sampler whose leaves have a leading axis `[center]`.
+        num_chains: chains per center.
         batch_size: examples per minibatch, `None` for full data.
     """
     numbers = _numbers(problem, anchors)
@@ -249,25 +252,25 @@ def run_chains(
     keys: jax.Array,
     problem: Problem,
     anchors: Anchor,
-    sampler,
-    state: ChainState,
     *,
+    sampler: Any,
+    state: ChainState,
     block_length: int,
     batch_size: int | None = None,
 ) -> Iterator[tuple[ChainState, Draws]]:
     """Yields `(state, draws)` block after block, without end; the caller stops.
 
     Args:
-        keys: `[centre]` random keys, the same as at the start.
-        problem: centres and target.
+        keys: `[center]` random keys, the same as at the start.
+        problem: centers and target.
         anchors: from `find_anchors`.
-        sampler: a sampler whose leaves have a leading axis `[centre]`.
+        sampler: a sampler whose leaves have a leading axis `[center]`.
         state: from `start_chains`, or saved from an earlier block.
         block_length: steps per block; draws do not depend on it.
         batch_size: examples per minibatch, `None` for full data.
 
     Yields:
-        The state after the block, and draws with axes `[centre, chain, block_length]`.
+        The state after the block, and draws with axes `[center, chain, block_length]`.
     """
     numbers = _numbers(problem, anchors)
     while True:
@@ -277,13 +280,13 @@ def run_chains(
         yield state, jax.tree.map(np.asarray, draws)
 
 
-def centre_keys(key: jax.Array, num_centres: int, first: int = 0) -> jax.Array:
-    """The keys of the centres: `fold_in(key, index)`, whatever the chunking."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num_centres))
+def center_keys(key: jax.Array, num_centers: int, first: int = 0) -> jax.Array:
+    """The keys of the centers: `fold_in(key, index)`, whatever the chunking."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num_centers))
 
 
-def constant_target(loss_fn: Callable) -> Callable:
-    """A `make_target` that ignores the centre; equal for equal `loss_fn`, so nothing recompiles."""
+def constant_target(loss_fn: Callable) -> "_ConstantTarget":
+    """A `make_target` that ignores the center; equal for equal `loss_fn`, so nothing recompiles."""
     return _ConstantTarget(loss_fn)
 
 
@@ -303,21 +306,21 @@ def _gradient_noise(make_target, numbers, positions, key, batch_size):
         difference = optax.tree.sub(first, second)
         return optax.tree.norm(difference, squared=True) / (2 * optax.tree.size(difference))
 
-    def one_centre(numbers, positions):
+    def one_center(numbers, positions):
         posterior = _posterior(make_target, numbers)
         return jax.vmap(lambda position: one(posterior, position))(positions).mean()
 
-    return jax.vmap(one_centre, in_axes=(_PER_CENTRE, 0))(numbers, positions)
+    return jax.vmap(one_center, in_axes=(_PER_CENTER, 0))(numbers, positions)
 
 
 def gradient_noise(
-    key: jax.Array, problem: Problem, anchors: Anchor, positions: PyTree, batch_size: int
+    key: jax.Array, problem: Problem, anchors: Anchor, *, positions: PyTree, batch_size: int
 ) -> jax.Array:
-    """Variance per parameter of the anchored minibatch gradient of `U`, `[centre]`."""
+    """Variance per parameter of the anchored minibatch gradient of `U`, `[center]`."""
     numbers = _numbers(problem, anchors)
     return _gradient_noise(problem.make_target, numbers, positions, key, batch_size)
 
 
 def num_programs() -> int:
     """How many sampling programs this process has compiled: one per kind of problem."""
-    return _advance._cache_size()
+    return _advance._cache_size()  # type: ignore[attr-defined]

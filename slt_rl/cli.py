@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept: run the same command to go on", file=sys.stderr)
+        print(
+            "\nstopped; what was finished is kept: run the same command to go on", file=sys.stderr
+        )
         return 130
     except (ValueError, OSError) as error:
         print(f"slt-rl: {error}", file=sys.stderr)
@@ -30,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="slt-rl", description="The LLC in reinforcement learning.")
+    parser = argparse.ArgumentParser(
+        prog="slt-rl", description="The LLC in reinforcement learning."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     validate = commands.add_parser("validate", help="the main job: train, measure, check, report")
     validate.add_argument("--quick", action="store_true", help="a short form, about two minutes")

@@ -61,7 +61,7 @@ class Dataset:
 def _unchecked(_, children) -> Dataset:
     """Rebuilds a data set without checks: JAX maps pytrees to placeholders and other values."""
     dataset = object.__new__(Dataset)
-    for name, value in zip(("examples", "weights"), children):
+    for name, value in zip(("examples", "weights"), children, strict=True):
         object.__setattr__(dataset, name, value)
     return dataset
 

@@ -86,7 +86,7 @@ def variance_llc(excess_loss: np.ndarray, nbeta: float) -> Estimate:
 
 
 def two_temperature_llc(
-    losses_1: np.ndarray, nbeta_1: float, losses_2: np.ndarray, nbeta_2: float
+    losses_1: np.ndarray, losses_2: np.ndarray, *, nbeta_1: float, nbeta_2: float
 ) -> Estimate:
     r"""The two-temperature estimator; it needs no `L(w*)`, so `w*` need not be a minimum.
 
@@ -94,8 +94,8 @@ def two_temperature_llc(
 
     Args:
         losses_1: `[chain, draw]` losses (up to a constant common to both) drawn at `nbeta_1`.
-        nbeta_1: first inverse temperature.
         losses_2: the same at `nbeta_2`.
+        nbeta_1: first inverse temperature.
         nbeta_2: second inverse temperature, different from the first.
 
     Raises:
@@ -116,17 +116,17 @@ def two_temperature_llc(
 
 
 def temperature_slope(excess_loss: np.ndarray, nbeta: float) -> float:
-    r"""The slope `d log lambda_hat / d log nbeta` by linear response: `1 - nbeta^2 Var[L] / lambda_hat`.
+    r"""The slope `d log lambda_hat / d log nbeta` by linear response.
 
-    From `d E[L] / d nbeta = -Var[L]`. Zero where the learning coefficient has converged in
-    temperature.
+    It is `1 - nbeta^2 Var[L] / lambda_hat`, from `d E[L] / d nbeta = -Var[L]`. Zero where the
+    learning coefficient has converged in temperature.
     """
     losses = nbeta * check_trace(excess_loss)
     return float(1 - losses.var() / losses.mean())
 
 
 def localization_slope(
-    excess_loss: np.ndarray, squared_distance: np.ndarray, nbeta: float, localization: float
+    excess_loss: np.ndarray, squared_distance: np.ndarray, *, nbeta: float, localization: float
 ) -> float:
     r"""The slope `d log lambda_hat / d log localization` by linear response.
 

@@ -7,31 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from slt_rl import _checks, chains
-from slt_rl.calibration import Plan, calibrate
 from slt_rl.data import as_dataset
-from slt_rl.estimators import mean_llc
+from slt_rl.estimation import Settings, estimate_centers
 from slt_rl.result import LLCCurve, LLCEstimate
-from slt_rl.verdict import Context, judge
 
 PyTree = Any
 DEFAULT_LOCALIZATION = 10.0
-
-# Chains are lengthened until the interval meets the tolerance, to at most this multiple.
-MAX_LENGTHENING = 8
-
-
-class _Settings(NamedTuple):
-    """How to sample: checked arguments of the public calls."""
-
-    sampler: Any
-    num_chains: int
-    num_draws: int | None
-    num_burnin: int | None
-    batch_size: int | None
-    tolerance: float
 
 
 def estimate_llc(
@@ -61,7 +44,7 @@ def estimate_llc(
         key: random key, consumed.
         loss_fn: with `data`, `loss_fn(params, examples) -> [n]` per-example losses in nats;
             without, an exact potential `loss_fn(params) -> []`.
-        params: pytree of floating-point arrays: the centre `w*`, a (local) minimum.
+        params: pytree of floating-point arrays: the center `w*`, a (local) minimum.
         data: pytree of arrays with leading axis `n`, or a `Dataset`; `None` for an exact potential.
         nbeta: inverse temperature `n beta`; default `n / log n`. Required without data.
         localization: strength of the tether to `w*` in 1/parameter^2; default 10.
@@ -69,8 +52,8 @@ def estimate_llc(
         num_chains: independent chains, all started at `w*`.
         num_draws: draws kept per chain; default: until the interval meets `tolerance`, within
             bounds (1000 with a given sampler).
-        num_burnin: draws dropped at the start; default from the calibrated relaxation time
-            (half of `num_draws` with a given sampler).
+        num_burnin: draws dropped at the start, during which `sampler=None` calibrates; default from
+            the relaxation time (half of `num_draws` with a given sampler).
         batch_size: examples per gradient; `None` for full data.
         tolerance: relative error to aim at, in (0, 1).
         allow_negative_control: sample a loss that is marked as no potential.
@@ -101,9 +84,9 @@ def estimate_llc(
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
     _checks.check_allowed(loss_fn, allow_negative_control)
     _checks.check_loss(loss_fn, params, dataset)
-    centres = jax.tree.map(lambda x: x[None], params)
-    problem = _problem(chains.constant_target(loss_fn), centres, dataset, nbeta, localization)
-    return _estimate(key, problem, settings._replace(batch_size=batch_size), 0)[0]
+    centers = jax.tree.map(lambda x: x[None], params)
+    problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
+    return estimate_centers(key, problem, settings._replace(batch_size=batch_size))[0]
 
 
 def llc_curve(
@@ -175,19 +158,19 @@ def llc_curve(
     _checks.check_loss(loss_fn, first, dataset)
     settings = settings._replace(batch_size=batch_size)
     problem = _problem(target, checkpoints, data, nbeta, localization)
-    steps = np.arange(problem.num_centres) if steps is None else np.asarray(steps)
-    if steps.shape != (problem.num_centres,):
-        raise ValueError(f"steps: expected shape ({problem.num_centres},), got {steps.shape}")
+    steps = np.arange(problem.num_centers) if steps is None else np.asarray(steps)
+    if steps.shape != (problem.num_centers,):
+        raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
 
     def run(chunk):
         start, part = chunk
-        return _estimate(key, part, settings, start)
+        return estimate_centers(key, part, settings, first=start)
 
     pieces = list(_chunks(problem, chunk_size))
     with ThreadPoolExecutor(num_threads) as pool:
         found = list(_progress(pool.map(run, pieces), len(pieces), progress))
     estimates = [estimate for piece in found for estimate in piece]
-    return LLCCurve(steps, tuple(estimates[: problem.num_centres]))
+    return LLCCurve(steps, tuple(estimates[: problem.num_centers]))
 
 
 class _CurveTarget(NamedTuple):
@@ -204,14 +187,14 @@ class _CurveTarget(NamedTuple):
         return loss_fn, as_dataset(data)
 
 
-def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> _Settings:
+def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> Settings:
     if num_draws is not None:
         num_draws = _checks.check_count("num_draws", num_draws, minimum=4)
     if num_burnin is not None:
         num_burnin = _checks.check_count("num_burnin", num_burnin, minimum=0)
     if sampler is not None and not (hasattr(sampler, "init") and hasattr(sampler, "step")):
         raise ValueError(f"sampler: expected an object with init and step, got {sampler!r}")
-    return _Settings(
+    return Settings(
         sampler,
         _checks.check_count("num_chains", num_chains),
         num_draws,
@@ -221,22 +204,25 @@ def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> _S
     )
 
 
-def _problem(target, centres, shared, nbeta, localization) -> chains.Problem:
+def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     if localization is None:
         localization = DEFAULT_LOCALIZATION
     localization = _checks.check_nonnegative("localization", localization)
-    dtype = jnp.result_type(*jax.tree.leaves(centres))
+    dtype = jnp.result_type(*jax.tree.leaves(centers))
     return chains.Problem(
-        target, centres, shared, jnp.asarray(nbeta, dtype), jnp.asarray(localization, dtype)
+        target, centers, shared, jnp.asarray(nbeta, dtype), jnp.asarray(localization, dtype)
     )
 
 
 def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Problem]]:
-    """Cuts the centres into chunks of one size; the last is filled up with its last centre."""
-    size = min(size, problem.num_centres)
-    for start in range(0, problem.num_centres, size):
-        indices = np.minimum(np.arange(start, start + size), problem.num_centres - 1)
-        yield start, problem._replace(centres=jax.tree.map(lambda x: x[indices], problem.centres))
+    """Cuts the centers into chunks of one size; the last is filled up with its last center."""
+    size = min(size, problem.num_centers)
+    for start in range(0, problem.num_centers, size):
+        indices = np.minimum(np.arange(start, start + size), problem.num_centers - 1)
+        yield (
+            start,
+            problem._replace(centers=jax.tree.map(lambda x, i=indices: x[i], problem.centers)),
+        )
 
 
 def _progress(items, total: int, show: bool):
@@ -245,106 +231,3 @@ def _progress(items, total: int, show: bool):
     from tqdm import tqdm
 
     return tqdm(items, total=total, desc="checkpoints", unit="chunk")
-
-
-def _estimate(key, problem: chains.Problem, settings: _Settings, first: int) -> list[LLCEstimate]:
-    """Anchors, calibrates, samples and judges the centres of one chunk."""
-    key_anchor, key_calibrate, key_sample = jax.random.split(key, 3)
-    anchors = chains.find_anchors(key_anchor, problem)
-    if not np.all(np.isfinite(np.asarray(anchors.loss))):
-        bad = first + np.flatnonzero(~np.isfinite(np.asarray(anchors.loss)))
-        raise ValueError(f"loss_fn: expected a finite loss at the centre, got {bad} not finite")
-    plan = _plan(key_calibrate, problem, anchors, settings)
-    keys = chains.centre_keys(key_sample, problem.num_centres, first)
-    draws = _sample(keys, problem, anchors, plan, settings)
-    spent = plan.num_gradients
-    return [
-        judge(_centre(draws, i).after(plan.num_burnin), context)
-        for i, context in enumerate(_contexts(problem, anchors, plan, settings, draws, spent))
-    ]
-
-
-def _plan(key, problem, anchors, settings: _Settings) -> Plan:
-    """Calibrates, or wraps a given sampler as it is."""
-    if settings.sampler is None:
-        plan = calibrate(
-            key,
-            problem,
-            anchors,
-            num_chains=settings.num_chains,
-            tolerance=settings.tolerance,
-            batch_size=settings.batch_size,
-        )
-    else:
-        count = problem.num_centres
-        dtype = problem.nbeta.dtype
-        sampler = jax.tree.map(
-            lambda x: jnp.broadcast_to(jnp.asarray(x, dtype), (count,)), settings.sampler
-        )
-        draws = settings.num_draws or 1000
-        plan = Plan(sampler, draws // 2, draws, np.zeros(count), 60, np.ones(count, bool))
-    if settings.num_draws is not None:
-        plan = plan._replace(num_draws=settings.num_draws)
-    if settings.num_burnin is not None:
-        plan = plan._replace(num_burnin=settings.num_burnin)
-    return plan
-
-
-def _sample(keys, problem, anchors, plan: Plan, settings: _Settings) -> chains.Draws:
-    """Runs the chains for the planned length, and longer where the interval asks for it."""
-    total = plan.num_burnin + plan.num_draws
-    free = settings.num_draws is None and settings.sampler is None
-    longest = plan.num_burnin + plan.num_draws * (MAX_LENGTHENING if free else 1)
-    options = {"batch_size": settings.batch_size}
-    state = chains.start_chains(
-        keys, problem, anchors, plan.sampler, num_chains=settings.num_chains, **options
-    )
-    blocks = chains.run_chains(
-        keys, problem, anchors, plan.sampler, state, block_length=chains.BLOCK_LENGTH, **options
-    )
-    kept: list[chains.Draws] = []
-    while True:
-        kept.append(next(blocks)[1])
-        length = len(kept) * chains.BLOCK_LENGTH
-        if length >= total:
-            draws = chains.Draws(*(np.concatenate(parts, axis=2) for parts in zip(*kept)))
-            draws = chains.Draws(*(x[:, :, : max(total, min(length, longest))] for x in draws))
-            if length >= longest or _precise(draws.after(plan.num_burnin), problem, settings):
-                return draws
-            total = min(2 * length, longest)
-
-
-def _precise(draws: chains.Draws, problem, settings: _Settings) -> bool:
-    """Whether every finite centre's 95% interval is within the tolerance."""
-    for excess, alive in zip(draws.excess_loss, draws.alive):
-        if alive.all():
-            estimate = mean_llc(excess, float(problem.nbeta))
-            if 1.96 * estimate.sem > settings.tolerance * abs(estimate.mean):
-                return False
-    return True
-
-
-def _centre(draws: chains.Draws, index: int) -> chains.Draws:
-    return chains.Draws(*(x[index] for x in draws))
-
-
-def _contexts(problem, anchors, plan, settings, draws, spent) -> Iterator[Context]:
-    """What the verdict needs of each centre beside its draws."""
-    nbeta, localization = float(problem.nbeta), float(problem.localization)
-    leaves = jax.tree.leaves(problem.centres)
-    sizes = np.array([leaf[0].size for leaf in leaves])
-    squares = jax.vmap(lambda g: optax.tree.norm(g, squared=True))(anchors.gradient)
-    stiffness = nbeta * np.maximum(np.asarray(anchors.gradient_curvature, np.float64), 0)
-    drops = nbeta**2 * np.asarray(squares, np.float64) / (2 * (stiffness + localization + 1e-30))
-    step_sizes = np.broadcast_to(np.asarray(plan.sampler.step_size), (problem.num_centres,))
-    for i in range(problem.num_centres):
-        yield Context(
-            nbeta,
-            localization,
-            float(step_sizes[i]),
-            settings.tolerance,
-            sizes,
-            float(drops[i]),
-            bool(plan.stable[i]),
-            spent + int(draws.num_gradients[i].sum()),
-        )

@@ -1,4 +1,4 @@
-"""The local posterior: the only owner of `n * beta`, of the localization and of the centre."""
+"""The local posterior: the only owner of `n * beta`, of the localization and of the center."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,11 +11,12 @@ import optax
 from slt_rl.data import Dataset
 
 PyTree = Any
+# `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
 Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
 
 
 class Anchor(NamedTuple):
-    """What is known of the centre `w*`, computed once on the full data.
+    """What is known of the center `w*`, computed once on the full data.
 
     Args:
         loss: `[]`, `L(w*)` in nats per example.
@@ -33,7 +34,7 @@ class Anchor(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class LocalPosterior:
-    """The localized, tempered posterior around a centre `w*`.
+    """The localized, tempered posterior around a center `w*`.
 
         p(w) ~ exp(-U(w)),   U(w) = n beta (L(w) - L(w*)) + localization/2 |w - w*|^2
 
@@ -41,9 +42,9 @@ class LocalPosterior:
         loss_fn: `loss_fn(params, examples) -> [n]` per-example losses in nats if `data` is given,
             else an exact potential `loss_fn(params) -> []`.
         data: the data set, or `None` for an exact potential.
-        centre: pytree of parameters `w*`.
-        centre_loss: `[]`, `L(w*)` on the full data.
-        centre_gradient: the gradient of `L` at `w*` on the full data.
+        center: pytree of parameters `w*`.
+        center_loss: `[]`, `L(w*)` on the full data.
+        center_gradient: the gradient of `L` at `w*` on the full data.
         nbeta: `[]`, inverse temperature `n beta`.
         localization: `[]`, in 1/parameter^2.
 
@@ -53,19 +54,19 @@ class LocalPosterior:
 
     loss_fn: Callable = dataclasses.field(metadata={"static": True})
     data: Dataset | None
-    centre: PyTree
-    centre_loss: Any
-    centre_gradient: PyTree
+    center: PyTree
+    center_loss: Any
+    center_gradient: PyTree
     nbeta: Any
     localization: Any
 
     def squared_distance(self, params: PyTree) -> jax.Array:
         """Returns `|w - w*|^2`."""
-        return optax.tree.norm(optax.tree.sub(params, self.centre), squared=True)
+        return optax.tree.norm(optax.tree.sub(params, self.center), squared=True)
 
     def potential(self, params: PyTree) -> jax.Array:
         """Returns `U(w)` on the full data; `U(w*) = 0`."""
-        excess = mean_loss(self.loss_fn, self.data, params) - self.centre_loss
+        excess = mean_loss(self.loss_fn, self.data, params) - self.center_loss
         return self.nbeta * excess + self.localization / 2 * self.squared_distance(params)
 
     def excess_loss(self, potential: jax.Array, squared_distance: jax.Array) -> jax.Array:
@@ -93,13 +94,13 @@ def minibatch_oracle(
 
     The value is paired: `n beta (L_B(w) - L_B(w*))` on the same examples `B`, drawn uniformly
     with replacement, so that the noise common to both positions cancels. With the control variate
-    the gradient is `g_B(w) - g_B(w*) + g_n(w*)`, whose noise vanishes at the centre; it costs
+    the gradient is `g_B(w) - g_B(w*) + g_n(w*)`, whose noise vanishes at the center; it costs
     one more gradient a step.
 
     Args:
         posterior: the local posterior; its `data` is required.
         batch_size: examples per minibatch.
-        control_variate: whether to anchor the gradient at the centre.
+        control_variate: whether to anchor the gradient at the center.
 
     References:
         Baker et al., "Control variates for stochastic gradient MCMC", arXiv:1706.05439.
@@ -114,17 +115,17 @@ def minibatch_oracle(
         batch = data.take(jax.random.randint(key, (batch_size,), 0, len(data)))
         loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
         if control_variate:
-            centre_loss, centre_gradient = jax.value_and_grad(batch_loss)(posterior.centre, batch)
+            center_loss, center_gradient = jax.value_and_grad(batch_loss)(posterior.center, batch)
             gradient = jax.tree.map(
                 lambda g, c, full: g - c + full,
                 gradient,
-                centre_gradient,
-                posterior.centre_gradient,
+                center_gradient,
+                posterior.center_gradient,
             )
         else:
-            centre_loss = batch_loss(posterior.centre, batch)
-        pull = optax.tree.sub(params, posterior.centre)
-        value = posterior.nbeta * (loss - centre_loss)
+            center_loss = batch_loss(posterior.center, batch)
+        pull = optax.tree.sub(params, posterior.center)
+        value = posterior.nbeta * (loss - center_loss)
         value += posterior.localization / 2 * optax.tree.norm(pull, squared=True)
         return value, jax.tree.map(
             lambda g, p: posterior.nbeta * g + posterior.localization * p, gradient, pull
@@ -134,7 +135,12 @@ def minibatch_oracle(
 
 
 def largest_curvature(
-    key: jax.Array, loss_fn: Callable, data: Dataset | None, params: PyTree, num_iterations: int
+    key: jax.Array,
+    loss_fn: Callable,
+    data: Dataset | None,
+    *,
+    params: PyTree,
+    num_iterations: int = 30,
 ) -> jax.Array:
     """Returns the largest absolute Hessian eigenvalue of the loss, by power iteration.
 
@@ -158,13 +164,15 @@ def largest_curvature(
 
 
 def find_anchor(
-    key: jax.Array, loss_fn: Callable, data: Dataset | None, params: PyTree, num_iterations: int = 30
+    key: jax.Array, loss_fn: Callable, data: Dataset | None, *, params: PyTree
 ) -> Anchor:
-    """Computes loss, gradient and curvatures at the centre on the full data."""
+    """Computes loss, gradient and curvatures at the center on the full data."""
     value_and_grad = jax.value_and_grad(lambda w: mean_loss(loss_fn, data, w))
     loss, gradient = value_and_grad(params)
     product = jax.jvp(lambda w: value_and_grad(w)[1], (params,), (gradient,))[1]
     norm = optax.tree.norm(gradient, squared=True)
-    along = jnp.where(norm > 0, optax.tree.vdot(gradient, product) / jnp.where(norm > 0, norm, 1), 0)
-    curvature = largest_curvature(key, loss_fn, data, params, num_iterations)
+    along = jnp.where(
+        norm > 0, optax.tree.vdot(gradient, product) / jnp.where(norm > 0, norm, 1), 0
+    )
+    curvature = largest_curvature(key, loss_fn, data, params=params)
     return Anchor(loss, gradient, curvature, along)

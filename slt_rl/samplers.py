@@ -6,6 +6,7 @@ is `(key, w) -> (U(w), grad U(w))`, exact or on a minibatch. Samplers know nothi
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import blackjax
@@ -13,9 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from slt_rl.posterior import Oracle
-
 PyTree = Any
+Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
 NOT_RECORDED = float("nan")
 
 
@@ -58,12 +58,12 @@ class SGLD:
     `G` is the identity, or the diagonal by which an optax transformation scales the gradient. The
     drift term of a changing `G` is left out, which biases the chain; with `freeze_after` the
     scales are averaged over the first steps and then kept, and the bias goes away with the step.
-    The gradient vanishes at the centre where chains start: give `optax.scale_by_rms` an
+    The gradient vanishes at the center where chains start: give `optax.scale_by_rms` an
     `initial_scale` of about `nbeta` times the curvature, or its first steps are huge.
 
     Args:
         step_size: `[]`, in parameter^2 (for `G = 1`). blackjax's step is half of this.
-        control_variate: anchor minibatch gradients at the centre; no effect on full data.
+        control_variate: anchor minibatch gradients at the center; no effect on full data.
         preconditioner: an optax transformation that scales coordinates, such as
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
@@ -210,7 +210,9 @@ def _as_logdensity(oracle: Oracle):
 
 def _blackjax_info(state, acceptance, num_gradients) -> Info:
     gradient = optax.tree.scale(-1, state.logdensity_grad)
-    return Info(state.position, -state.logdensity, gradient, acceptance, num_gradients=num_gradients)
+    return Info(
+        state.position, -state.logdensity, gradient, acceptance, num_gradients=num_gradients
+    )
 
 
 @jax.tree_util.register_dataclass

@@ -23,7 +23,7 @@ class Context(NamedTuple):
         step_size: of the sampler.
         tolerance: relative error aimed at.
         leaf_sizes: `[leaf]`, parameters of each leaf.
-        anchor_drop: `nbeta` times the loss that a better centre nearby would gain (quadratic
+        anchor_drop: `nbeta` times the loss that a better center nearby would gain (quadratic
             model along the gradient), in units of the learning coefficient.
         stable: whether calibration found a stable step.
         num_gradients: gradient evaluations outside the draws given here.
@@ -41,7 +41,7 @@ class Context(NamedTuple):
 
 def judge(draws: Draws, context: Context) -> LLCEstimate:
     """Turns draws `[chain, draw]` (burn-in dropped) into an estimate with a verdict."""
-    alive = np.asarray(draws.alive).all(axis=1)
+    alive = np.atleast_1d(np.asarray(draws.alive).all(axis=1))
     if not alive.all():
         return _refuse_frozen(draws, context, alive)
     estimate = estimators.mean_llc(draws.excess_loss, context.nbeta)
@@ -55,7 +55,7 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
         "equipartition_worst_leaf": float(per_leaf[np.argmax(np.abs(per_leaf - 1))]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
-        "fraction_below_centre": float(np.mean(np.asarray(draws.excess_loss) < 0)),
+        "fraction_below_center": float(np.mean(np.asarray(draws.excess_loss) < 0)),
         "variance_llc": estimators.variance_llc(draws.excess_loss, context.nbeta).mean,
         **_slopes(draws, context),
     }
@@ -81,7 +81,10 @@ def _slopes(draws: Draws, context: Context) -> dict[str, float]:
     excess = draws.excess_loss
     return {
         "localization_slope": estimators.localization_slope(
-            excess, draws.squared_distance, context.nbeta, context.localization
+            excess,
+            draws.squared_distance,
+            nbeta=context.nbeta,
+            localization=context.localization,
         ),
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
@@ -99,7 +102,7 @@ def _budget(estimate, numbers: dict[str, float], context: Context) -> dict[str, 
     """Error terms in units of lambda.
 
     The equilibrium term is what departs from equipartition beyond its own sampling error; the
-    anchor term is the drop to a better centre beyond rounding.
+    anchor term is the drop to a better center beyond rounding.
     """
     excess = max(abs(numbers["equipartition"] - 1) - 2 * numbers["equipartition_sem"], 0.0)
     return {
@@ -129,6 +132,11 @@ def _reasons(estimate, numbers: dict[str, float], context: Context):
             f"equipartition {ratio:.3f} > 1: step size or gradient noise too large; "
             "use a smaller step or a larger batch"
         )
+    if numbers["kinetic_temperature"] > EQUIPARTITION[1]:
+        doubtful.append(
+            f"kinetic temperature {numbers['kinetic_temperature']:.3f} > 1: step size or gradient "
+            "noise too large"
+        )
     if numbers["split_r_hat"] > 1.05:
         target = refused if numbers["split_r_hat"] > 1.3 else doubtful
         target.append(f"chains disagree (split R-hat {numbers['split_r_hat']:.3f}); run longer")
@@ -146,17 +154,17 @@ def _anchor_reasons(estimate, context: Context, refused: list[str], doubtful: li
     drop = context.anchor_drop
     if estimate.mean + 2 * estimate.sem < 0:
         refused.append(
-            f"negative estimate {estimate.mean:.3g}: the centre is not a minimum at this "
+            f"negative estimate {estimate.mean:.3g}: the center is not a minimum at this "
             "temperature; polish it, raise localization, or use the two-temperature estimator"
         )
     if drop > 0.5 * abs(estimate.mean):
         refused.append(
-            f"the centre has a large gradient: nbeta times the expected drop is {drop:.3g}; "
-            "train further, or use a potential with its minimum at the centre (KL to the policy)"
+            f"the center has a large gradient: nbeta times the expected drop is {drop:.3g}; "
+            "train further, or use a potential with its minimum at the center (KL to the policy)"
         )
     elif drop > context.tolerance * abs(estimate.mean):
         doubtful.append(
-            f"the gradient at the centre is not small: nbeta times the expected drop is {drop:.3g}"
+            f"the gradient at the center is not small: nbeta times the expected drop is {drop:.3g}"
         )
 
 

@@ -16,52 +16,56 @@ def bowl(params):
     return jnp.sum(params**2) / 2
 
 
-def setup(loss_fn=bowl, num_centres=2, sampler=None, nbeta=50.0):
-    centres = jnp.arange(3.0 * num_centres).reshape(num_centres, 3) * 0
+def setup(loss_fn=bowl, num_centers=2, sampler=None, nbeta=50.0):
+    centers = jnp.arange(3.0 * num_centers).reshape(num_centers, 3) * 0
     problem = chains.Problem(
-        chains.constant_target(loss_fn), centres, None, jnp.float64(nbeta), jnp.float64(1.0)
+        chains.constant_target(loss_fn), centers, None, jnp.float64(nbeta), jnp.float64(1.0)
     )
     anchors = chains.find_anchors(KEY, problem)
     sampler = SGLD(1e-2) if sampler is None else sampler
-    sampler = jax.tree.map(lambda x: jnp.full(num_centres, x, jnp.float64), sampler)
-    return chains.centre_keys(KEY, num_centres), problem, anchors, sampler
+    sampler = jax.tree.map(lambda x: jnp.full(num_centers, x, jnp.float64), sampler)
+    return chains.center_keys(KEY, num_centers), problem, anchors, sampler
 
 
 def collect(block_length, num_blocks, num_chains=3, **options):
     keys, problem, anchors, sampler = setup(**options)
-    state = chains.start_chains(keys, problem, anchors, sampler, num_chains=num_chains)
-    blocks = chains.run_chains(keys, problem, anchors, sampler, state, block_length=block_length)
+    state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=num_chains)
+    blocks = chains.run_chains(
+        keys, problem, anchors, sampler=sampler, state=state, block_length=block_length
+    )
     found = [next(blocks) for _ in range(num_blocks)]
-    return found[-1][0], chains.Draws(*(np.concatenate(x, 2) for x in zip(*(d for _, d in found))))
+    return found[-1][0], chains.Draws(
+        *(np.concatenate(x, 2) for x in zip(*(d for _, d in found), strict=True))
+    )
 
 
 @pytest.mark.parametrize("sampler", [SGLD(1e-2), KineticLangevin(0.05, 1.0)])
 def test_draws_do_not_depend_on_block_length(sampler):
     _, long = collect(24, 1, sampler=sampler)
     _, short = collect(6, 4, sampler=sampler)
-    for a, b in zip(long, short):
+    for a, b in zip(long, short, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_draws_do_not_depend_on_chains_or_centres_beside_them():
-    _, many = collect(10, 1, num_chains=5, num_centres=3)
-    _, few = collect(10, 1, num_chains=2, num_centres=1)
+def test_draws_do_not_depend_on_chains_or_centers_beside_them():
+    _, many = collect(10, 1, num_chains=5, num_centers=3)
+    _, few = collect(10, 1, num_chains=2, num_centers=1)
     np.testing.assert_allclose(many.excess_loss[:1, :2], few.excess_loss, rtol=1e-12)
 
 
 def test_restart_from_a_state_continues_the_same_chain():
     keys, problem, anchors, sampler = setup()
-    state = chains.start_chains(keys, problem, anchors, sampler, num_chains=2)
-    blocks = chains.run_chains(keys, problem, anchors, sampler, state, block_length=8)
+    state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)
+    blocks = chains.run_chains(keys, problem, anchors, sampler=sampler, state=state, block_length=8)
     saved, _ = next(blocks)
     _, expected = next(blocks)
     saved = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), saved)
-    again = chains.run_chains(keys, problem, anchors, sampler, saved, block_length=8)
+    again = chains.run_chains(keys, problem, anchors, sampler=sampler, state=saved, block_length=8)
     np.testing.assert_array_equal(next(again)[1].excess_loss, expected.excess_loss)
 
 
-def test_chains_and_centres_are_independent_of_each_other():
-    _, draws = collect(200, 1, num_chains=4, num_centres=2)
+def test_chains_and_centers_are_independent_of_each_other():
+    _, draws = collect(200, 1, num_chains=4, num_centers=2)
     flat = draws.excess_loss.reshape(8, -1)[:, 50:]
     correlations = np.corrcoef(flat) - np.eye(8)
     assert np.abs(correlations).max() < 0.5
@@ -79,7 +83,7 @@ def test_a_diverging_chain_is_frozen_and_the_others_go_on():
     assert not dead.all()
     first_dead = np.argmin(draws.alive, axis=2)[dead]
     assert np.all(np.diff(draws.alive.astype(int), axis=2) <= 0)
-    for chain, start in zip(draws.squared_distance[dead], first_dead):
+    for chain, start in zip(draws.squared_distance[dead], first_dead, strict=True):
         assert np.all(np.isfinite(chain[:start]))
         assert np.ptp(chain[start:]) == 0 or np.all(np.isnan(chain[start:]))
 

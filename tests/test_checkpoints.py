@@ -53,6 +53,7 @@ def test_names_of_files_do_not_decide_the_order(folder):
     for number, record in enumerate(reversed(index["checkpoints"])):
         (folder / record["file"]).rename(folder / f"{number}.safetensors")
         record["file"] = f"{number}.safetensors"
+    index["checkpoints"].reverse()
     (folder / "index.json").write_text(json.dumps(index))
     assert load_series(folder).steps.tolist() == [0, 200, 1000]
 

@@ -33,17 +33,17 @@ def test_mean_and_variance_estimators_recover_the_llc(llc):
         assert estimate.sem < 0.1 * llc
 
 
-def test_two_temperatures_need_no_centre_loss():
+def test_two_temperatures_need_no_center_loss():
     rng = np.random.default_rng(1)
     first = 7.0 + gamma_losses(rng, 3.0, 100.0)
     second = 7.0 + gamma_losses(rng, 3.0, 200.0)
-    estimate = estimators.two_temperature_llc(first, 100.0, second, 200.0)
+    estimate = estimators.two_temperature_llc(first, second, nbeta_1=100.0, nbeta_2=200.0)
     assert abs(estimate.mean - 3.0) < 4 * estimate.sem
 
 
 def test_two_equal_temperatures_are_refused():
     with pytest.raises(ValueError, match="nbeta_2: expected a value different"):
-        estimators.two_temperature_llc(np.ones((2, 8)), 5.0, np.ones((2, 8)), 5.0)
+        estimators.two_temperature_llc(np.ones((2, 8)), np.ones((2, 8)), nbeta_1=5.0, nbeta_2=5.0)
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5, 0.9, 0.98])

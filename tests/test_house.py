@@ -19,6 +19,7 @@ LAYERS = (
     ("slt_rl.chains", "slt_rl.tempered_smc"),
     ("slt_rl.calibration", "slt_rl.result", "slt_rl.numpyro_nuts"),
     ("slt_rl.verdict",),
+    ("slt_rl.estimation",),
     ("slt_rl.llc",),
     ("slt_rl.__init__",),
     ("slt_rl.development",),

@@ -92,7 +92,7 @@ def test_curve_equals_single_estimates_in_law_and_ignores_chunks():
     again = slt_rl.llc_curve(KEY, make_target, checkpoints, chunk_size=1, **options)
     assert len(curve) == len(again) == 3
     # The pilot of a chunk is shared, so chunks agree in law, not bit for bit.
-    for a, b in zip(curve.estimates, again.estimates):
+    for a, b in zip(curve.estimates, again.estimates, strict=True):
         assert abs(a.mean - b.mean) < 4 * np.hypot(a.sem, b.sem)
 
 
@@ -106,7 +106,7 @@ def test_curve_recovers_half_the_rank_at_every_checkpoint():
 
     curve = slt_rl.llc_curve(KEY, make_target, checkpoints, nbeta=1e4, steps=np.array([5, 10, 20]))
     np.testing.assert_array_equal(curve.steps, [5, 10, 20])
-    for estimate, rank in zip(curve.estimates, (3, 1, 2)):
+    for estimate, rank in zip(curve.estimates, (3, 1, 2), strict=True):
         assert abs(estimate.mean - rank / 2) < 4 * estimate.sem + 0.01
 
 
@@ -193,8 +193,8 @@ def test_bad_arguments_are_refused_before_anything_runs(changes, message):
         estimate(**changes)
 
 
-def test_a_non_finite_loss_at_the_centre_is_refused():
-    with pytest.raises(ValueError, match="loss_fn: expected a finite loss at the centre"):
+def test_a_non_finite_loss_at_the_center_is_refused():
+    with pytest.raises(ValueError, match="loss_fn: expected a finite loss at the center"):
         estimate(data=None, nbeta=1.0, loss_fn=lambda w: jnp.log(0 * w["w"].sum() - 1.0))
 
 
@@ -223,7 +223,7 @@ def test_a_chain_that_leaves_the_finite_numbers_is_named_and_not_averaged():
     assert np.isnan(result.per_chain).all()
 
 
-def test_verdict_refuses_a_centre_with_a_large_gradient():
+def test_verdict_refuses_a_center_with_a_large_gradient():
     result = slt_rl.estimate_llc(KEY, bowl, jnp.full(3, 0.5), nbeta=1e4)
     assert result.verdict == "refused"
     assert any("gradient" in flag or "negative" in flag for flag in result.flags)

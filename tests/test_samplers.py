@@ -19,7 +19,7 @@ def quadratic(params):
     return 0.5 * jnp.sum(CURVATURES * jnp.concatenate([params["a"], params["b"]]) ** 2)
 
 
-CENTRE = {"a": jnp.zeros(3), "b": jnp.zeros(1)}
+CENTER = {"a": jnp.zeros(3), "b": jnp.zeros(1)}
 # (sampler, draws): each with its own exact stationary value, see `exact`.
 SAMPLERS = {
     "sgld": (slt_rl.SGLD(0.4 / STIFFEST), 20_000),
@@ -50,7 +50,7 @@ def test_stationary_value_on_a_quadratic(name):
     result = slt_rl.estimate_llc(
         KEY,
         quadratic,
-        CENTRE,
+        CENTER,
         nbeta=NBETA,
         localization=LOCALIZATION,
         sampler=sampler,
@@ -70,7 +70,7 @@ def test_linear_response_slopes_match_the_exact_derivatives(name):
     result = slt_rl.estimate_llc(
         KEY,
         quadratic,
-        CENTRE,
+        CENTER,
         nbeta=NBETA,
         localization=LOCALIZATION,
         sampler=sampler,
@@ -85,24 +85,28 @@ def test_linear_response_slopes_match_the_exact_derivatives(name):
     assert result.diagnostics["temperature_slope"] == pytest.approx(in_temperature, abs=0.12)
 
 
-def run_block(sampler, loss_fn, centre, nbeta=100.0, localization=1.0, num_steps=5):
-    centres = jax.tree.map(lambda x: x[None], centre)
+def run_block(sampler, loss_fn, center, nbeta=100.0, localization=1.0, num_steps=5):
+    centers = jax.tree.map(lambda x: x[None], center)
     problem = chains.Problem(
         chains.constant_target(loss_fn),
-        centres,
+        centers,
         None,
         jnp.asarray(nbeta, jnp.float64),
         jnp.asarray(localization, jnp.float64),
     )
     anchors = chains.find_anchors(KEY, problem)
     sampler = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64)[None], sampler)
-    keys = chains.centre_keys(KEY, 1)
-    state = chains.start_chains(keys, problem, anchors, sampler, num_chains=2)
-    return next(chains.run_chains(keys, problem, anchors, sampler, state, block_length=num_steps))
+    keys = chains.center_keys(KEY, 1)
+    state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)
+    return next(
+        chains.run_chains(
+            keys, problem, anchors, sampler=sampler, state=state, block_length=num_steps
+        )
+    )
 
 
-def test_sgld_first_draw_is_the_centre():
-    _, draws = run_block(slt_rl.SGLD(1e-3), quadratic, CENTRE)
+def test_sgld_first_draw_is_the_center():
+    _, draws = run_block(slt_rl.SGLD(1e-3), quadratic, CENTER)
     np.testing.assert_array_equal(draws.excess_loss[..., 0], 0.0)
 
 
@@ -112,8 +116,8 @@ def test_a_constant_preconditioner_only_rescales_the_step(scale, freeze_after):
     preconditioner = optax.scale(scale)
     plain = slt_rl.SGLD(scale * 1e-3)
     scaled = slt_rl.SGLD(1e-3, preconditioner=preconditioner, freeze_after=freeze_after)
-    _, expected = run_block(plain, quadratic, CENTRE, num_steps=50)
-    _, found = run_block(scaled, quadratic, CENTRE, num_steps=50)
+    _, expected = run_block(plain, quadratic, CENTER, num_steps=50)
+    _, found = run_block(scaled, quadratic, CENTER, num_steps=50)
     np.testing.assert_allclose(found.excess_loss, expected.excess_loss, rtol=1e-6, atol=1e-12)
 
 
@@ -124,7 +128,7 @@ def test_frozen_rms_preconditioner_keeps_the_stationary_value():
     result = slt_rl.estimate_llc(
         KEY,
         quadratic,
-        CENTRE,
+        CENTER,
         nbeta=NBETA,
         localization=LOCALIZATION,
         sampler=slt_rl.SGLD(step, preconditioner=rms, freeze_after=3000),
@@ -173,7 +177,7 @@ def test_mala_uses_this_librarys_step_convention():
 
 def test_kinetic_temperature_is_one():
     sampler = SAMPLERS["kinetic"][0]
-    _, draws = run_block(sampler, quadratic, CENTRE, NBETA, LOCALIZATION, num_steps=20_000)
+    _, draws = run_block(sampler, quadratic, CENTER, NBETA, LOCALIZATION, num_steps=20_000)
     temperature = estimators.mean_estimate(draws.kinetic_temperature[0])
     # A quarter of (h omega)^2 is the splitting's error in the stiffest of the four momenta.
     assert abs(temperature.mean - 1) < 0.25 * 0.25 + 4 * temperature.sem

@@ -13,7 +13,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class ToyProblem:
-    """A loss, a centre, and the exact local learning coefficient there.
+    """A loss, a center, and the exact local learning coefficient there.
 
     The exact potential, the loss of one example with its data, or both are given. With data, the
     loss of any data set of any size has the same minimum and learning coefficient unless the
@@ -22,7 +22,7 @@ class ToyProblem:
     Attributes:
         name: A unique name.
         kind: "supervised" or "rl": where the loss comes from.
-        params: The centre ``w*``, a pytree of arrays; the potential has a minimum there.
+        params: The center ``w*``, a pytree of arrays; the potential has a minimum there.
         llc: Local learning coefficient at ``w*``, without unit.
         multiplicity: Multiplicity ``m`` of the pole.
         potential: Exact potential, ``params -> []``, nats per example; or None.

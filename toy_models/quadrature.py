@@ -120,7 +120,7 @@ def _mixture(log_weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> 
 
 
 def gaussian_policy(dimension: int, nbeta: float, localization: float) -> FiniteTemperature:
-    """KL of ``N(theta . x, e^(2 l))``, ``E x x^T = I``, from its centre at scale one.
+    """KL of ``N(theta . x, e^(2 l))``, ``E x x^T = I``, from its center at scale one.
 
     ``K = 1/2 |theta - theta*|^2 e^(-2 l) + l + e^(-2 l)/2 - 1/2``. The mean parameters integrate
     out; the log scale ``l`` is left to a one-dimensional rule.

@@ -21,6 +21,7 @@ from slt_rl.report.style import (
     class_name,
     draw_levels,
     ordered_classes,
+    scale_steps,
     step_axis,
     styled,
 )
@@ -62,6 +63,7 @@ def training_figure(trainings: Sequence[TrainingCurves], levels: Mapping[str, fl
             runs = training.measured_runs
             _colored_lines(bottom, training.steps, training.llc[runs], training.labels[runs])
             bottom.set_title(f"{len(runs)} runs measured", fontsize=8.5, fontweight="normal")
+            scale_steps(bottom, training.steps, log=training.log_steps)
             step_axis(bottom, training.step_label)
         axes[0, 0].set_ylabel("population loss $L$")
         axes[1, 0].set_ylabel(r"learning coefficient $\hat\lambda$")
@@ -92,7 +94,6 @@ def _colored_lines(axis: Axes, steps: np.ndarray, values: np.ndarray, labels: np
             pieces.append(piece[np.isfinite(piece[:, 1])])
             colors.append(class_color(classes[last]))
     axis.add_collection(LineCollection(pieces, colors=colors, lw=0.9, alpha=0.75, zorder=2))
-    axis.set_xlim(steps[0], steps[-1])
 
 
 def class_strip_figure(trainings: Sequence[TrainingCurves], levels: Mapping[str, float]) -> Figure:
@@ -146,7 +147,8 @@ def _draw_strips(axis: Axes, training: TrainingCurves, classes: Sequence[str]) -
             x = np.full(2, detection.step)
             axis.plot(x, [row + 0.04, row + 0.96], color="white", lw=2.6, solid_capstyle="butt")
             axis.plot(x, [row + 0.04, row + 0.96], color=INK, lw=1.2, solid_capstyle="butt")
-    axis.set(ylim=(training.num_runs, 0), xlim=(edges[0], edges[-1]))
+    scale_steps(axis, training.steps, log=training.log_steps)
+    axis.set_ylim(training.num_runs, 0)
     axis.set_yticks(np.arange(training.num_runs) + 0.5, [str(run) for run in order], fontsize=6.5)
     axis.tick_params(axis="y", length=0)
     axis.grid(False)

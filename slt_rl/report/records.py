@@ -26,6 +26,7 @@ class TrainingCurves:
         biases: Biases, `[run, record, feature]`.
         true: For each run its transitions known from labels.
         detected: For each run its transitions detected from curves.
+        log_steps: Whether steps are drawn on a logarithmic axis.
 
     Raises:
         ValueError: If an array has another shape than the steps and the loss ask for.
@@ -43,6 +44,7 @@ class TrainingCurves:
     biases: np.ndarray
     true: Sequence[Sequence[Transition]]
     detected: Sequence[Sequence[Detection]]
+    log_steps: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "loss", "labels", "llc", "lower", "upper", "columns", "biases"):

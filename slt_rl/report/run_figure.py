@@ -22,6 +22,7 @@ from slt_rl.report.style import (
     detected_handle,
     draw_levels,
     ordered_classes,
+    scale_steps,
     short_number,
     step_axis,
     styled,
@@ -55,7 +56,7 @@ def run_figure(
         figure = Figure(figsize=(10.0, 6.2))
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(
-            3, 1, height_ratios=(1.0, 1.5, 1.35), left=0.075, right=0.94, top=0.9, bottom=0.14,
+            3, 1, height_ratios=(1.0, 1.5, 1.35), left=0.075, right=0.915, top=0.9, bottom=0.14,
             hspace=0.22,
         )  # fmt: skip
         _draw_snapshots(figure, grid[0], curves, run, records=records)
@@ -67,8 +68,7 @@ def run_figure(
         for axis in (loss_axis, llc_axis):
             draw_transitions(axis, curves, run)
         loss_axis.tick_params(labelbottom=False)
-        margin = 0.012 * (curves.steps[-1] - curves.steps[0])
-        loss_axis.set_xlim(curves.steps[0] - margin, curves.steps[-1] + margin)
+        scale_steps(loss_axis, curves.steps, log=curves.log_steps, margin=0.012)
         step_axis(llc_axis, curves.step_label)
         figure.suptitle(
             f"{curves.name}, run {run}", x=0.075, ha="left", fontsize=12, fontweight="bold"
@@ -123,7 +123,7 @@ def _draw_snapshots(
         letter = chr(ord("a") + position)
         axis.set_title(f"{letter}  {class_name(labels[record])}", fontsize=9, loc="center", pad=2)
         axis.text(
-            0.5, -0.03, short_number(curves.steps[record]), transform=axis.transAxes,
+            0.5, -0.03, short_number(curves.steps[record], 3), transform=axis.transAxes,
             ha="center", va="top", fontsize=8, color=MUTED,
         )  # fmt: skip
 

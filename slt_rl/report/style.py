@@ -32,6 +32,9 @@ _CLASS_COLORS = {
     "4---": "#dccbb0",
     "4+---": "#b39a6f",
     "4++---": "#7d6640",
+    "4----": "#cdc9d8",
+    "4+----": "#9d97ad",
+    "4++----": "#6b6480",
     "5": "#f0a202",
     "5+": "#cc4b0a",
     "6": "#a9418f",
@@ -111,14 +114,32 @@ def true_handle() -> Patch:
     return Patch(facecolor="#d9d9d9", edgecolor="none", label="between two classes (labels)")
 
 
+def scale_steps(axis: Axes, steps: np.ndarray, *, log: bool, margin: float = 0.0) -> None:
+    """Scale and limits of a horizontal axis of training steps.
+
+    Args:
+        axis: Axes to set.
+        steps: Training step of each record.
+        log: Logarithmic, linear below the first step that is not zero.
+        margin: Space at both ends, as a share of the axis.
+    """
+    low, high = float(steps[0]), float(steps[-1])
+    if log:
+        axis.set_xscale("symlog", linthresh=float(steps[steps > 0][0]))
+    transform = axis.xaxis.get_transform()
+    ends = transform.transform([low, high])
+    space = margin * (ends[1] - ends[0])
+    axis.set_xlim(*transform.inverted().transform([ends[0] - space, ends[1] + space]))
+
+
 def step_axis(axis: Axes, label: str) -> None:
     """Labels the horizontal axis with training steps, 50000 written as 50k."""
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
     axis.set_xlabel(label)
 
 
-def short_number(value: float) -> str:
-    """A number of steps in short.
+def short_number(value: float, digits: int = 4) -> str:
+    """A number of steps in short, with so many significant digits.
 
     Example:
         >>> [short_number(x) for x in (0, 750, 1500, 50_000, 1_250_000)]
@@ -126,8 +147,8 @@ def short_number(value: float) -> str:
     """
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
+            return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def spread(positions: Sequence[float], gap: float, *, low: float, high: float) -> np.ndarray:

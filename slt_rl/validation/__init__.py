@@ -1,4 +1,4 @@
-"""The validation run: training, measurement, checks and report of the toy model of superposition."""
+"""The validation run of the toy model of superposition: train, measure, check, report."""
 
 from slt_rl.validation.pipeline import validate as validate
 from slt_rl.validation.protocol import FULL as FULL

@@ -13,6 +13,7 @@ from slt_rl.development.transitions import (
     Transition,
     TransitionScore,
     label_transitions,
+    labeled_range,
     plateaus,
     score_transitions,
     total_score,
@@ -26,10 +27,12 @@ from toy_models import superposition as tms
 
 GROUP = "Learning coefficient along training"
 Z95 = 1.959963984540054
-# Smallest changes that count as a transition: below the gap between neighboring levels of the
-# loss (0.0069 between 4-gons), and twice the usual error of an estimate.
-LOSS_SHIFT = 0.004
-LLC_SHIFT = 0.3
+# Smallest changes that count as a transition: two thirds of the smallest gap between the
+# logarithms of neighboring levels, and three times the usual error of an estimate.
+LOG_LOSS_SHIFT = 0.04
+LLC_SHIFT = 0.4
+# Plateaus of three records are looked for.
+MIN_SEGMENT = 3
 # A detected transition may miss the one known from labels by this many records.
 LAG_RECORDS = 3
 
@@ -178,10 +181,11 @@ def jumps(measured: Measured, potential: str) -> list[Jump]:
 
 
 def _expected_change(before: str, after: str) -> float | None:
-    exact = [tms.exact_llc(tms.parse_class(name), NUM_FEATURES) for name in (before, after)]
-    if None in exact or not {before, after} <= set(DEEP):
+    """Asymptotic change between smooth classes; on 4-gons nothing is expected."""
+    low, high = (tms.exact_llc(tms.parse_class(name), NUM_FEATURES) for name in (before, after))
+    if low is None or high is None or not {before, after} <= set(DEEP):
         return None
-    return exact[1][0] - exact[0][0]
+    return high[0] - low[0]
 
 
 def order_check(all_measured: Sequence[Measured]) -> Check:
@@ -218,30 +222,39 @@ def find_transitions(
 ) -> tuple[list[tuple[Transition, ...]], list[tuple[Detection, ...]]]:
     """Transitions of every measured run, from its labels and from its curves alone."""
     steps = measured.training["steps"]
-    true = [label_transitions(steps, row, persistence=PERSISTENCE) for row in measured.labels]
+    true = [label_transitions(list(steps), row, persistence=PERSISTENCE) for row in measured.labels]
     detected = []
     for index, run in enumerate(measured.runs):
         loss = measured.training["loss"][run]
         llc = measured.curves[index][f"{potential}_mean"]
         # A detector needs a number at every record; one without an estimate keeps the last.
         llc = np.where(np.isfinite(llc), llc, np.nanmedian(llc))
-        curves = [Curve("loss", loss, LOSS_SHIFT), Curve("llc", llc, LLC_SHIFT)]
-        detected.append(detect_transitions(steps, curves))
+        curves = [Curve("loss", np.log(loss), LOG_LOSS_SHIFT), Curve("llc", llc, LLC_SHIFT)]
+        detected.append(detect_transitions(steps, curves, min_segment=MIN_SEGMENT))
     return true, detected
 
 
-def transition_score(measured: Measured, true, detected) -> TransitionScore:
-    """Agreement of detected transitions with those known from labels, over all runs."""
-    steps = measured.training["steps"]
-    tolerance = LAG_RECORDS * float(np.median(np.diff(steps)))
-    return total_score(
-        score_transitions([d.step for d in found], known, tolerance=tolerance)
-        for known, found in zip(true, detected, strict=True)
-    )
+def transition_score(measured: Measured, detected) -> TransitionScore:
+    """Agreement of detected transitions with those known from labels, over all runs.
+
+    Counted in records, whose spacing grows along a logarithmic schedule, and scored where labels
+    know the truth: between the first and the last plateau of a run.
+    """
+    scores = []
+    for row, found in zip(measured.labels, detected, strict=True):
+        records = range(len(row))
+        known = label_transitions(records, row, persistence=PERSISTENCE)
+        span = labeled_range(records, row, persistence=PERSISTENCE)
+        # A detection names the first record past half way: the change lies before it.
+        seen = [d.index - 0.5 for d in found]
+        scores.append(score_transitions(seen, known, tolerance=LAG_RECORDS, known=span))
+    return total_score(scores)
 
 
 def transition_check(measured: Measured, score: TransitionScore) -> Check:
     """How often transitions are found from the curves alone."""
+    steps = measured.training["steps"]
+    spacing = np.diff(steps)
     return Check(
         f"{measured.name}: transitions from curves",
         "Transitions found from the curves of loss and learning coefficient alone, against the "
@@ -249,7 +262,8 @@ def transition_check(measured: Measured, score: TransitionScore) -> Check:
         "recall ≥ 0.8 and precision ≥ 0.8",
         score.to_dict(),
         bool(score.recall >= 0.8 and score.precision >= 0.8),
-        "lags in training steps, detected minus known",
+        f"lags in records, detected minus known; a record is {spacing.min()} to {spacing.max()} "
+        "training steps",
         GROUP,
     )
 

@@ -11,7 +11,7 @@ from slt_rl import LLCCurve, chains, llc_curve
 from slt_rl.development.transitions import label_transitions
 from slt_rl.rl import GaussianPolicy, policy_kl, sampled_regret
 from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
-from slt_rl.validation.training import as_params, sequences, states_of
+from slt_rl.validation.training import PERSISTENCE, as_params, sequences, states_of
 from toy_models import superposition as tms
 from toy_models.superposition_env import reconstruction_reward
 
@@ -48,7 +48,7 @@ def potentials(key: jax.Array, examples: Mapping[str, jax.Array]) -> dict[str, t
         key: Random key of the actions' noise, consumed.
         examples: Sparse states of the run.
     """
-    dense = tms.dense_inputs(examples, NUM_FEATURES)
+    dense = tms.dense_inputs(dict(examples), NUM_FEATURES)
     zeros = {"W": jnp.zeros((2, NUM_FEATURES)), "b": jnp.zeros(NUM_FEATURES)}
     regret_fn, regret_data = sampled_regret(
         key,
@@ -74,7 +74,7 @@ def choose_runs(arrays: Mapping[str, np.ndarray], num_runs: int) -> np.ndarray:
     """
 
     def rank(row):
-        transitions = label_transitions(arrays["steps"], row)
+        transitions = label_transitions(list(arrays["steps"]), row, persistence=PERSISTENCE)
         deep = sum(t.before == "5" and t.after in ("5+", "6") for t in transitions)
         reached = bool(set(row) & set(DEEP))
         return deep, reached, len(transitions)
@@ -85,7 +85,7 @@ def choose_runs(arrays: Mapping[str, np.ndarray], num_runs: int) -> np.ndarray:
 
 
 def measure_run(
-    key: jax.Array, arrays: Mapping[str, np.ndarray], run: int, protocol: Protocol
+    key: jax.Array, arrays: Mapping[str, np.ndarray], run: int, *, protocol: Protocol
 ) -> dict[str, np.ndarray]:
     """Every potential at every checkpoint of one run; `{potential_quantity: [record]}`."""
     key_noise, key_curve = jax.random.split(key)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
     Raises:
         ValueError: If double precision is off, or `out` holds stages of other settings.
     """
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         raise ValueError(
             "jax_enable_x64: got False, expected True; the check of the closed form needs it"
         )
@@ -94,13 +95,15 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
         if protocol.cartpole_steps:
             run("cartpole", lambda: _cartpole(keys["cartpole"], protocol))
         for name, train in (("sgd", training.train_supervised), ("ppo", training.train_ppo)):
-            arrays = run(name, lambda n=name, t=train: t(keys[n], protocol, inner))
+            arrays = run(name, functools.partial(train, keys[name], protocol, inner))
             found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
             for i in found.choices[name]:
                 curve_key = jax.random.fold_in(keys[f"{name}_curves"], int(i))
                 run(
                     f"{name}_curves_{i}",
-                    lambda k=curve_key, a=arrays, i=i: curves.measure_run(k, a, int(i), protocol),
+                    functools.partial(
+                        curves.measure_run, curve_key, arrays, int(i), protocol=protocol
+                    ),
                 )
         run("occupancy", lambda: bayesian.measure_occupancy(keys["occupancy"], protocol))
         if protocol.num_nuts_chains:
@@ -161,8 +164,8 @@ def _examine(stages: Stages, protocol: Protocol) -> tuple[list[Check], presentat
     checks.append(curve_checks.order_check(measured))
     potentials = {"Supervised": "supervised", "PPO": "regret"}
     transitions = [curve_checks.find_transitions(m, potentials[m.name]) for m in measured]
-    for one, (true, detected) in zip(measured, transitions, strict=True):
-        score = curve_checks.transition_score(one, true, detected)
+    for one, (_, detected) in zip(measured, transitions, strict=True):
+        score = curve_checks.transition_score(one, detected)
         checks.append(curve_checks.transition_check(one, score))
     checks.append(curve_checks.compilation_check(measured))
     posterior = bayesian.occupancy(arrays["occupancy"], arrays.get("nuts"))

@@ -54,7 +54,11 @@ def write_report(
         _tables(parts),
     ]
     provenance = rp.collect_provenance(
-        {"seed": protocol.seed, "protocol": protocol.name, "key": f"jax.random.key({protocol.seed})"},
+        {
+            "seed": protocol.seed,
+            "protocol": protocol.name,
+            "key": f"jax.random.key({protocol.seed})",
+        },
         stages.seconds,
         notes={m.name: describe_choice(m.training, m.runs) for m in parts.measured},
     )
@@ -102,6 +106,7 @@ def training_curves(
         arrays["b"],
         true,
         detected,
+        log_steps=measured.name == "PPO",
     )
 
 
@@ -149,18 +154,9 @@ def _runs(out: Path, training: rp.TrainingCurves, levels) -> rp.Section:
 
 
 def _estimates(out: Path, parts: Parts, trainings, levels) -> rp.Section:
-    measured = parts.measured
-    jumps = [j for m in measured for j in curve_checks.jumps(m, parts.potentials[m.name])]
-    targets = {
-        "exact learning coefficient": {
-            str(c): tms.exact_llc(c, NUM_FEATURES)[0]
-            for c in tms.known_classes(NUM_FEATURES)
-            if tms.exact_llc(c, NUM_FEATURES) is not None
-        }
-    }
     figures = [
         rp.save_figure(
-            rp.llc_by_class_figure(trainings, levels, targets),
+            rp.llc_by_class_figure(trainings, levels, {"exact learning coefficient": _exact()}),
             out,
             "llc-by-class",
             caption="Estimates by class. At n = 1000 and localization 10 they lie below the exact "
@@ -178,18 +174,27 @@ def _estimates(out: Path, parts: Parts, trainings, levels) -> rp.Section:
                 "the same parameters.",
             )
         )
+    jumps = [j for m in parts.measured for j in curve_checks.jumps(m, parts.potentials[m.name])]
     if jumps:
-        figures.append(
-            rp.save_figure(
-                rp.jump_figure(jumps, levels),
-                out,
-                "jumps",
-                caption="Change of the estimate over every transition between classes. On 4-gons no "
-                "sign is predicted: their loss is kinked, and the asymptotic coefficient falls "
-                "from 8 to 7 where 4+ becomes 5.",
-            )
-        )
+        figures.append(_jumps(out, jumps, levels))
     return rp.Section("The learning coefficient", (), tuple(figures))
+
+
+def _exact() -> dict[str, float]:
+    """Exact learning coefficients of the classes that have one."""
+    known = {str(c): tms.exact_llc(c, NUM_FEATURES) for c in tms.known_classes(NUM_FEATURES)}
+    return {name: value[0] for name, value in known.items() if value is not None}
+
+
+def _jumps(out: Path, jumps, levels) -> rp.FigureFile:
+    return rp.save_figure(
+        rp.jump_figure(jumps, levels),
+        out,
+        "jumps",
+        caption="Change of the estimate over every transition between classes. On 4-gons no sign "
+        "is predicted: their loss is kinked, and the asymptotic coefficient falls from 8 to 7 "
+        "where 4+ becomes 5.",
+    )
 
 
 def _posterior(out: Path, posterior: rp.Occupancy, levels) -> rp.Section:
@@ -218,9 +223,7 @@ def _class_table(all_measured: Sequence[Measured]) -> rp.Table:
     for measured in all_measured:
         for label in np.unique(measured.labels):
             inside = measured.labels == label
-            means = [
-                float(np.nanmean(measured.stack(f"{p}_mean")[inside])) for p in POTENTIALS
-            ]
+            means = [float(np.nanmean(measured.stack(f"{p}_mean")[inside])) for p in POTENTIALS]
             rows.append((measured.name, str(label), int(inside.sum()), *means))
     return rp.Table(
         "Mean estimate by class and potential",

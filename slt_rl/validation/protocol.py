@@ -17,7 +17,8 @@ class Protocol:
         num_epochs: Epochs of a supervised run, 50 SGD steps each.
         num_ppo: Runs trained by PPO.
         num_iterations: PPO iterations of a run.
-        num_checkpoints: Stored checkpoints of a run, evenly spaced.
+        first_iteration: Iteration of the first PPO checkpoint; they are spaced logarithmically.
+        num_checkpoints: Stored checkpoints of a run.
         num_llc_runs: Runs of each training whose learning coefficient is measured.
         num_examples: Size `n` of every sampled data set.
         localization: Of every curve along training, in 1/parameter^2.
@@ -39,7 +40,8 @@ class Protocol:
     num_epochs: int = 4500
     num_ppo: int = 24
     num_iterations: int = 1500
-    num_checkpoints: int = 75
+    first_iteration: int = 25
+    num_checkpoints: int = 80
     num_llc_runs: int = 8
     num_examples: int = 1000
     localization: float = 10.0

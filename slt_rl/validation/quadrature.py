@@ -6,6 +6,7 @@ import numpy as np
 def loss_by_quadrature(
     weights: np.ndarray,
     biases: np.ndarray,
+    *,
     probabilities: np.ndarray,
     amplitudes: np.ndarray,
     output_weights: np.ndarray,

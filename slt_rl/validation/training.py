@@ -1,5 +1,6 @@
 """Trains the toy model of superposition on labels and by PPO, and says where the runs are."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -8,17 +9,19 @@ import numpy as np
 
 from slt_rl.development.transitions import label_transitions, plateaus
 from slt_rl.report.checks import Check
-from slt_rl.rl import linear_schedule, run_keys
+from slt_rl.rl import linear_schedule, log_schedule, run_keys
 from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
 from toy_models import superposition as tms
 from toy_models import superposition_rl as bandit
 from toy_models import superposition_training as supervised
 
 LEVEL_TOLERANCE = 1e-3
-# A record is in transit if the loss moves by more than this to a neighboring record.
-FLAT = 5e-4
+# Small initial weights fall to 4-gons at once; over this range many runs pass several classes.
+WEIGHT_SCALES = (0.3, 1.0)
+# A record is at rest if the loss stays within the tolerance over so many records to each side.
+REST_RECORDS = 2
 # A class counts as visited when it holds for so many records in a row.
-PERSISTENCE = 3
+PERSISTENCE = 2
 Progress = Callable[[str, int, int], None]
 
 
@@ -48,11 +51,13 @@ def train_ppo(
 ) -> dict[str, np.ndarray]:
     """PPO on the bandit whose regret is the supervised loss, all runs in one program."""
     key_train, key_states = jax.random.split(key)
-    recipe = bandit.PPORecipe(num_features=NUM_FEATURES, sigma=ACTION_SCALE)
-    states = bandit.start_ppo(key_train, recipe, protocol.num_ppo)
-    schedule = linear_schedule(protocol.num_iterations, protocol.num_checkpoints)
+    recipe = bandit.PPORecipe(
+        num_features=NUM_FEATURES, sigma=ACTION_SCALE, weight_scales=WEIGHT_SCALES
+    )
+    start = bandit.start_ppo(key_train, recipe, protocol.num_ppo)
+    schedule = ppo_schedule(protocol)
     found, returns = [], []
-    for states, stats in bandit.train_ppo(key_train, recipe, states, checkpoints=schedule):
+    for states, stats in bandit.train_ppo(key_train, recipe, start, checkpoints=schedule):
         found.append(jax.tree.map(np.asarray, states.params["policy"]))
         returns.append(np.asarray(stats.mean_return).mean(axis=1))
         progress("PPO training", len(found), len(schedule))
@@ -61,6 +66,17 @@ def train_ppo(
     )
     data = {f"states_{k}": np.asarray(v) for k, v in examples.items()}
     return _series(list(schedule), found) | data | {"mean_return": np.stack(returns, axis=1)}
+
+
+def ppo_schedule(protocol: Protocol) -> tuple[int, ...]:
+    """Checkpoints evenly spaced in the logarithm of the iteration, from the first descent on.
+
+    Classes that a run passes early last for tens of iterations, late ones for hundreds.
+    """
+    first, last = protocol.first_iteration, protocol.num_iterations
+    share = math.log(last / first) / math.log(last)
+    points = log_schedule(last, math.ceil(protocol.num_checkpoints / share))
+    return points[-protocol.num_checkpoints :]
 
 
 def _series(steps: list[int], params: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -76,11 +92,11 @@ def _series(steps: list[int], params: list[Mapping[str, np.ndarray]]) -> dict[st
     }
 
 
-def on_plateau(loss: np.ndarray) -> np.ndarray:
-    """Whether the loss hardly moves to the records before and after, `[run, record]`."""
-    steps = np.abs(np.diff(loss, axis=1))
-    edge = np.zeros((len(loss), 1))
-    return np.maximum(np.hstack([edge, steps]), np.hstack([steps, edge])) < FLAT
+def at_rest(loss: np.ndarray) -> np.ndarray:
+    """Whether the loss hardly moves around a record, `[run, record]`: it is outside transit."""
+    padded = np.pad(loss, ((0, 0), (REST_RECORDS, REST_RECORDS)), mode="edge")
+    window = np.lib.stride_tricks.sliding_window_view(padded, 2 * REST_RECORDS + 1, axis=1)
+    return np.ptp(window, axis=-1) < LEVEL_TOLERANCE
 
 
 def near_level(loss: np.ndarray) -> np.ndarray:
@@ -155,23 +171,27 @@ def _enough(arrays, name: str, minimum: int) -> Check:
 
 
 def _at_levels(arrays, name: str, scale: str) -> Check:
-    flat = on_plateau(arrays["loss"])
-    share = float(near_level(arrays["loss"])[flat].mean()) if flat.any() else float("nan")
+    rest = at_rest(arrays["loss"])
+    share = float(near_level(arrays["loss"])[rest].mean()) if rest.any() else float("nan")
     return Check(
         f"{name}: levels",
-        f"Share of {name} checkpoints outside transit (loss moves by less than {FLAT:g} to both "
-        f"neighbors) whose loss ({scale}) is within {LEVEL_TOLERANCE:g} of a known level.",
+        f"Share of {name} checkpoints outside transit (loss within {LEVEL_TOLERANCE:g} over "
+        f"{2 * REST_RECORDS + 1} records) whose loss ({scale}) is within {LEVEL_TOLERANCE:g} of a "
+        "known level.",
         "at least 90 %",
         share,
         share >= 0.9,
-        f"{int(flat.sum())} of {flat.size} checkpoints are outside transit",
+        f"{int(rest.sum())} of {rest.size} checkpoints are outside transit",
         "Training",
     )
 
 
 def _sequence_check(arrays, name: str) -> Check:
     counts = count_sequences(arrays["labels"])
-    total = sum(len(label_transitions(arrays["steps"], row)) for row in arrays["labels"])
+    total = sum(
+        len(label_transitions(list(arrays["steps"]), row, persistence=PERSISTENCE))
+        for row in arrays["labels"]
+    )
     return Check(
         f"{name}: sequences",
         f"Sequences of classes of the {name} runs, with counts.",
@@ -185,10 +205,8 @@ def _sequence_check(arrays, name: str) -> Check:
 
 def _return_check(arrays) -> Check:
     """The returns PPO itself recorded against the closed form at its checkpoints."""
-    flat = on_plateau(arrays["loss"])
-    # A record's return averages the iterations before it: only the inside of a plateau is at rest.
-    inside = flat & np.roll(flat, 1, axis=1)
-    inside[:, 0] = False
+    # A record's return averages the iterations since the record before.
+    inside = at_rest(arrays["loss"])
     regret = -arrays["mean_return"] - NUM_FEATURES * ACTION_SCALE**2
     difference = (regret - arrays["loss"])[inside]
     mean = float(np.mean(difference)) if difference.size else float("nan")

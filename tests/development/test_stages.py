@@ -188,6 +188,18 @@ def test_a_slow_transition_is_one():
     assert found.shift == pytest.approx(np.log(LEVELS["5"] / LEVELS["4+"]), rel=0.05)
 
 
+def test_a_stage_that_still_settles_is_one():
+    # Loss of a supervised run: relaxes for ten records in a saddle (0.160), then in a minimum.
+    head = "260 1645 1633 1623 1616 161 1605 1602 1599 1596 1594 1589 1565 1476 1272 1141 1117 1114"
+    loss = np.full(150, 0.1111)
+    loss[:18] = [float(f"0.{digits}") for digits in head.split()]
+    values = np.log(loss) + 1e-4 * np.random.default_rng(9).normal(size=150)
+    for min_segment in (3, 5):
+        curves = [Curve("loss", values, 0.03)]
+        (found,) = detect_transitions(np.arange(150), curves, min_segment=min_segment)
+        assert found.index == 14
+
+
 def test_one_detection_from_two_curves_takes_the_clearer():
     loss, llc = training(4, (("4+", 0), ("5", 75)))
     curves = [Curve("llc", llc), Curve("loss", loss)]

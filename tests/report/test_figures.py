@@ -71,18 +71,18 @@ def drawn_texts(figure):
     return [t for t in found if t.get_text() and t.get_visible() and t not in outside]
 
 
-def figures(curves):
+def figures(curves, levels=LEVELS):
     return {
-        "run": run_figure(curves, 2, LEVELS),
-        "unmeasured": run_figure(curves, 3, LEVELS),
-        "training": training_figure((curves, curves), LEVELS),
-        "single": training_figure((curves,), LEVELS),
-        "strips": class_strip_figure((curves, curves), LEVELS),
-        "by_class": llc_by_class_figure((curves,), LEVELS, {"exact": {"5": 7.0}}),
-        "sparse": comparison_figure([comparison(6)], LEVELS),
-        "dense": comparison_figure([comparison(300)] * 4, LEVELS),
-        "jumps": jump_figure(JUMPS, LEVELS),
-        "occupancy": occupancy_figure(OCCUPANCY, LEVELS),
+        "run": run_figure(curves, 2, levels),
+        "unmeasured": run_figure(curves, 3, levels),
+        "training": training_figure((curves, curves), levels),
+        "single": training_figure((curves,), levels),
+        "strips": class_strip_figure((curves, curves), levels),
+        "by_class": llc_by_class_figure((curves,), levels, {"exact": {"5": 7.0}}),
+        "sparse": comparison_figure([comparison(6)], levels),
+        "dense": comparison_figure([comparison(300)] * 4, levels),
+        "jumps": jump_figure(JUMPS, levels),
+        "occupancy": occupancy_figure(OCCUPANCY, levels),
     }
 
 
@@ -107,7 +107,9 @@ def test_figures_name_what_they_show(curves):
 
 @pytest.mark.parametrize("name", ["run", "training", "by_class", "jumps", "occupancy"])
 def test_labels_do_not_overlap(curves, name):
-    figure = figures(curves)[name]
+    # Levels as near to one another as those of four-gons, and one nearer.
+    levels = {**LEVELS, "4": 0.11111, "4++": 0.09722, "x": 0.0985}
+    figure = figures(curves, levels)[name]
     figure.canvas.draw()
     boxes = [(t.get_text(), t.get_window_extent().padded(-1.0)) for t in drawn_texts(figure)]
     width, height = figure.canvas.get_width_height()
@@ -200,6 +202,18 @@ def test_bad_records(curves):
     for empty in (training_figure, class_strip_figure, comparison_figure, jump_figure):
         with pytest.raises(ValueError, match="got none"):
             empty((), LEVELS)
+
+
+def test_logarithmic_steps(curves):
+    values = {name: getattr(curves, name) for name in TrainingCurves.__dataclass_fields__}
+    logarithmic = TrainingCurves(**{**values, "log_steps": True})
+    for figure in (
+        run_figure(logarithmic, 2, LEVELS),
+        training_figure((logarithmic, curves), LEVELS),
+        class_strip_figure((logarithmic,), LEVELS),
+    ):
+        figure.canvas.draw()
+        assert any(axes.get_xscale() == "symlog" for axes in figure.axes)
 
 
 def test_nothing_measured_and_no_plateau():

@@ -187,17 +187,17 @@ def _leaf(values: np.ndarray, problem: chains.Problem) -> jax.Array:
 
 
 def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
-    """Kinetic Langevin: step from the tolerance, friction from the slowest direction.
+    """Kinetic Langevin: step from the tolerance, friction from the range of frequencies.
 
     In units of the stiffest frequency the slowest direction that localization allows has the
-    frequency `omega = sqrt(localization/kappa_max)`. Friction `2 omega` damps it critically. Less
-    than 0.05 would leave the energy of stiff directions unmixed for too long.
+    frequency `omega = sqrt(localization/kappa_max)`. Friction `2 omega` damps it critically, 0.3
+    mixes the energy of stiff directions best: the geometric mean serves both.
     """
     stiffness = _stiffness(run.problem, curvature)
     # The error of the splitting is of second order in the step.
     step = shrink * min(0.7, 0.5 * (run.tolerance / 0.05) ** 0.5)
     omega = np.sqrt(float(run.problem.localization) / stiffness)
-    friction = np.clip(2 * omega, 0.05, 0.5)
+    friction = np.clip(np.sqrt(0.3 * 2 * omega), 0.03, 0.5)
     root = np.sqrt(stiffness)
     sampler = KineticLangevin(_leaf(step / root, run.problem), _leaf(friction * root, run.problem))
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.

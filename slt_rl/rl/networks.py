@@ -7,16 +7,30 @@ dataclasses compare equal when they compute the same thing, so that nothing is c
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from slt_rl.rl.distributions import Categorical, DiagonalGaussian, Distribution
+from slt_rl.rl.distributions import Categorical, DiagonalGaussian
 
 PyTree = Any
-Policy = Callable[[PyTree, PyTree], Distribution]
-ValueFn = Callable[[PyTree, PyTree], jax.Array]
+
+
+class Policy(Protocol):
+    """Any callable from parameters and one observation to a distribution of actions."""
+
+    def __call__(self, params: PyTree, observation: PyTree, /) -> Any:
+        """The distribution of actions at one observation."""
+        ...
+
+
+class ValueFn(Protocol):
+    """Any callable from parameters and one observation to a value `[]`."""
+
+    def __call__(self, params: PyTree, observation: PyTree, /) -> jax.Array:
+        """The value of one observation."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -262,7 +262,7 @@ def transition_check(measured: Measured, score: TransitionScore) -> Check:
         "recall ≥ 0.8 and precision ≥ 0.8",
         score.to_dict(),
         bool(score.recall >= 0.8 and score.precision >= 0.8),
-        f"lags in records, detected minus known; a record is {spacing.min()} to {spacing.max()} "
+        f"lags in records, detected minus known; a record is about {int(np.median(spacing))} "
         "training steps",
         GROUP,
     )

@@ -78,6 +78,7 @@ def closed_form_checks() -> list[Check]:
 
 def _quadrature_check() -> Check:
     generator = np.random.default_rng(0)
+    closed_form = jax.jit(tms.population_loss)
     worst = 0.0
     for _ in range(50):
         count = int(generator.integers(2, 8))
@@ -87,9 +88,7 @@ def _quadrature_check() -> Check:
             "amplitudes": generator.uniform(0.5, 2, count),
             "output_weights": generator.uniform(0.5, 2, count),
         }
-        exact = tms.population_loss(
-            jax.tree.map(jnp.asarray, params), **{k: jnp.asarray(v) for k, v in law.items()}
-        )
+        exact = closed_form(params, **law)
         numeric = loss_by_quadrature(params["W"], params["b"], **law)
         worst = max(worst, abs(float(exact) - numeric))
     return Check(
@@ -147,9 +146,10 @@ def measure_targets(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]
     limit = {"mean": curve.mean, "sem": curve.sem, "verdict": np.array(curve.verdicts)}
     found = [
         _finite_estimate(jax.random.fold_in(key_finite, i), row, protocol.num_target_chains)
-        for i, row in enumerate(_rows())
+        for i, row in enumerate(_rows()[:: protocol.target_stride])
     ]
     finite = {
+        "row": np.arange(len(_rows()))[:: protocol.target_stride],
         "mean": np.array([e.mean for e in found]),
         "sem": np.array([e.sem for e in found]),
         "verdict": np.array([e.verdict for e in found]),
@@ -183,7 +183,7 @@ def _finite_estimate(key: jax.Array, row: tuple, num_chains: int) -> LLCEstimate
 def target_checks(arrays: Mapping[str, np.ndarray]) -> list[Check]:
     """Estimates on the exact potential against exact and tabulated values."""
     checks = [_limit_check(arrays, i) for i in range(len(CLASSES))]
-    rows = _rows()
+    rows = [_rows()[i] for i in arrays["finite_row"]]
     target = np.array([row[3] for row in rows])
     mean, sem = arrays["finite_mean"], arrays["finite_sem"]
     scores = (mean - target) / np.hypot(sem, FINITE_SEM)

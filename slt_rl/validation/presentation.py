@@ -106,7 +106,6 @@ def training_curves(
         arrays["b"],
         true,
         detected,
-        log_steps=measured.name == "PPO",
     )
 
 

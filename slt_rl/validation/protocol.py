@@ -17,8 +17,7 @@ class Protocol:
         num_epochs: Epochs of a supervised run, 50 SGD steps each.
         num_ppo: Runs trained by PPO.
         num_iterations: PPO iterations of a run.
-        first_iteration: Iteration of the first PPO checkpoint; they are spaced logarithmically.
-        num_checkpoints: Stored checkpoints of a run.
+        num_checkpoints: Stored checkpoints of a run, evenly spaced.
         num_llc_runs: Runs of each training whose learning coefficient is measured.
         num_examples: Size `n` of every sampled data set.
         localization: Of every curve along training, in 1/parameter^2.
@@ -26,6 +25,7 @@ class Protocol:
         num_draws: Draws kept of a chain on sampled potentials.
         num_burnin: Draws dropped.
         num_target_chains: Chains of the tests against tabulated values.
+        target_stride: Of the table of values at finite temperature every so many rows are tested.
         occupancy_sizes: Numbers of examples at which the posterior is sampled.
         num_particles: Particles of tempered SMC.
         num_nuts_chains: Chains of the cross-check by NUTS.
@@ -38,9 +38,8 @@ class Protocol:
     seed: int = 0
     num_supervised: int = 24
     num_epochs: int = 4500
-    num_ppo: int = 24
+    num_ppo: int = 32
     num_iterations: int = 1500
-    first_iteration: int = 25
     num_checkpoints: int = 80
     num_llc_runs: int = 8
     num_examples: int = 1000
@@ -49,8 +48,9 @@ class Protocol:
     num_draws: int = 800
     num_burnin: int = 200
     num_target_chains: int = 8
+    target_stride: int = 1
     occupancy_sizes: tuple[int, ...] = (100, 200, 250, 300, 350, 400)
-    num_particles: int = 2000
+    num_particles: int = 6000
     num_nuts_chains: int = 64
     cartpole_steps: int = 250_000
     min_supervised: int = 20
@@ -60,18 +60,15 @@ class Protocol:
 FULL = Protocol("full")
 QUICK = Protocol(
     "quick",
-    num_supervised=6,
-    num_epochs=1500,
-    num_ppo=6,
+    num_ppo=16,
     num_iterations=1000,
-    num_checkpoints=30,
+    num_checkpoints=45,
     num_llc_runs=2,
-    num_draws=400,
-    num_burnin=120,
+    num_draws=500,
+    target_stride=4,
     occupancy_sizes=(200, 300, 400),
-    num_particles=1000,
+    num_particles=3000,
     num_nuts_chains=0,
     cartpole_steps=0,
-    min_supervised=6,
-    min_ppo=6,
+    min_ppo=16,
 )

@@ -101,6 +101,16 @@ def test_policy_kl_vanishes_with_its_gradient_at_the_reference_only(policy):
     assert np.all(np.asarray(loss_fn(OTHER, data.examples)) > 0)
 
 
+def test_policy_kl_is_from_the_frozen_policy_to_the_other():
+    loss_fn, data = policy_kl(DISCRETE, PARAMS, OBSERVATIONS)
+    p, q = (
+        jax.vmap(lambda x, w=w: jax.nn.softmax(NETWORK(w, x)))(OBSERVATIONS)
+        for w in (PARAMS, OTHER)
+    )
+    expected = jnp.sum(p * jnp.log(p / q), axis=-1)
+    np.testing.assert_allclose(loss_fn(OTHER, data.examples), expected, atol=1e-12)
+
+
 def test_policy_kl_has_the_fisher_information_as_hessian():
     loss_fn, data = policy_kl(POLICY, PARAMS, OBSERVATIONS)
     hessian = flat_hessian(lambda w: jnp.mean(loss_fn(w, data.examples)), PARAMS)

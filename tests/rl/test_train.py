@@ -1,5 +1,7 @@
 """Many runs in one program: what a run may depend on, and what it may not."""
 
+import dataclasses
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -110,6 +112,15 @@ def test_one_schedule_is_traced_once():
     first = len(traces)
     assert len(list(blocks)) == 3
     assert len(traces) == first
+
+
+def test_iterations_play_different_games():
+    """A policy that does not move plays on with new randomness."""
+    frozen = dataclasses.replace(PPO_SETTINGS, optimizer=optax.sgd(0.0))
+    keys = run_keys(KEY, 1)
+    states = init_runs(keys, frozen, ENV, init_fn=init_params)
+    _, stats = next(train(keys, frozen, ENV, states=states, checkpoints=(8,)))
+    assert np.unique(stats.policy_loss).size == 8
 
 
 def test_zero_yields_the_start_itself():

@@ -187,7 +187,11 @@ def test_sparse_and_dense_policy_are_one():
 
 def test_ppo_descends_the_exact_loss():
     recipe = PPORecipe(
-        num_envs=128, optimizer_fn=optax.adam, learning_rate=3e-3, weight_scales=(0.2, 0.5)
+        num_envs=128,
+        optimizer_fn=optax.adam,
+        learning_rate=3e-3,
+        weight_scales=(0.2, 0.5),
+        square_share=0.0,
     )
     key = jax.random.key(0)
     states = start_ppo(key, recipe, 3)
@@ -198,6 +202,17 @@ def test_ppo_descends_the_exact_loss():
     # What is paid while training is the exact return of the policy, up to its noise.
     late = stats.mean_return[:, -10:].mean(axis=1)
     np.testing.assert_allclose(late, -(after + 6 * recipe.sigma**2), atol=0.02)
+
+
+def test_starts_are_of_the_two_kinds():
+    keys = jax.random.split(jax.random.key(8), 400)
+    starts = jax.vmap(PPORecipe().init_params)(keys)["policy"]
+    # The hull of a 4-gon of length 0.9 has its opposite columns opposed.
+    sums = np.asarray(starts["W"][:, :, :2] + starts["W"][:, :, 2:4])
+    is_square = np.all(np.abs(sums) < 0.1, axis=(1, 2))
+    assert abs(is_square.mean() - 0.5) < 4 * np.sqrt(0.25 / 400)
+    assert np.all(np.asarray(starts["b"])[is_square, 4:] >= 0)
+    assert np.std(np.asarray(starts["b"])[~is_square]) == pytest.approx(0.03, rel=0.1)
 
 
 def test_a_recipe_gives_one_trainer():

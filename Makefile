@@ -10,12 +10,13 @@ STAMP := $(VENV)/.installed
 # Runs this machine's pip for the environment, which need not have a pip of its own.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
-.PHONY: help install lint format test validate validate-quick docs wheel-check clean
+.PHONY: help install lint format test validate validate-quick bench docs wheel-check clean
 
 help:
 	@echo "make test            lint, then every test and doctest"
 	@echo "make validate        the main run; figures, report.html and summary.json in $(OUT)"
 	@echo "make validate-quick  a short form of the main run, in $(OUT)-quick"
+	@echo "make bench           accuracy on every problem of known answer, in benchmarks/results"
 	@echo "make lint            ruff and mypy"
 	@echo "make format          let ruff rewrite the layout of the code"
 	@echo "make docs            write docs/reference from the docstrings"
@@ -48,6 +49,9 @@ validate: $(STAMP)
 
 validate-quick: $(STAMP)
 	$(BIN)/slt-rl validate --quick --out $(OUT)-quick
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/accuracy.py
 
 docs: $(STAMP)
 	$(BIN)/python docs/build_reference.py

@@ -1,10 +1,13 @@
 """The command `slt-rl`."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _avoid_deadlock() -> None:
+    """Turns off threads within one XLA operation on the CPU, before the first operation.
+
+    The pool of the pinned XLA can lose a wake-up and hang a program for ever (seen once in a
+    batched QR decomposition). Chunks of a curve still run side by side, each on one thread.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if SINGLE_THREAD.split("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREAD}".strip()
+
+
 def _validate(options: argparse.Namespace) -> int:
+    _avoid_deadlock()
     import jax
 
     # Levels are told apart at 1e-9: the whole run is in double precision.

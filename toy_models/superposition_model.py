@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 Params = dict[str, jax.Array]
+"""Parameters of the network, `{"W": [2, c], "b": [c]}`."""
 Examples = dict[str, jax.Array]
+"""Sparse inputs `x = amplitude * e_feature`, `{"feature": int32 [n], "amplitude": [n]}`."""
 
 
 def forward(params: Params, x: jax.Array) -> jax.Array:

@@ -28,9 +28,10 @@ from toy_models import superposition as tms
 GROUP = "Learning coefficient along training"
 Z95 = 1.959963984540054
 # Smallest changes that count as a transition: two thirds of the smallest gap between the
-# logarithms of neighboring levels, and three times the usual error of an estimate.
+# logarithms of neighboring levels; and less than the steps between 5 and 5+ or 6 (1.0 at these
+# settings), more than the dips of the estimate while a plateau turns into a saddle (0.5).
 LOG_LOSS_SHIFT = 0.04
-LLC_SHIFT = 0.4
+LLC_SHIFT = 0.6
 # Plateaus of three records are looked for.
 MIN_SEGMENT = 3
 # A detected transition may miss the one known from labels by this many records.

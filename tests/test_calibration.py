@@ -1,0 +1,97 @@
+"""Automatic calibration: right answers, honest intervals, steps that follow the curvature."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slt_rl
+import toy_models
+
+CURVATURES = jnp.logspace(-1, 0, 6)
+
+
+def quadratic(params):
+    return 0.5 * jnp.sum(CURVATURES * params**2)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    """60 keys: the errors have unit spread in their own standard errors."""
+    nbeta, localization = 1e4, 10.0
+    exact = 0.5 * float(np.sum(nbeta * CURVATURES / (nbeta * CURVATURES + localization)))
+    scores, inside = [], []
+    for seed in range(60):
+        result = slt_rl.estimate_llc(
+            jax.random.key(seed), quadratic, jnp.zeros(6), nbeta=nbeta, num_draws=4000
+        )
+        low, high = result.interval()
+        scores.append((result.mean - exact) / result.sem)
+        inside.append(low <= exact <= high)
+    # The rms of 60 unit normals is within 0.27 of 1 at three sigma, the mean within 0.39 of 0.
+    assert 0.7 < np.sqrt(np.mean(np.square(scores))) < 1.27
+    assert abs(np.mean(scores)) < 0.39
+    # 95 % of 60 is 57; fewer than 52 has probability 0.003.
+    assert sum(inside) >= 52
+
+
+PROBLEMS = {p.name: p for p in toy_models.problems()}
+EXACT = [p.name for p in toy_models.problems() if p.finite_llc and p.potential is not None]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_problems_of_known_value_within_their_error(name):
+    """Everything automatic, against the exact value at the same temperature."""
+    problem = PROBLEMS[name]
+    result = slt_rl.estimate_llc(
+        jax.random.key(5), problem.potential, problem.params, nbeta=8686.0, localization=10.0
+    )
+    exact = problem.finite_llc(8686.0, 10.0)
+    assert abs(result.mean - exact) < 4 * result.sem + 0.02 * exact
+    if result.verdict == "trusted":
+        assert abs(result.mean / exact - 1) < 0.15
+
+
+def test_steps_shrink_to_the_curvature_that_chains_meet():
+    """The curvature of `w^2 + 300 w^4` where chains go is many times that at the center."""
+
+    def potential(params):
+        return jnp.sum(params**2 / 2 + 300 * params**4)
+
+    result = slt_rl.estimate_llc(
+        jax.random.key(0), potential, jnp.zeros(8), nbeta=30.0, localization=0.1
+    )
+    at_center = 0.5 * (1.2 * (30.0 + 0.1)) ** -0.5
+    assert result.step_size < at_center / 2
+    grid = np.linspace(-2, 2, 20_001)
+    energy = 30.0 * (grid**2 / 2 + 300 * grid**4)
+    weight = np.exp(-energy - 0.05 * grid**2)
+    exact = 8 * np.sum(weight * energy) / np.sum(weight)
+    assert abs(result.mean - exact) < 4 * result.sem + 0.01 * exact
+    assert abs(result.diagnostics["kinetic_temperature"] - 1) < 0.05
+
+
+def test_a_flat_potential_gets_a_step_and_no_coefficient():
+    result = slt_rl.estimate_llc(
+        jax.random.key(0), lambda w: 0.0 * jnp.sum(w), jnp.zeros(3), nbeta=100.0, num_draws=400
+    )
+    assert np.isfinite(result.step_size)
+    assert result.mean == 0.0
+
+
+def test_minibatch_noise_shrinks_the_step():
+    """Noisy labels at a high temperature ratio: the anchored gradient stays within tolerance."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 4))
+    data = {"x": x, "y": x @ np.ones(4) + rng.standard_normal(2000)}
+    center = {"w": jnp.asarray(np.linalg.lstsq(x, data["y"], rcond=None)[0])}
+
+    def loss_fn(params, examples):
+        return 0.5 * (examples["x"] @ params["w"] - examples["y"]) ** 2
+
+    result = slt_rl.estimate_llc(
+        jax.random.key(1), loss_fn, center, data, batch_size=16, localization=1.0, num_draws=8000
+    )
+    eigenvalues = np.linalg.eigvalsh(x.T @ x / 2000)
+    scaled = result.nbeta * eigenvalues
+    exact = 0.5 * np.sum(scaled / (scaled + 1.0))
+    assert abs(result.mean - exact) < 4 * result.sem + 0.1 * exact

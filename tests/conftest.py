@@ -6,9 +6,9 @@ from pathlib import Path
 # The tests are statements about the CPU, whatever else the machine has, unless the caller says so.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # The thread pool of XLA on the CPU can hang (see docs/gotchas.md); pytest's workers use the cores.
-FLAG = "--xla_cpu_multi_thread_eigen=false"
-if FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAG}".strip()
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
+)
 # A figure needs no screen.
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -35,7 +35,10 @@ class ValueFn(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class MLP:
-    """Fully connected network with orthogonal weights and zero biases at the start.
+    """Fully connected network with Gaussian weights and zero biases at the start.
+
+    The weights of a layer are `N(0, gain^2 / max(in, out))`: the scale of orthogonal weights of the
+    same gain, without the QR decomposition, which can hang inside XLA on the CPU.
 
     Args:
         num_inputs: Length of the flattened input.
@@ -75,7 +78,10 @@ class MLP:
         keys = jax.random.split(key, len(gains))
         shapes = zip(self.widths[:-1], self.widths[1:], strict=True)
         return [
-            {"kernel": jax.nn.initializers.orthogonal(gain)(k, shape), "bias": jnp.zeros(shape[1])}
+            {
+                "kernel": gain / max(shape) ** 0.5 * jax.random.normal(k, shape),
+                "bias": jnp.zeros(shape[1]),
+            }
             for k, gain, shape in zip(keys, gains, shapes, strict=True)
         ]
 

@@ -99,13 +99,9 @@ def compare_kl(measured: Measured) -> Comparison:
 
 
 @jax.jit
-def _quadratic_predictions(params, dense, nbeta, localization):
-    """Quadratic predictions of the KL estimate on a sample of states and on their exact law."""
+def _curvatures(params, dense):
+    """Hessians of the divergence at its minimum, on a sample of states and on their exact law."""
     flat, unravel = ravel_pytree(params)
-
-    def prediction(hessian):
-        scaled = nbeta * jnp.maximum(jnp.linalg.eigvalsh(hessian), 0)
-        return 0.5 * jnp.sum(scaled / (scaled + localization))
 
     def outputs(vector):
         return jax.vmap(lambda x: POLICY(unravel(vector), x).mean)(dense) / ACTION_SCALE
@@ -113,19 +109,24 @@ def _quadratic_predictions(params, dense, nbeta, localization):
     jacobian = jax.jacfwd(outputs)(flat)
     sampled = jnp.einsum("nop,noq->pq", jacobian, jacobian) / dense.shape[0]
     exact = jax.hessian(lambda v: tms.population_kl(unravel(v), params, ACTION_SCALE))(flat)
-    return prediction(sampled), prediction(exact)
+    return sampled, exact
 
 
 def _quadratic_ratio(measured: Measured, index: int) -> np.ndarray:
+    """Quadratic prediction on the sampled states over that on their exact law, `[record]`."""
     run = int(measured.runs[index])
     dense = tms.dense_inputs(states_of(measured.training, run), NUM_FEATURES)
     nbeta = dense.shape[0] / np.log(dense.shape[0])
     localization = float(measured.curves[index]["localization"])
+
+    def prediction(hessians):
+        scaled = nbeta * np.maximum(np.linalg.eigvalsh(np.asarray(hessians)), 0)
+        return 0.5 * np.sum(scaled / (scaled + localization), axis=-1)
+
     sampled, exact = jax.lax.map(
-        lambda p: _quadratic_predictions(p, dense, nbeta, localization),
-        as_params(measured.training, run),
+        lambda params: _curvatures(params, dense), as_params(measured.training, run)
     )
-    return np.asarray(sampled / exact)
+    return prediction(sampled) / prediction(exact)
 
 
 def agreement_check(comparison: Comparison) -> Check:

@@ -68,7 +68,7 @@ def potentials(key: jax.Array, examples: Mapping[str, jax.Array]) -> dict[str, t
 
 
 def choose_runs(arrays: Mapping[str, np.ndarray], num_runs: int) -> np.ndarray:
-    """The runs to measure: transitions from 5 to 5+ or 6 first, then most transitions.
+    """The runs to measure: transitions from 5 to 5+ or 6 first, then most transitions of any kind.
 
     The choice looks at classes alone, never at a learning coefficient.
     """
@@ -77,7 +77,7 @@ def choose_runs(arrays: Mapping[str, np.ndarray], num_runs: int) -> np.ndarray:
         transitions = label_transitions(list(arrays["steps"]), row, persistence=PERSISTENCE)
         deep = sum(t.before == "5" and t.after in ("5+", "6") for t in transitions)
         reached = bool(set(row) & set(DEEP))
-        return deep, reached, len(transitions)
+        return deep, len(transitions), reached
 
     ranks = [rank(row) for row in arrays["labels"]]
     order = sorted(range(len(ranks)), key=lambda i: (*(-int(x) for x in ranks[i]), i))

@@ -171,7 +171,9 @@ def _one_block(run: _Run, sampler, state):
 
 def _is_stable(draws: chains.Draws) -> np.ndarray:
     """Whether all chains of a center are finite and cool, `[center]`."""
+    # Samplers without momenta record NaN; a diverging chain must not overflow the mean.
     heat = np.nan_to_num(np.asarray(draws.kinetic_temperature, np.float64), nan=1.0)
+    heat = np.minimum(heat, 1e9)
     cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < HOT
     return np.asarray(draws.alive).all(axis=(1, 2)) & cool
 

@@ -1,10 +1,12 @@
 """Each check of the validation run holds on good results and fails on a planted fault."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from slt_rl.validation import bayesian, curve_checks, exact, training
-from slt_rl.validation.protocol import NUM_FEATURES, QUICK
+from slt_rl.validation.protocol import FULL, NUM_FEATURES
 from toy_models import superposition as tms
 
 
@@ -58,22 +60,23 @@ def staircase(labels, noise=0.0):
     }
 
 
+SMALL = dataclasses.replace(FULL, min_supervised=6, min_ppo=6)
 STAIRS = [["4+"] * 20 + ["5"] * 20, ["5"] * 20 + ["5+"] * 20, ["5"] * 20 + ["6"] * 20, ["4"] * 40]
 STAIRS += [["5+"] * 40] * 2
 
 
 def test_training_checks_hold_on_a_staircase_and_fail_off_levels():
     good = staircase(STAIRS)
-    assert all(c.held for c in training.supervised_checks(good, QUICK))
-    assert all(c.held for c in training.ppo_checks(good, QUICK))
+    assert all(c.held for c in training.supervised_checks(good, SMALL))
+    assert all(c.held for c in training.ppo_checks(good, SMALL))
     off = good | {"loss": good["loss"] + 0.003}
-    assert not held(training.supervised_checks(off, QUICK), "supervised: levels")
-    assert not held(training.ppo_checks(off, QUICK), "PPO: returns")
+    assert not held(training.supervised_checks(off, SMALL), "supervised: levels")
+    assert not held(training.ppo_checks(off, SMALL), "PPO: returns")
     still = staircase([["4"] * 40] * 6)
-    assert not held(training.ppo_checks(still, QUICK), "PPO: stages")
-    assert not held(training.ppo_checks(still, QUICK), "PPO: deep classes")
+    assert not held(training.ppo_checks(still, SMALL), "PPO: stages")
+    assert not held(training.ppo_checks(still, SMALL), "PPO: deep classes")
     few = {k: v if k == "steps" else v[:2] for k, v in good.items()}
-    assert not held(training.supervised_checks(few, QUICK), "supervised: runs")
+    assert not held(training.supervised_checks(few, SMALL), "supervised: runs")
 
 
 VALUES = {"4": 3.5, "4+": 4.1, "5": 5.4, "5+": 6.5, "6": 6.6}

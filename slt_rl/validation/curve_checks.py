@@ -261,8 +261,8 @@ def transition_check(measured: Measured, score: TransitionScore) -> Check:
     return Check(
         f"{measured.name}: transitions from curves",
         "Transitions found from the curves of loss and learning coefficient alone, against the "
-        f"class labels, within {LAG_RECORDS} records. The numbers are the result; no value is known "
-        "in advance, and the target is only that curves find more than they miss.",
+        f"class labels, within {LAG_RECORDS} records. The numbers are the result; no value is "
+        "known in advance, and the target is only that curves find more than they miss.",
         "recall ≥ 0.5 and precision ≥ 0.5",
         score.to_dict(),
         bool(score.recall >= 0.5 and score.precision >= 0.5),

@@ -113,17 +113,11 @@ def measure_run(
 
 
 def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
-    bounds = curve.interval()
     return {
         "mean": curve.mean,
         "sem": curve.sem,
-        "lower": bounds[:, 0],
-        "upper": bounds[:, 1],
         "verdict": np.array(curve.verdicts),
         "gradients": np.array([e.num_gradient_evaluations for e in curve.estimates]),
-        "equipartition": np.array(
-            [e.diagnostics.get("equipartition", np.nan) for e in curve.estimates]
-        ),
     }
 
 

@@ -1,51 +1,63 @@
-"""Chooses the sampler: dynamics, step size, friction and chain length, from one tolerance.
+"""Chooses the sampler: dynamics, step size, friction, batch and chain length, from one tolerance.
 
-A first calibration. The burn-in is the pilot: at 1, 2, 4, ... blocks the largest curvature is
-measured where the chains are, and the step shrinks to it; where a chain heats up or leaves the
-finite numbers, the burn-in starts again with a smaller step.
+The burn-in is the pilot: at 1, 2, 4, ... blocks the largest curvature is measured where the chains
+are, and the step shrinks to it; where a chain heats up or leaves the finite numbers, the burn-in
+starts again with a smaller step. Half of the chains take a finer step than the other half: their
+difference shows the error of the step and costs nothing.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from slt_rl import chains
+from slt_rl import chains, probes
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
 
 MAX_RESTARTS = 8
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
 CURVATURE_MARGIN = 1.2
-# A stable chain has kinetic temperature 1; sampling error over half a block stays well below this.
-HOT = 1.5
+# A stable chain has kinetic temperature 1; so hot, or so many standard errors of one independent
+# draw per chain above 1, is unstable.
+HOT, HOT_ERRORS = 1.5, 6.0
 POWER_ITERATIONS = 20
+# Steps of the finer and the coarser half of the chains, in units of the calibrated step.
+KINETIC_GROUPS = (0.75, 1.25)
+SGLD_GROUPS = (0.4, 1.6)
+# Noise that asks for steps so many times smaller is cheaper to mend by a larger batch.
+MAX_NOISE_SHRINK = 10.0
+BATCH_GROWTH = 4
 
 
 class Plan(NamedTuple):
     """A sampler, chains to go on from, and how long to run them.
 
     Args:
-        sampler: its leaves have axis `[center]`.
+        sampler: its leaves have axes `[center, chain]`.
         state: chains after the burn-in (calibrated), or at the center (given sampler).
+        batch_size: examples per gradient, `None` for full data.
         num_burnin: draws still to be dropped.
         num_draws: draws to keep, at least.
         num_gradients: gradient evaluations spent per center, Hessian-vector products as two.
         stable: `[center]`, whether the burn-in stayed finite and cool.
+        heating: `[center]`, what gradient noise adds, in units of the learning coefficient.
+        notes: what was chosen or mended, in words.
     """
 
     sampler: Any
     state: chains.ChainState
+    batch_size: int | None
     num_burnin: int
     num_draws: int
     num_gradients: int
     stable: np.ndarray
+    heating: np.ndarray
+    notes: tuple[str, ...]
 
 
 class _Design(NamedTuple):
-    """A sampler for every center and its relaxation time in steps, `[center]`."""
+    """A sampler for every chain, and the relaxation time in steps, `[center]`."""
 
     sampler: Any
     relaxation: np.ndarray
@@ -77,7 +89,8 @@ def calibrate(
     """Chooses a sampler for every center of `problem` and burns its chains in.
 
     Full-data and exact gradients get kinetic Langevin, minibatches get SGLD with the anchored
-    control variate.
+    control variate. Gradient noise beyond the tolerance is mended by a smaller step, and where
+    that would cost more than a tenfold, by larger batches, at last by full data.
 
     Args:
         key: random key, consumed.
@@ -87,22 +100,53 @@ def calibrate(
         num_chains: chains per center.
         tolerance: relative error to aim at; the step sizes follow from it.
         batch_size: examples per minibatch, `None` for full data.
-        num_burnin: length of the burn-in; by default two relaxation times within bounds.
+        num_burnin: length of the burn-in; by default 1.25 relaxation times within bounds.
     """
     run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size)
-    design_fn = _design_kinetic if batch_size is None else _design_sgld
     curvature = np.asarray(anchors.curvature, np.float64)
     shrink = np.ones(problem.num_centers)
+    # The anchor's own power iteration.
     spent = 60
     for _ in range(MAX_RESTARTS):
-        burnin = _burn_in(run, design_fn, curvature, shrink, num_burnin)
+        burnin = _burn_in(run, curvature, shrink, num_burnin)
         spent += burnin.num_gradients
         curvature = burnin.curvature
         if burnin.stable.all():
             break
         shrink = np.where(burnin.stable, shrink, shrink / burnin.reduction)
-    _, num_draws = _lengths(burnin.design.relaxation)
-    return Plan(burnin.design.sampler, burnin.state, 0, num_draws, spent, burnin.stable)
+        if run.batch_size is not None and shrink.min() < 1 / MAX_NOISE_SHRINK:
+            run, shrink = _grow_batch(run), np.ones(problem.num_centers)
+    return Plan(
+        burnin.design.sampler,
+        burnin.state,
+        run.batch_size,
+        0,
+        _lengths(burnin.design.relaxation)[1],
+        spent,
+        burnin.stable,
+        burnin.heating,
+        _notes(run, batch_size, float(shrink.min())),
+    )
+
+
+def _grow_batch(run: _Run) -> _Run:
+    """The next batch size; full data once a batch is no longer small beside it."""
+    data = probes.data_of(run.problem)
+    assert data is not None and run.batch_size is not None
+    larger = BATCH_GROWTH * run.batch_size
+    return run._replace(batch_size=larger if 2 * larger < len(data) else None)
+
+
+def _notes(run: _Run, batch_size: int | None, shrink: float) -> tuple[str, ...]:
+    """What was mended, in words."""
+    notes = []
+    if run.batch_size != batch_size:
+        now = "full data" if run.batch_size is None else f"a batch of {run.batch_size}"
+        notes.append(f"remedy for gradient noise: {now} instead of a batch of {batch_size}")
+    if shrink < 1:
+        cause = "gradient noise or instability" if run.batch_size else "instability"
+        notes.append(f"remedy for {cause}: a step {1 / shrink:.2g} times smaller")
+    return tuple(notes)
 
 
 class _BurnIn(NamedTuple):
@@ -112,14 +156,14 @@ class _BurnIn(NamedTuple):
     state: chains.ChainState
     curvature: np.ndarray
     stable: np.ndarray
+    heating: np.ndarray
     reduction: np.ndarray
     num_gradients: int
 
 
-def _burn_in(
-    run: _Run, design_fn: Callable, curvature: np.ndarray, shrink: np.ndarray, length: int | None
-) -> _BurnIn:
+def _burn_in(run: _Run, curvature: np.ndarray, shrink: np.ndarray, length: int | None) -> _BurnIn:
     """Runs the burn-in, shrinking steps to the curvature that the chains meet."""
+    design_fn = _design_kinetic if run.batch_size is None else _design_sgld
     design = design_fn(run, curvature, shrink)
     state = chains.start_chains(
         run.keys,
@@ -130,30 +174,30 @@ def _burn_in(
         batch_size=run.batch_size,
     )
     num_blocks, spent, check = 0, 0, 1
+    heating = np.zeros(run.problem.num_centers)
     while True:
         state, draws = _one_block(run, design.sampler, state)
         num_blocks += 1
         spent += int(draws.num_gradients[0].sum())
-        stable, reduction = _is_stable(draws), np.full(run.problem.num_centers, 3.0)
+        stable, reduction = _is_stable(draws, run), np.full(run.problem.num_centers, 3.0)
         planned = _lengths(design.relaxation)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
         if num_blocks >= check or done or not stable.all():
             check *= 2
-            positions = state.sampler_state.position
             key = jax.random.fold_in(run.key, num_blocks)
-            ends = chains.curvatures_at(
-                key, run.problem, positions, num_iterations=POWER_ITERATIONS
-            )
-            ends = np.nan_to_num(np.asarray(ends, np.float64)).max(axis=1)
-            curvature = np.where(stable, np.maximum(curvature, ends), curvature)
+            curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
             spent += run.num_chains * 2 * POWER_ITERATIONS
             if run.batch_size is not None:
-                heating = _heating(run, key, positions, design.sampler)
-                stable = stable & (heating <= run.tolerance)
-                reduction = np.clip(heating / run.tolerance, 1.5, 10.0)
+                heating = heating_of(
+                    key, run.problem, run.anchors, sampler=design.sampler, state=state,
+                    batch_size=run.batch_size,
+                )  # fmt: skip
+                excess = _relative_heating(run, draws, heating) / run.tolerance
+                stable = stable & (excess <= 1)
+                reduction = np.clip(excess, 1.5, 10.0)
             design = design_fn(run, curvature, shrink)
         if done or not stable.all():
-            return _BurnIn(design, state, curvature, stable, reduction, spent)
+            return _BurnIn(design, state, curvature, stable, heating, reduction, spent)
 
 
 def _one_block(run: _Run, sampler, state):
@@ -169,23 +213,39 @@ def _one_block(run: _Run, sampler, state):
     return next(blocks)
 
 
-def _is_stable(draws: chains.Draws) -> np.ndarray:
+def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.ndarray):
+    """The largest curvature so far; that of a chain which ran away does not count."""
+    ends = probes.curvatures_at(
+        key, run.problem, state.sampler_state.position, num_iterations=POWER_ITERATIONS
+    )
+    ends = np.nan_to_num(np.asarray(ends, np.float64), posinf=0.0).max(axis=1)
+    return np.where(stable, np.maximum(curvature, ends), curvature)
+
+
+def _is_stable(draws: chains.Draws, run: _Run) -> np.ndarray:
     """Whether all chains of a center are finite and cool, `[center]`."""
     # Samplers without momenta record NaN; a diverging chain must not overflow the mean.
     heat = np.nan_to_num(np.asarray(draws.kinetic_temperature, np.float64), nan=1.0)
     heat = np.minimum(heat, 1e9)
-    cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < HOT
+    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(run.problem.centers))
+    error = (2 / (run.num_chains * dimension)) ** 0.5
+    cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < max(
+        HOT, 1 + HOT_ERRORS * error
+    )
     return np.asarray(draws.alive).all(axis=(1, 2)) & cool
 
 
-def _stiffness(problem: chains.Problem, curvature: np.ndarray) -> np.ndarray:
+def stiffness_of(problem: chains.Problem, curvature: np.ndarray) -> np.ndarray:
     """`kappa_max = nbeta h_max + localization`, at least 1 so that a step always exists."""
-    stiffness = float(problem.nbeta) * CURVATURE_MARGIN * curvature
+    stiffness = float(problem.nbeta) * CURVATURE_MARGIN * np.asarray(curvature, np.float64)
     return np.maximum(stiffness + float(problem.localization), 1.0)
 
 
-def _leaf(values: np.ndarray, problem: chains.Problem) -> jax.Array:
-    return jnp.asarray(values, problem.nbeta.dtype)
+def _per_chain(values: np.ndarray, run: _Run, groups: tuple[float, float]) -> np.ndarray:
+    """`[center]` values times the group factors of alternating chains, `[center, chain]`."""
+    if run.num_chains == 1:
+        return values[:, None]
+    return values[:, None] * np.resize(np.asarray(groups), run.num_chains)
 
 
 def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
@@ -195,38 +255,71 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _De
     frequency `omega = sqrt(localization/kappa_max)`. Friction `2 omega` damps it critically, 0.3
     mixes the energy of stiff directions best: the geometric mean serves both.
     """
-    stiffness = _stiffness(run.problem, curvature)
+    stiffness = stiffness_of(run.problem, curvature)
     # The error of the splitting is of second order in the step.
     step = shrink * min(0.7, 0.5 * (run.tolerance / 0.05) ** 0.5)
     omega = np.sqrt(float(run.problem.localization) / stiffness)
     friction = np.clip(np.sqrt(0.3 * 2 * omega), 0.03, 0.5)
     root = np.sqrt(stiffness)
-    sampler = KineticLangevin(_leaf(step / root, run.problem), _leaf(friction * root, run.problem))
+    steps = _per_chain(step / root, run, KINETIC_GROUPS)
+    sampler = KineticLangevin(steps, (friction * root)[:, None] + 0 * steps, 0 * steps)
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
-    return _Design(sampler, np.maximum(2 / friction, slow) / step)
+    return _design(run, sampler, np.maximum(2 / friction, slow) / step)
 
 
 def _design_sgld(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
-    """SGLD with the anchored control variate, `c = step kappa_max` from the tolerance."""
-    stiffness = _stiffness(run.problem, curvature)
-    # A stiff direction is inflated by 1/(1 - c/4): c = 2 tolerance keeps it to tolerance/2.
+    """SGLD with the anchored control variate, `c = step kappa_max` from the tolerance.
+
+    A stiff direction is inflated by `1/(1 - c/4)`. The two groups of chains carry the estimate to
+    step zero, so `c = 2 tolerance` leaves an error of second order.
+    """
+    stiffness = stiffness_of(run.problem, curvature)
     epsilon = shrink * 2 * run.tolerance / stiffness
     slowest = np.maximum(float(run.problem.localization), stiffness / 1e3)
-    return _Design(SGLD(_leaf(epsilon, run.problem), control_variate=True), 4 / (epsilon * slowest))
+    sampler = SGLD(_per_chain(epsilon, run, SGLD_GROUPS), control_variate=True)
+    return _design(run, sampler, 4 / (epsilon * slowest))
 
 
-def _heating(run: _Run, key: jax.Array, positions: Any, sampler: Any) -> np.ndarray:
-    """Relative rise of the temperature by gradient noise of variance `s^2`: `epsilon s^2 / 4`."""
-    assert run.batch_size is not None
-    noise = chains.gradient_noise(
-        key, run.problem, run.anchors, positions=positions, batch_size=run.batch_size
+def _design(run: _Run, sampler: Any, relaxation: np.ndarray) -> _Design:
+    return _Design(chains.per_chain(sampler, run.problem, run.num_chains), relaxation)
+
+
+def heating_of(
+    key: jax.Array,
+    problem: chains.Problem,
+    anchors: Anchor,
+    *,
+    sampler: Any,
+    state: chains.ChainState,
+    batch_size: int,
+) -> np.ndarray:
+    """What gradient noise adds to the estimate, `[center]`, to first order in the step.
+
+    Noise of variance `s_i^2` in the gradient of `U` raises the temperature of direction `i` by
+    `epsilon s_i^2/4`, and each stiff direction holds half a unit: `epsilon sum_i s_i^2 / 8`.
+    """
+    noise = probes.gradient_noise(
+        key,
+        problem,
+        anchors,
+        positions=state.sampler_state.position,
+        batch_size=batch_size,
+        control_variate=sampler.control_variate,
     )
-    heating = np.asarray(sampler.step_size, np.float64) * np.asarray(noise, np.float64) / 4
-    return np.nan_to_num(heating, nan=np.inf)
+    epsilon = np.asarray(sampler.step_size, np.float64).mean(axis=1)
+    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(problem.centers))
+    total = epsilon * np.asarray(noise, np.float64) * dimension / 8
+    return np.nan_to_num(total, nan=np.inf)
+
+
+def _relative_heating(run: _Run, draws: chains.Draws, heating: np.ndarray) -> np.ndarray:
+    """Heating beside the estimate of the last block, which is of some size even at the start."""
+    excess = np.nan_to_num(np.asarray(draws.excess_loss, np.float64)).mean(axis=(1, 2))
+    return heating / np.maximum(float(run.problem.nbeta) * excess, 0.25)
 
 
 def _lengths(relaxation: np.ndarray) -> tuple[int, int]:
-    """Burn-in and draws of two relaxation times of the slowest center, within bounds."""
-    slowest = 2 * float(np.max(relaxation))
-    return int(np.clip(slowest, 256, 6_000)), int(np.clip(slowest, 512, 10_000))
+    """Burn-in and draws in relaxation times of the slowest center, within bounds."""
+    slowest = float(np.max(relaxation))
+    return int(np.clip(1.25 * slowest, 256, 6_000)), int(np.clip(2 * slowest, 512, 10_000))

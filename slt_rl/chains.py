@@ -19,7 +19,6 @@ from slt_rl.posterior import (
     LocalPosterior,
     find_anchor,
     full_oracle,
-    largest_curvature,
     minibatch_oracle,
 )
 
@@ -35,7 +34,7 @@ class Draws(NamedTuple):
         excess_loss: `L(w) - L(w*)`, paired on the same examples for minibatches.
         virial: `[..., leaf]`, `(w - w*) . grad U` per parameter of each leaf (1 at equilibrium).
         squared_distance: `|w - w*|^2`.
-        acceptance: Metropolis acceptance probability, NaN for unadjusted samplers.
+        acceptance: Metropolis acceptance probability, NaN where none is computed.
         kinetic_temperature: mean squared momentum, NaN without momenta.
         num_gradients: gradient evaluations of the draw.
         alive: false from the first non-finite step on; the chain is frozen where it was.
@@ -87,7 +86,7 @@ class ChainState(NamedTuple):
     step: jax.Array
 
 
-class _Numbers(NamedTuple):
+class Numbers(NamedTuple):
     """The arrays of a problem, without its callable: arguments of the jitted functions."""
 
     centers: PyTree
@@ -97,14 +96,17 @@ class _Numbers(NamedTuple):
     anchors: Any
 
 
-def _numbers(problem: Problem, anchors: Anchor) -> _Numbers:
-    return _Numbers(problem.centers, problem.shared, problem.nbeta, problem.localization, anchors)
+def numbers_of(problem: Problem, anchors: Anchor) -> Numbers:
+    """Separates the arrays of a problem from its callable."""
+    return Numbers(problem.centers, problem.shared, problem.nbeta, problem.localization, anchors)
 
 
-_PER_CENTER = _Numbers(0, None, None, None, 0)
+# The axes of `Numbers` in a `vmap` over centers.
+PER_CENTER = Numbers(0, None, None, None, 0)
 
 
-def _posterior(make_target, numbers: _Numbers) -> LocalPosterior:
+def posterior_of(make_target: Callable, numbers: Numbers) -> LocalPosterior:
+    """The local posterior around one center, inside a jitted function."""
     loss_fn, data = make_target(numbers.centers, numbers.shared)
     anchor = numbers.anchors
     return LocalPosterior(
@@ -138,36 +140,18 @@ def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
     return _find_anchors(problem.make_target, problem.centers, problem.shared, key)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
-def _curvatures(make_target, centers, shared, positions, key, num_iterations):
-    def one(center, position):
-        loss_fn, data = make_target(center, shared)
-        return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
-
-    over_chains = jax.vmap(one, in_axes=(None, 0))
-    return jax.vmap(over_chains)(centers, positions)
-
-
-def curvatures_at(
-    key: jax.Array, problem: Problem, positions: PyTree, *, num_iterations: int = 20
-) -> jax.Array:
-    """Largest curvature of the loss at chain positions, `[center, chain]`."""
-    return _curvatures(
-        problem.make_target, problem.centers, problem.shared, positions, key, num_iterations
-    )
-
-
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
     def one_center(numbers, sampler, key):
-        oracle = _oracle(_posterior(make_target, numbers), sampler, batch_size)
+        oracle = _oracle(posterior_of(make_target, numbers), sampler, batch_size)
         # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
         chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
             jnp.arange(num_chains)
         )
-        return jax.vmap(lambda k: sampler.init(k, numbers.centers, oracle))(chain_keys)
+        over_chains = jax.vmap(lambda s, k: s.init(k, numbers.centers, oracle))
+        return over_chains(sampler, chain_keys)
 
-    state = jax.vmap(one_center, in_axes=(_PER_CENTER, 0, 0))(numbers, sampler, keys)
+    state = jax.vmap(one_center, in_axes=(PER_CENTER, 0, 0))(numbers, sampler, keys)
     alive = jnp.ones((keys.shape[0], num_chains), dtype=bool)
     return ChainState(state, alive, jnp.int32(0))
 
@@ -214,15 +198,26 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
         return jax.lax.scan(step, (chain_state, alive), state.step + jnp.arange(num_steps))
 
     def one_center(numbers, sampler, key, chain_states, alive):
-        posterior = _posterior(make_target, numbers)
+        posterior = posterior_of(make_target, numbers)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0]))
-        over_chains = jax.vmap(one_chain, in_axes=(None, None, 0, 0, 0))
+        over_chains = jax.vmap(one_chain, in_axes=(None, 0, 0, 0, 0))
         return over_chains(posterior, sampler, keys, chain_states, alive)
 
-    (new, alive), draws = jax.vmap(one_center, in_axes=(_PER_CENTER, 0, 0, 0, 0))(
+    (new, alive), draws = jax.vmap(one_center, in_axes=(PER_CENTER, 0, 0, 0, 0))(
         numbers, sampler, keys, state.sampler_state, state.alive
     )
     return ChainState(new, alive, state.step + num_steps), draws
+
+
+def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
+    """Gives the leaves of a sampler the axes `[center, chain]` and the dtype of the problem."""
+    shape = (problem.num_centers, num_chains)
+
+    def spread(leaf):
+        leaf = jnp.asarray(leaf, problem.nbeta.dtype)
+        return jnp.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
+
+    return jax.tree.map(spread, sampler)
 
 
 def start_chains(
@@ -240,11 +235,12 @@ def start_chains(
         keys: `[center]` random keys.
         problem: centers and target.
         anchors: from `find_anchors`.
-        sampler: a sampler whose leaves have a leading axis `[center]`.
+        sampler: a sampler whose leaves have the axes `[center, chain]`, or `[center]`, or none.
         num_chains: chains per center.
         batch_size: examples per minibatch, `None` for full data.
     """
-    numbers = _numbers(problem, anchors)
+    numbers = numbers_of(problem, anchors)
+    sampler = per_chain(sampler, problem, num_chains)
     return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
 
 
@@ -264,7 +260,7 @@ def run_chains(
         keys: `[center]` random keys, the same as at the start.
         problem: centers and target.
         anchors: from `find_anchors`.
-        sampler: a sampler whose leaves have a leading axis `[center]`.
+        sampler: as in `start_chains`.
         state: from `start_chains`, or saved from an earlier block.
         block_length: steps per block; draws do not depend on it.
         batch_size: examples per minibatch, `None` for full data.
@@ -272,7 +268,8 @@ def run_chains(
     Yields:
         The state after the block, and draws with axes `[center, chain, block_length]`.
     """
-    numbers = _numbers(problem, anchors)
+    numbers = numbers_of(problem, anchors)
+    sampler = per_chain(sampler, problem, state.alive.shape[1])
     while True:
         state, draws = _advance(
             problem.make_target, numbers, sampler, state, keys, block_length, batch_size
@@ -296,29 +293,6 @@ class _ConstantTarget(NamedTuple):
     def __call__(self, params: PyTree, shared: Dataset | None):
         del params
         return self.loss_fn, shared
-
-
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _gradient_noise(make_target, numbers, positions, key, batch_size):
-    def one(posterior, position):
-        oracle = minibatch_oracle(posterior, batch_size, control_variate=True)
-        first, second = (oracle(k, position)[1] for k in jax.random.split(key))
-        difference = optax.tree.sub(first, second)
-        return optax.tree.norm(difference, squared=True) / (2 * optax.tree.size(difference))
-
-    def one_center(numbers, positions):
-        posterior = _posterior(make_target, numbers)
-        return jax.vmap(lambda position: one(posterior, position))(positions).mean()
-
-    return jax.vmap(one_center, in_axes=(_PER_CENTER, 0))(numbers, positions)
-
-
-def gradient_noise(
-    key: jax.Array, problem: Problem, anchors: Anchor, *, positions: PyTree, batch_size: int
-) -> jax.Array:
-    """Variance per parameter of the anchored minibatch gradient of `U`, `[center]`."""
-    numbers = _numbers(problem, anchors)
-    return _gradient_noise(problem.make_target, numbers, positions, key, batch_size)
 
 
 def num_programs() -> int:

@@ -92,3 +92,22 @@ def equipartition(virial: np.ndarray, sizes: np.ndarray) -> tuple[float, float, 
     total = virial @ (np.asarray(sizes) / np.sum(sizes))
     error = float(total.std() / np.sqrt(effective_sample_size(total)))
     return float(total.mean()), error, virial.mean(axis=(0, 1))
+
+
+def leaf_equipartition_excess(virial: np.ndarray) -> np.ndarray:
+    """How far the ratio of each leaf is from 1 beyond what its standard error explains.
+
+    The allowance is 3.5 standard errors, so that of hundreds of leaves none stands out by chance.
+
+    Args:
+        virial: `[chain, draw, leaf]`, `(w - w*) . grad U` per parameter of the leaf.
+
+    Returns:
+        `[leaf]`, signed; zero for a leaf within its error.
+    """
+    virial = np.asarray(virial, np.float64)
+    sems = np.array(
+        [x.std() / np.sqrt(effective_sample_size(x)) for x in np.moveaxis(virial, -1, 0)]
+    )
+    deviation = virial.mean(axis=(0, 1)) - 1
+    return np.sign(deviation) * np.maximum(np.abs(deviation) - 3.5 * sems, 0.0)

@@ -1,33 +1,22 @@
 """From centers to estimates: anchor, calibrate, sample, judge. What both public calls share."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from slt_rl import chains
-from slt_rl.calibration import Plan, calibrate
-from slt_rl.estimators import mean_llc
+from slt_rl import chains, probes
+from slt_rl.budget import Context
+from slt_rl.calibration import Plan, calibrate, heating_of, stiffness_of
+from slt_rl.estimators import data_set_error
 from slt_rl.result import LLCEstimate
-from slt_rl.verdict import Context, judge
+from slt_rl.samplers import SGLD
+from slt_rl.sampling import Run, Sample, Settings, center_draws, sample_chains
+from slt_rl.verdict import judge
 
 GIVEN_NUM_DRAWS = 1000
-# Chains are lengthened until the interval meets the tolerance, to at most this multiple.
-MAX_LENGTHENING = 8
-
-
-class Settings(NamedTuple):
-    """How to sample: checked arguments of the public calls."""
-
-    sampler: Any
-    num_chains: int
-    num_draws: int | None
-    num_burnin: int | None
-    batch_size: int | None
-    tolerance: float
 
 
 def estimate_centers(
@@ -42,20 +31,34 @@ def estimate_centers(
         first: index of the first center, where the problem is a chunk of a longer one.
 
     Raises:
-        ValueError: if the loss at a center is not finite.
+        ValueError: if the loss or its gradient at a center is not finite.
     """
-    key_anchor, key_calibrate, key_sample = jax.random.split(key, 3)
+    key_anchor, key_calibrate, key_sample, key_probe = jax.random.split(key, 4)
     anchors = chains.find_anchors(key_anchor, problem)
-    if not np.all(np.isfinite(np.asarray(anchors.loss))):
-        bad = first + np.flatnonzero(~np.isfinite(np.asarray(anchors.loss)))
-        raise ValueError(f"loss_fn: expected a finite loss at the center, got {bad} not finite")
+    _check_anchors(anchors, first)
     keys = chains.center_keys(key_sample, problem.num_centers, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
-    draws = _sample(keys, problem, anchors, plan, settings)
+    run = Run(keys, problem, anchors, plan, settings)
+    sample = sample_chains(run, key_probe)
     return [
-        judge(_center(draws, i).after(plan.num_burnin), context)
-        for i, context in enumerate(_contexts(problem, anchors, plan, settings, draws))
+        judge(center_draws(sample.draws, i), context)
+        for i, context in enumerate(_contexts(run, sample, key_probe))
     ]
+
+
+def _check_anchors(anchors: Any, first: int) -> None:
+    finite = np.isfinite(np.asarray(anchors.loss))
+    if not finite.all():
+        bad = first + np.flatnonzero(~finite)
+        raise ValueError(f"loss_fn: expected a finite loss at the center, got {bad} not finite")
+    sums = jax.vmap(optax.tree.sum)(anchors.gradient)
+    finite = np.isfinite(np.asarray(sums))
+    if not finite.all():
+        bad = first + np.flatnonzero(~finite)
+        raise ValueError(
+            f"loss_fn: expected a finite gradient at the center, got {bad} not finite; the square "
+            "root of a sum has none where the sum is zero: use the sum itself"
+        )
 
 
 def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
@@ -73,10 +76,7 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
         )
         draws = plan.num_draws if settings.num_draws is None else settings.num_draws
         return plan._replace(num_draws=draws)
-    count = problem.num_centers
-    sampler = jax.tree.map(
-        lambda x: jnp.broadcast_to(jnp.asarray(x, problem.nbeta.dtype), (count,)), settings.sampler
-    )
+    sampler = chains.per_chain(settings.sampler, problem, settings.num_chains)
     state = chains.start_chains(
         keys,
         problem,
@@ -87,67 +87,70 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     )
     draws = settings.num_draws or GIVEN_NUM_DRAWS
     burnin = draws // 2 if settings.num_burnin is None else settings.num_burnin
-    return Plan(sampler, state, burnin, draws, 60, np.ones(count, bool))
-
-
-def _sample(keys, problem, anchors, plan: Plan, settings: Settings) -> chains.Draws:
-    """Runs the chains for the planned length, and longer where the interval asks for it."""
-    total = plan.num_burnin + plan.num_draws
-    free = settings.num_draws is None and settings.sampler is None
-    longest = plan.num_burnin + plan.num_draws * (MAX_LENGTHENING if free else 1)
-    blocks = chains.run_chains(
-        keys,
-        problem,
-        anchors,
-        sampler=plan.sampler,
-        state=plan.state,
-        block_length=chains.BLOCK_LENGTH,
-        batch_size=settings.batch_size,
+    good = np.ones(problem.num_centers, bool)
+    return Plan(
+        sampler, state, settings.batch_size, burnin, draws, 60, good, np.zeros(len(good)), ()
     )
-    kept: list[chains.Draws] = []
-    while True:
-        kept.append(next(blocks)[1])
-        length = len(kept) * chains.BLOCK_LENGTH
-        if length >= total:
-            draws = chains.Draws(
-                *(np.concatenate(x, axis=2)[:, :, :total] for x in zip(*kept, strict=True))
-            )
-            if total >= longest or _precise(draws.after(plan.num_burnin), problem, settings):
-                return draws
-            total = min(2 * total, longest)
 
 
-def _precise(draws: chains.Draws, problem, settings: Settings) -> bool:
-    """Whether every finite center's 95% interval is within the tolerance."""
-    for excess, alive in zip(draws.excess_loss, draws.alive, strict=True):
-        if alive.all():
-            estimate = mean_llc(excess, float(problem.nbeta))
-            if 1.96 * estimate.sem > settings.tolerance * abs(estimate.mean):
-                return False
-    return True
+def _step_biases(run: Run) -> np.ndarray:
+    """Relative error of a given sampler's step in the stiffest direction, by its law."""
+    problem, sampler = run.problem, run.plan.sampler
+    if run.is_automatic or not isinstance(sampler, SGLD) or sampler.preconditioner is not None:
+        return np.zeros(problem.num_centers)
+    c = run.step_sizes.max(axis=1) * stiffness_of(problem, run.anchors.curvature)
+    return np.where(c < 4, c / (4 - np.minimum(c, 3.999)), np.inf)
 
 
-def _center(draws: chains.Draws, index: int) -> chains.Draws:
-    return chains.Draws(*(x[index] for x in draws))
+def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
+    """Standard errors over data sets, NaN for exact potentials."""
+    if not sample.losses:
+        return np.full(run.problem.num_centers, np.nan)
+    losses = np.stack(sample.losses, axis=2)
+    data = probes.data_of(run.problem)
+    assert data is not None
+    return np.array([data_set_error(x, float(run.problem.nbeta), len(data)) for x in losses])
 
 
-def _contexts(problem, anchors, plan, settings, draws) -> Iterator[Context]:
+def _heating(run: Run, key: jax.Array) -> np.ndarray:
+    """What gradient noise adds: measured in calibration, here for a given sampler."""
+    if run.is_automatic or run.plan.batch_size is None:
+        return run.plan.heating
+    return heating_of(
+        key,
+        run.problem,
+        run.anchors,
+        sampler=run.plan.sampler,
+        state=run.plan.state,
+        batch_size=run.plan.batch_size,
+    )
+
+
+def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
-    nbeta, localization = float(problem.nbeta), float(problem.localization)
-    leaves = jax.tree.leaves(problem.centers)
-    sizes = np.array([leaf[0].size for leaf in leaves])
-    squares = jax.vmap(lambda g: optax.tree.norm(g, squared=True))(anchors.gradient)
-    stiffness = nbeta * np.maximum(np.asarray(anchors.gradient_curvature, np.float64), 0)
-    drops = nbeta**2 * np.asarray(squares, np.float64) / (2 * (stiffness + localization + 1e-30))
-    step_sizes = np.broadcast_to(np.asarray(plan.sampler.step_size), (problem.num_centers,))
+    plan, problem = run.plan, run.problem
+    drops, step_biases, heating = run.anchor_drops(), _step_biases(run), _heating(run, key)
+    data_sets, sizes, steps = _data_set_errors(run, sample), run.leaf_sizes, run.step_sizes
+    data = probes.data_of(problem)
+    used, aside = sample.num_gradients
+    order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2
     for i in range(problem.num_centers):
         yield Context(
-            nbeta,
-            localization,
-            float(step_sizes[i]),
-            settings.tolerance,
-            sizes,
-            float(drops[i]),
-            bool(plan.stable[i]),
-            plan.num_gradients + int(draws.num_gradients[i].sum()),
+            nbeta=float(problem.nbeta),
+            localization=float(problem.localization),
+            step_sizes=steps[i],
+            step_order=order,
+            extrapolate=run.is_extrapolated,
+            step_bias=float(step_biases[i]),
+            heating=float(heating[i]),
+            tolerance=run.settings.tolerance,
+            leaf_sizes=sizes,
+            anchor_drop=float(drops[i]),
+            data_set=float(data_sets[i]),
+            beta=0.0 if data is None else float(problem.nbeta) / len(data),
+            audit=None if sample.audit is None else center_draws(sample.audit, i),
+            stable=bool(plan.stable[i]),
+            notes=plan.notes,
+            num_gradients=plan.num_gradients + int(used[i] + aside[i]),
+            calibration_gradients=plan.num_gradients + int(aside[i]),
         )

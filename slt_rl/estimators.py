@@ -137,3 +137,94 @@ def localization_slope(
     distances = check_trace(squared_distance)
     covariance = np.mean((losses - losses.mean()) * (distances - distances.mean()))
     return float(-localization / 2 * covariance / losses.mean())
+
+
+class StepExtrapolation(NamedTuple):
+    """Two groups of chains with different steps, carried to step zero.
+
+    Args:
+        estimate: the value at step zero, with its own, larger standard error.
+        bias: by how much the pooled mean of both groups exceeds it.
+        bias_sem: standard error of `bias`.
+    """
+
+    estimate: Estimate
+    bias: float
+    bias_sem: float
+
+
+def extrapolate_step(
+    values: np.ndarray, steps: np.ndarray, *, order: int
+) -> StepExtrapolation | None:
+    r"""Carries the mean of `values` to step zero, its error being of the stated order in the step.
+
+    With the means `m_f, m_c` of the chains of the finer and the coarser step, `x = step^order`,
+
+        bias = (m_c - m_f) (x_f + x_c) / (2 (x_c - x_f)),   estimate = (m_f + m_c)/2 - bias
+
+    Args:
+        values: `[chain, draw]`.
+        steps: `[chain]`, of two different values.
+        order: order of the error of the dynamics: 1 for SGLD, 2 for kinetic Langevin.
+
+    Returns:
+        The extrapolation, or None if there are not two groups of chains.
+
+    References:
+        Durmus et al., "Stochastic gradient Richardson-Romberg Markov chain Monte Carlo", 2016.
+    """
+    values, steps = check_trace(values), np.asarray(steps, np.float64)
+    if np.ptp(steps) == 0:
+        return None
+    is_fine = steps == steps.min()
+    fine, coarse = mean_estimate(values[is_fine]), mean_estimate(values[~is_fine])
+    low, high = steps.min() ** order, steps.max() ** order
+    lever = (low + high) / (2 * (high - low))
+    difference = coarse.mean - fine.mean
+    sem = float(np.hypot((0.5 + lever) * fine.sem, (0.5 - lever) * coarse.sem))
+    own_bias = difference / (high - low) * steps**order
+    estimate = Estimate(
+        (fine.mean + coarse.mean) / 2 - lever * difference,
+        sem,
+        values.mean(axis=1) - own_bias,
+        min(fine.ess, coarse.ess),
+    )
+    bias_sem = lever * float(np.hypot(fine.sem, coarse.sem))
+    return StepExtrapolation(estimate, lever * difference, bias_sem)
+
+
+def data_set_error(excess_losses: np.ndarray, nbeta: float, num_examples: int) -> float:
+    r"""Standard error of `lambda_hat` over data sets, by the infinitesimal jackknife.
+
+    With weights `omega_i` on the examples, linear response of both the loss and the posterior is
+
+        g_i = d lambda_hat / d omega_i = (nbeta/n) (E[l_i - l_i(w*)] - nbeta Cov[L, l_i])
+
+    and the variance over data sets of the same size is the sum of the squared `g_i - mean(g)`. The
+    squares are products of two estimates from different chains, so that their noise has mean zero.
+
+    Args:
+        excess_losses: `[chain, draw, example]`, `l_i(w) - l_i(w*)` at draws far apart.
+        nbeta: inverse temperature.
+        num_examples: size `n` of the data set, if `example` is a sample of it.
+
+    Returns:
+        The standard error, in units of lambda; zero if it is below its own noise.
+
+    References:
+        Efron, "Jackknife-after-bootstrap standard errors", JRSS B 54 (1992); Giordano, Broderick,
+        "The Bayesian infinitesimal jackknife for variance", arXiv:2305.06466.
+    """
+    losses = np.asarray(excess_losses, np.float64)
+    if losses.shape[0] < 2:
+        losses = losses.reshape(2, -1, losses.shape[-1])
+
+    def response(part):
+        part = part.reshape(-1, part.shape[-1])
+        total = part.mean(axis=1)
+        covariance = (total - total.mean()) @ part / (len(part) - 1)
+        gradient = nbeta / num_examples * (part.mean(axis=0) - nbeta * covariance)
+        return gradient - gradient.mean()
+
+    product = float(np.mean(response(losses[::2]) * response(losses[1::2])))
+    return float(np.sqrt(max(product * num_examples, 0.0)))

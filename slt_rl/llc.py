@@ -10,11 +10,14 @@ import numpy as np
 
 from slt_rl import _checks, chains
 from slt_rl.data import as_dataset
-from slt_rl.estimation import Settings, estimate_centers
+from slt_rl.estimation import estimate_centers
 from slt_rl.result import LLCCurve, LLCEstimate
+from slt_rl.sampling import Settings
 
 PyTree = Any
-DEFAULT_LOCALIZATION = 10.0
+# The default localization, and the mean squared displacement it allows at most.
+LEAST_LOCALIZATION = 10.0
+MAX_SQUARED_DISPLACEMENT = 1000.0
 
 
 def estimate_llc(
@@ -47,7 +50,8 @@ def estimate_llc(
         params: pytree of floating-point arrays: the center `w*`, a (local) minimum.
         data: pytree of arrays with leading axis `n`, or a `Dataset`; `None` for an exact potential.
         nbeta: inverse temperature `n beta`; default `n / log n`. Required without data.
-        localization: strength of the tether to `w*` in 1/parameter^2; default 10.
+        localization: strength of the tether to `w*` in 1/parameter^2; default
+            `max(10, d/1000)` for `d` parameters.
         sampler: `SGLD`, `KineticLangevin`, `MALA`, `HMC` or `NUTS`; `None` calibrates.
         num_chains: independent chains, all started at `w*`.
         num_draws: draws kept per chain; default: until the interval meets `tolerance`, within
@@ -117,7 +121,7 @@ def llc_curve(
             with `data`, `make_target(params, data)`. It is traced once, for all checkpoints.
         checkpoints: pytree of arrays with leading axis `[checkpoint]`.
         nbeta: inverse temperature, the same for all checkpoints; default `n / log n`.
-        localization: the same for all checkpoints, default 10.
+        localization: the same for all checkpoints, default as in `estimate_llc`.
         sampler: as in `estimate_llc`; `None` calibrates each checkpoint.
         num_chains: chains per checkpoint.
         num_draws: as in `estimate_llc`.
@@ -204,9 +208,23 @@ def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> Se
     )
 
 
+def default_localization(centers: PyTree) -> float:
+    """The localization when none is given: `max(10, d/1000)` for `d` parameters.
+
+    A direction that the data do not hold has the variance `1/localization`, so that the chain stays
+    within `sqrt(d/localization) <= 31.6` of the center however many such directions there are. It
+    depends on the number of parameters alone: the same for every checkpoint of a curve.
+
+    Args:
+        centers: pytree with a leading axis `[center]`.
+    """
+    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(centers))
+    return max(LEAST_LOCALIZATION, dimension / MAX_SQUARED_DISPLACEMENT)
+
+
 def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     if localization is None:
-        localization = DEFAULT_LOCALIZATION
+        localization = default_localization(centers)
     localization = _checks.check_nonnegative("localization", localization)
     dtype = jnp.result_type(*jax.tree.leaves(centers))
     return chains.Problem(

@@ -28,7 +28,11 @@ class LLCEstimate:
         regime: `"plateau"`, `"localization-dominated"` or `"temperature-dependent"`: whether the
             number would change with `(nbeta, localization)`. A statement apart from the verdict.
         flags: every reason for the verdict, in words.
-        error_budget: named error terms in units of the learning coefficient.
+        notes: what calibration chose or mended, in words.
+        error_budget: error terms in units of the learning coefficient: `monte_carlo`,
+            `discretization`, `minibatch`, `relaxation`, `anchor`, `data_set` (standard error over
+            data sets of this size, NaN for an exact potential) and `localization` (change for a
+            localization e times as strong: what `regime` is about, no part of the interval).
         num_gradient_evaluations: gradients of the loss spent, calibration included.
         diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more.
         draws: the draws behind the estimate, `[chain, draw]`.
@@ -43,28 +47,35 @@ class LLCEstimate:
     verdict: str
     regime: str
     flags: tuple[str, ...]
+    notes: tuple[str, ...]
     error_budget: dict[str, float]
     num_gradient_evaluations: int
     diagnostics: dict[str, float]
     draws: Draws = dataclasses.field(repr=False)
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
+    def interval(self, level: float = 0.95, *, given_data: bool = False) -> tuple[float, float]:
         """Returns the interval that holds the value with probability `level`.
 
-        Its half-width is a Student quantile of the Monte-Carlo error plus the systematic terms
-        of the error budget.
+        Its half-width is a Student quantile of the Monte-Carlo and data-set errors, which are
+        random and add in squares, plus the systematic terms of the error budget. The value is that
+        at the stated `(nbeta, localization)`: how it would change with these is not in it.
 
         Args:
             level: coverage, in (0, 1).
+            given_data: the value for the loss of this very data set, not of its distribution: the
+                data-set error is left out. For comparisons on the same data.
 
         Raises:
             ValueError: if `level` is outside (0, 1).
         """
         if not 0 < level < 1:
             raise ValueError(f"level: expected a number in (0, 1), got {level}")
+        terms = {k: v for k, v in self.error_budget.items() if np.isfinite(v)}
+        random = self.sem if given_data else np.hypot(self.sem, terms.get("data_set", 0.0))
+        apart = ("monte_carlo", "data_set", "localization")
+        systematic = sum(v for k, v in terms.items() if k not in apart)
         freedom = max(self.diagnostics["ess"] - 1, 1)
-        systematic = sum(v for k, v in self.error_budget.items() if k != "monte_carlo")
-        half = stats.t.ppf(0.5 + level / 2, freedom) * self.sem + systematic
+        half = stats.t.ppf(0.5 + level / 2, freedom) * random + systematic
         return float(self.mean - half), float(self.mean + half)
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,7 +83,7 @@ class LLCEstimate:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["draws"]
         fields["per_chain"] = np.asarray(self.per_chain).tolist()
-        fields["flags"] = list(self.flags)
+        fields["flags"], fields["notes"] = list(self.flags), list(self.notes)
         fields["interval"] = list(self.interval())
         return fields
 
@@ -95,7 +106,8 @@ class LLCEstimate:
             f"  {len(self.per_chain)} chains, effective draws {self.diagnostics['ess']:.0f}, "
             f"{self.num_gradient_evaluations} gradient evaluations",
         ]
-        return "\n".join(lines + [f"  - {flag}" for flag in self.flags])
+        lines += [f"  - {flag}" for flag in self.flags]
+        return "\n".join(lines + [f"  (note) {note}" for note in self.notes])
 
 
 @dataclasses.dataclass(frozen=True)

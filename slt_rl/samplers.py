@@ -26,7 +26,7 @@ class Info(NamedTuple):
         position: pytree, the recorded parameters.
         potential: `[]`, `U` at the position.
         gradient: pytree, the gradient of `U` at the position, on the same examples.
-        acceptance: `[]`, Metropolis acceptance probability, NaN for unadjusted samplers.
+        acceptance: `[]`, Metropolis acceptance probability, NaN where none is computed.
         kinetic_temperature: `[]`, mean squared momentum (1 at equilibrium), NaN without momenta.
         num_gradients: `[]`, gradient evaluations of `U` spent on this step.
     """
@@ -152,7 +152,9 @@ class KineticState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KineticLangevin:
-    r"""Underdamped Langevin dynamics with the BAOAB splitting, unit mass, one gradient a step.
+    r"""Underdamped Langevin dynamics, unit mass, one gradient a step.
+
+    Unadjusted, the BAOAB splitting:
 
         p <- p - (h/2) grad U(q);  q <- q + (h/2) p;  p <- a p + sqrt(1 - a^2) xi,  a = exp(-f h)
         q <- q + (h/2) p;  p <- p - (h/2) grad U(q)
@@ -161,17 +163,26 @@ class KineticLangevin:
     the `1/(1 - c/4)` bias of SGLD is absent. It needs full-data or exact gradients: minibatch
     noise heats it. The kinetic temperature, mean `p^2`, is 1 at equilibrium.
 
+    Adjusted, the momentum is refreshed first and the rest is one leapfrog step, accepted with
+    probability `min(1, exp(-W))`, `W` the energy it gained; on rejection the momentum is reversed
+    (generalized HMC). The law is then exact at every step size, but each rejection turns the chain
+    round: unadjusted chains mix better, adjusted ones audit them.
+
     Args:
         step_size: `[]`, `h`, in units of parameter (unit mass and temperature).
         friction: `[]`, `f`, in inverse units of `step_size`.
+        adjusted: `[]`, whether to accept or reject; a number like the others, so that an audit
+            needs no second compilation.
 
     References:
         Leimkuhler and Matthews, "Rational construction of stochastic numerical methods for
         molecular sampling", Applied Mathematics Research eXpress 2013.
+        Horowitz, "A generalized guided Monte Carlo algorithm", Physics Letters B 268 (1991).
     """
 
     step_size: Any
     friction: Any
+    adjusted: Any = False
 
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> KineticState:
         """Starts at `position` with momenta from N(0, I)."""
@@ -180,27 +191,52 @@ class KineticLangevin:
         return KineticState(position, momentum, *oracle(key_oracle, position))
 
     def step(self, key: jax.Array, state: KineticState, oracle: Oracle):
-        """Moves, then records the position it arrived at."""
-        key_oracle, key_noise = jax.random.split(key)
+        """Moves, then records the position it arrived at.
+
+        The recorded acceptance is `min(1, exp(-W))`, `W` the energy that the step gained beside its
+        exchange with the bath: of an unadjusted chain too, where it measures the step's error.
+        """
+        key_oracle, key_noise, key_accept = jax.random.split(key, 3)
+        adjusted = jnp.asarray(self.adjusted, bool)
         half = self.step_size / 2
+        first = _where(adjusted, self._refresh(key_noise, state.momentum), state.momentum)
+        pushed = _push(first, state.gradient, -half)
+        position = _push(state.position, pushed, half)
+        middle = _where(adjusted, pushed, self._refresh(key_noise, pushed))
+        position = _push(position, middle, half)
+        potential, gradient = oracle(key_oracle, position)
+        last = _push(middle, gradient, -half)
+        exchanged = _kinetic(middle) - _kinetic(pushed)
+        work = potential - state.potential + _kinetic(last) - _kinetic(first) - exchanged
+        # A step that leaves the finite numbers is rejected if it can be.
+        acceptance = jnp.minimum(1.0, jnp.exp(jnp.where(jnp.isnan(work), -jnp.inf, -work)))
+        accepted = ~adjusted | (jax.random.uniform(key_accept) < acceptance)
+        moved = KineticState(position, last, potential, gradient)
+        stayed = state._replace(momentum=optax.tree.scale(-1, first))
+        new = _where(accepted, moved, stayed)
+        temperature = 2 * _kinetic(new.momentum) / optax.tree.size(last)
+        info = Info(new.position, new.potential, new.gradient, acceptance, temperature)
+        return new, info
+
+    def _refresh(self, key: jax.Array, momentum: PyTree) -> PyTree:
+        """The exact Ornstein-Uhlenbeck step of the momentum over one step."""
         decay = jnp.exp(-self.friction * self.step_size)
         spread = jnp.sqrt(-jnp.expm1(-2 * self.friction * self.step_size))
-        noise = optax.tree.random_like(key_noise, state.momentum, jax.random.normal)
+        noise = optax.tree.random_like(key, momentum, jax.random.normal)
+        return jax.tree.map(lambda p, z: (decay * p + spread * z).astype(p.dtype), momentum, noise)
 
-        def push(x, y, factor):
-            return jax.tree.map(lambda a, b: (a + factor * b).astype(a.dtype), x, y)
 
-        momentum = push(state.momentum, state.gradient, -half)
-        position = push(state.position, momentum, half)
-        momentum = jax.tree.map(
-            lambda p, z: (decay * p + spread * z).astype(p.dtype), momentum, noise
-        )
-        position = push(position, momentum, half)
-        potential, gradient = oracle(key_oracle, position)
-        momentum = push(momentum, gradient, -half)
-        temperature = optax.tree.norm(momentum, squared=True) / optax.tree.size(momentum)
-        info = Info(position, potential, gradient, kinetic_temperature=temperature)
-        return KineticState(position, momentum, potential, gradient), info
+def _push(x: PyTree, direction: PyTree, factor: jax.Array) -> PyTree:
+    """`x + factor direction`, in the dtype of `x`."""
+    return jax.tree.map(lambda a, b: (a + factor * b).astype(a.dtype), x, direction)
+
+
+def _where(condition: jax.Array, x: PyTree, y: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
+
+
+def _kinetic(momentum: PyTree) -> jax.Array:
+    return optax.tree.norm(momentum, squared=True) / 2
 
 
 def _as_logdensity(oracle: Oracle):

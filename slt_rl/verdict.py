@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl import diagnostics, estimators
+from slt_rl.budget import Budget, Context, make_budget
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
@@ -12,31 +12,21 @@ from slt_rl.result import LLCEstimate
 PLATEAU_SLOPE = 0.1
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
+# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
+SMOOTH_GROWTH = 1.5
+# The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
+NOISY_DATA = 2.0
 
 
-class Context(NamedTuple):
-    """What the verdict needs beside the draws.
+class Flags(NamedTuple):
+    """Reasons against a number, in words: those that forbid it and those that make it doubtful."""
 
-    Args:
-        nbeta: inverse temperature.
-        localization: in 1/parameter^2.
-        step_size: of the sampler.
-        tolerance: relative error aimed at.
-        leaf_sizes: `[leaf]`, parameters of each leaf.
-        anchor_drop: `nbeta` times the loss that a better center nearby would gain (quadratic
-            model along the gradient), in units of the learning coefficient.
-        stable: whether calibration found a stable step.
-        num_gradients: gradient evaluations outside the draws given here.
-    """
+    refused: list[str]
+    doubtful: list[str]
 
-    nbeta: float
-    localization: float
-    step_size: float
-    tolerance: float
-    leaf_sizes: np.ndarray
-    anchor_drop: float
-    stable: bool
-    num_gradients: int
+    def add(self, text: str, *, refuse: bool) -> None:
+        """Adds a reason."""
+        (self.refused if refuse else self.doubtful).append(text)
 
 
 def judge(draws: Draws, context: Context) -> LLCEstimate:
@@ -44,50 +34,26 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
     alive = np.atleast_1d(np.asarray(draws.alive).all(axis=1))
     if not alive.all():
         return _refuse_frozen(draws, context, alive)
-    estimate = estimators.mean_llc(draws.excess_loss, context.nbeta)
-    ratio, ratio_sem, per_leaf = diagnostics.equipartition(draws.virial, context.leaf_sizes)
-    numbers = {
-        "ess": estimate.ess,
-        "split_r_hat": diagnostics.split_r_hat(draws.excess_loss),
-        "drift": diagnostics.drift(draws.excess_loss),
-        "equipartition": ratio,
-        "equipartition_sem": ratio_sem,
-        "equipartition_worst_leaf": float(per_leaf[np.argmax(np.abs(per_leaf - 1))]),
-        "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
-        "acceptance": float(np.mean(draws.acceptance)),
-        "fraction_below_center": float(np.mean(np.asarray(draws.excess_loss) < 0)),
-        "variance_llc": estimators.variance_llc(draws.excess_loss, context.nbeta).mean,
-        **_slopes(draws, context),
-    }
-    refused, doubtful = _reasons(estimate, numbers, context)
+    budget = make_budget(draws, context)
+    flags = Flags([], [])
+    for add_flags in (_anchor_flags, _step_flags, _relaxation_flags, _precision_flags, _data_flags):
+        add_flags(budget, context, flags)
     return LLCEstimate(
-        mean=estimate.mean,
-        sem=estimate.sem,
-        per_chain=estimate.per_chain,
+        mean=budget.estimate.mean,
+        sem=budget.estimate.sem,
+        per_chain=budget.estimate.per_chain,
         nbeta=context.nbeta,
         localization=context.localization,
-        step_size=context.step_size,
-        verdict="refused" if refused else "doubtful" if doubtful else "trusted",
-        regime=_regime(numbers),
-        flags=tuple(refused + doubtful),
-        error_budget=_budget(estimate, numbers, context),
+        step_size=float(np.mean(context.step_sizes)),
+        verdict="refused" if flags.refused else "doubtful" if flags.doubtful else "trusted",
+        regime=_regime(budget.numbers),
+        flags=tuple(flags.refused + flags.doubtful),
+        notes=context.notes,
+        error_budget=budget.terms,
         num_gradient_evaluations=context.num_gradients,
-        diagnostics=numbers,
+        diagnostics=budget.numbers,
         draws=draws,
     )
-
-
-def _slopes(draws: Draws, context: Context) -> dict[str, float]:
-    excess = draws.excess_loss
-    return {
-        "localization_slope": estimators.localization_slope(
-            excess,
-            draws.squared_distance,
-            nbeta=context.nbeta,
-            localization=context.localization,
-        ),
-        "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
-    }
 
 
 def _regime(numbers: dict[str, float]) -> str:
@@ -98,74 +64,134 @@ def _regime(numbers: dict[str, float]) -> str:
     return "plateau"
 
 
-def _budget(estimate, numbers: dict[str, float], context: Context) -> dict[str, float]:
-    """Error terms in units of lambda.
+def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
+    """Is the center a minimum of a smooth loss?"""
+    estimate, numbers, drop = budget.estimate, budget.numbers, context.anchor_drop
+    if estimate.mean + 2 * estimate.sem < 0:
+        flags.add(
+            f"negative estimate {estimate.mean:.3g}: the center is not a minimum at this "
+            "temperature; polish it, raise localization, or use the two-temperature estimator",
+            refuse=True,
+        )
+    if drop > context.tolerance * abs(estimate.mean):
+        large = drop > 0.5 * abs(estimate.mean)
+        flags.add(
+            f"the center is not a minimum: its gradient is {'large' if large else 'not small'}, "
+            f"nbeta times the expected drop is {drop:.3g}; train further, or use a potential with "
+            "its minimum at the center (KL to the policy)",
+            refuse=large,
+        )
+    if estimate.mean > 2 * estimate.sem and numbers["growth"] < SMOOTH_GROWTH:
+        flags.add(
+            f"the loss grows like distance to the power {numbers['growth']:.2f} < 2: it is not "
+            "smooth at the center (a norm or square root instead of its square doubles the "
+            "coefficient), or the chains have left its basin",
+            refuse=True,
+        )
+    if numbers["localization_slope"] > PLATEAU_SLOPE:
+        flags.add(
+            "the loss falls away from the center, only localization holds the chain: no minimum "
+            "here, so no finite learning coefficient (the estimate grows with log nbeta); use a "
+            "potential with its minimum at the center (KL to the policy)",
+            refuse=True,
+        )
 
-    The equilibrium term is what departs from equipartition beyond its own sampling error; the
-    anchor term is the drop to a better center beyond rounding.
-    """
-    excess = max(abs(numbers["equipartition"] - 1) - 2 * numbers["equipartition_sem"], 0.0)
-    return {
-        "monte_carlo": estimate.sem,
-        "equilibrium": excess * abs(estimate.mean),
-        "anchor": context.anchor_drop,
-    }
 
-
-def _reasons(estimate, numbers: dict[str, float], context: Context):
-    """Collects `(refused, doubtful)` flags."""
-    refused: list[str] = []
-    doubtful: list[str] = []
+def _step_flags(budget: Budget, context: Context, flags: Flags) -> None:
+    """Do step and gradient noise leave the law as it is?"""
+    size, numbers = abs(budget.estimate.mean), budget.numbers
     if not context.stable:
-        refused.append("no stable step size was found: the loss may not be smooth at this scale")
-    _anchor_reasons(estimate, context, refused, doubtful)
+        flags.add(
+            "no stable step size was found: the loss may not be smooth at this scale", refuse=True
+        )
+    if context.step_bias > context.tolerance:
+        flags.add(
+            f"step size too large: it inflates the stiffest direction by {context.step_bias:.1%}; "
+            "use a smaller step",
+            refuse=context.step_bias > 0.25,
+        )
+    elif budget.terms["discretization"] > context.tolerance * size:
+        flags.add(
+            "step size too large: chains with different steps, or with accepted and rejected "
+            f"steps, differ by {budget.terms['discretization']:.3g} more than their errors",
+            refuse=budget.terms["discretization"] > 0.25 * size,
+        )
+    if budget.terms["minibatch"] > context.tolerance * size:
+        flags.add(
+            f"gradient noise too large: minibatches add about {budget.terms['minibatch']:.3g} to "
+            "the estimate; use a larger batch, the anchored control variate or full data",
+            refuse=budget.terms["minibatch"] > 0.25 * size,
+        )
+    ratio, error = numbers["equipartition"], 2 * numbers["equipartition_sem"]
+    if ratio - error > EQUIPARTITION[1]:
+        flags.add(
+            f"equipartition {ratio:.3f} > 1: step size or gradient noise too large; "
+            "use a smaller step or a larger batch",
+            refuse=ratio - error > EQUIPARTITION_REFUSED[1],
+        )
+    if numbers["kinetic_temperature"] > EQUIPARTITION[1] + 2 * error:
+        flags.add(
+            f"kinetic temperature {numbers['kinetic_temperature']:.3f} > 1: step size or gradient "
+            "noise too large",
+            refuse=False,
+        )
+
+
+def _relaxation_flags(budget: Budget, context: Context, flags: Flags) -> None:
+    """Have all directions reached equilibrium?"""
+    del context
+    numbers = budget.numbers
     ratio, error = numbers["equipartition"], 2 * numbers["equipartition_sem"]
     if ratio + error < EQUIPARTITION[0]:
-        target = refused if ratio + error < EQUIPARTITION_REFUSED[0] else doubtful
-        target.append(
+        flags.add(
             f"equipartition {ratio:.3f} < 1: some directions have not relaxed or the chain left "
-            "for another basin; run longer, or raise localization"
+            "for another basin; run longer, or raise localization",
+            refuse=ratio + error < EQUIPARTITION_REFUSED[0],
         )
-    if ratio - error > EQUIPARTITION[1]:
-        target = refused if ratio - error > EQUIPARTITION_REFUSED[1] else doubtful
-        target.append(
-            f"equipartition {ratio:.3f} > 1: step size or gradient noise too large; "
-            "use a smaller step or a larger batch"
-        )
-    if numbers["kinetic_temperature"] > EQUIPARTITION[1]:
-        doubtful.append(
-            f"kinetic temperature {numbers['kinetic_temperature']:.3f} > 1: step size or gradient "
-            "noise too large"
+    leaf = numbers["equipartition_worst_leaf_excess"]
+    if abs(leaf) > 1 - EQUIPARTITION[0]:
+        flags.add(
+            f"equipartition {numbers['equipartition_worst_leaf']:.3f} in one leaf of the "
+            "parameters: it has not relaxed, or its step is too large; run longer",
+            refuse=abs(leaf) > 1 - EQUIPARTITION_REFUSED[0],
         )
     if numbers["split_r_hat"] > 1.05:
-        target = refused if numbers["split_r_hat"] > 1.3 else doubtful
-        target.append(f"chains disagree (split R-hat {numbers['split_r_hat']:.3f}); run longer")
+        flags.add(
+            f"chains disagree (split R-hat {numbers['split_r_hat']:.3f}); run longer",
+            refuse=numbers["split_r_hat"] > 1.3,
+        )
+    if budget.terms["relaxation"] > 2 * budget.estimate.sem + 0.1 * abs(budget.estimate.mean):
+        flags.add(
+            f"not relaxed: the estimate still moves by about {budget.terms['relaxation']:.3g}; "
+            "run longer",
+            refuse=False,
+        )
+
+
+def _precision_flags(budget: Budget, context: Context, flags: Flags) -> None:
+    estimate = budget.estimate
     half_width = 1.96 * estimate.sem
     if estimate.ess < 50 or half_width > 2 * context.tolerance * abs(estimate.mean):
-        doubtful.append(
+        flags.add(
             f"interval half-width {half_width:.3g} is more than twice the tolerance "
-            f"{context.tolerance:g} of the estimate ({estimate.ess:.0f} effective draws): "
-            "run more draws or chains"
+            f"{context.tolerance:g} of the estimate, or its effective draws "
+            f"({estimate.ess:.0f}) fewer than 50: run more draws or chains",
+            refuse=False,
         )
-    return refused, doubtful
 
 
-def _anchor_reasons(estimate, context: Context, refused: list[str], doubtful: list[str]) -> None:
-    drop = context.anchor_drop
-    if estimate.mean + 2 * estimate.sem < 0:
-        refused.append(
-            f"negative estimate {estimate.mean:.3g}: the center is not a minimum at this "
-            "temperature; polish it, raise localization, or use the two-temperature estimator"
-        )
-    if drop > 0.5 * abs(estimate.mean):
-        refused.append(
-            f"the center has a large gradient: nbeta times the expected drop is {drop:.3g}; "
-            "train further, or use a potential with its minimum at the center (KL to the policy)"
-        )
-    elif drop > context.tolerance * abs(estimate.mean):
-        doubtful.append(
-            f"the gradient at the center is not small: nbeta times the expected drop is {drop:.3g}"
-        )
+def _data_flags(budget: Budget, context: Context, flags: Flags) -> None:
+    """Is the sampled loss as regular as a log-likelihood?"""
+    error, size = context.data_set, abs(budget.estimate.mean)
+    regular = NOISY_DATA * (size * context.beta / 2) ** 0.5
+    if np.isnan(error) or error <= max(size / 2, regular):
+        return
+    flags.add(
+        f"the sampled loss is too noisy for its n: over data sets of this size the estimate would "
+        f"vary by {error:.3g} (one standard error). Importance weights or a regret that is not "
+        "renormalizable do this at every n; use exact evaluation, or KL to the policy",
+        refuse=True,
+    )
 
 
 def _refuse_frozen(draws: Draws, context: Context, alive: np.ndarray) -> LLCEstimate:
@@ -174,8 +200,9 @@ def _refuse_frozen(draws: Draws, context: Context, alive: np.ndarray) -> LLCEsti
     per_chain = np.where(alive, context.nbeta * excess.mean(axis=1), np.nan)
     names = ", ".join(str(i) for i in np.flatnonzero(~alive))
     flag = (
-        f"chain(s) {names} left the finite numbers and were frozen; the others are in per_chain "
-        "but not averaged: use a smaller step or larger localization"
+        f"step size too large, or no basin: chain(s) {names} left the finite numbers and were "
+        "frozen; the others are in per_chain but not averaged: use a smaller step or larger "
+        "localization"
     )
     nan = float("nan")
     return LLCEstimate(
@@ -184,12 +211,13 @@ def _refuse_frozen(draws: Draws, context: Context, alive: np.ndarray) -> LLCEsti
         per_chain=per_chain,
         nbeta=context.nbeta,
         localization=context.localization,
-        step_size=context.step_size,
+        step_size=float(np.mean(context.step_sizes)),
         verdict="refused",
         regime="unknown",
         flags=(flag,),
-        error_budget={"monte_carlo": nan, "equilibrium": nan, "anchor": context.anchor_drop},
+        notes=context.notes,
+        error_budget={"monte_carlo": nan, "anchor": context.anchor_drop},
         num_gradient_evaluations=context.num_gradients,
-        diagnostics={"ess": 0.0},
+        diagnostics={"ess": 0.0, "calibration_gradients": float(context.calibration_gradients)},
         draws=draws,
     )

@@ -1,0 +1,169 @@
+"""From draws to a number with an error budget: every term in units of the learning coefficient."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from slt_rl import diagnostics, estimators
+from slt_rl.chains import Draws
+from slt_rl.estimators import Estimate
+
+# A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
+# has none, and its interval keeps its coverage.
+SIGNIFICANT = 2.5
+
+
+class Context(NamedTuple):
+    """What is known of a run beside its draws.
+
+    Args:
+        nbeta: inverse temperature.
+        localization: in 1/parameter^2.
+        step_sizes: `[chain]`.
+        step_order: order of the error of the dynamics in the step; 0 if it has none.
+        extrapolate: whether the estimate is carried to step zero.
+        step_bias: relative error of the given sampler's step in the stiffest direction, by its law.
+        heating: what gradient noise adds to first order in the step, in units of the coefficient.
+        tolerance: relative error aimed at.
+        leaf_sizes: `[leaf]`, parameters of each leaf.
+        anchor_drop: `nbeta` times the loss that a better center nearby would gain (quadratic model
+            along the gradient), in units of the learning coefficient.
+        data_set: standard error over data sets, NaN for an exact potential.
+        beta: `nbeta / n`, zero for an exact potential.
+        audit: adjusted draws that went on from the chains, or None.
+        stable: whether calibration found a stable step.
+        notes: what calibration did, in words.
+        num_gradients: gradient evaluations in all.
+        calibration_gradients: of these, outside the draws.
+    """
+
+    nbeta: float
+    localization: float
+    step_sizes: np.ndarray
+    step_order: int
+    extrapolate: bool
+    step_bias: float
+    heating: float
+    tolerance: float
+    leaf_sizes: np.ndarray
+    anchor_drop: float
+    data_set: float
+    beta: float
+    audit: Draws | None
+    stable: bool
+    notes: tuple[str, ...]
+    num_gradients: int
+    calibration_gradients: int
+
+
+class Budget(NamedTuple):
+    """An estimate, what is wrong with it, and the numbers that say so.
+
+    Args:
+        estimate: the learning coefficient with its Monte-Carlo error.
+        terms: error terms in units of the learning coefficient.
+        numbers: diagnostics.
+    """
+
+    estimate: Estimate
+    terms: dict[str, float]
+    numbers: dict[str, float]
+
+
+def make_budget(draws: Draws, context: Context) -> Budget:
+    """Turns draws `[chain, draw]` (burn-in dropped, all finite) into a number with its errors."""
+    scaled = context.nbeta * np.asarray(draws.excess_loss, np.float64)
+    estimate = estimators.mean_estimate(scaled)
+    steps = None
+    if context.step_order:
+        steps = estimators.extrapolate_step(scaled, context.step_sizes, order=context.step_order)
+    if steps is not None and context.extrapolate:
+        estimate = steps.estimate
+    numbers = _numbers(draws, context, estimate)
+    size = abs(estimate.mean)
+    terms = {
+        "monte_carlo": estimate.sem,
+        "discretization": size * context.step_bias,
+        "minibatch": context.heating,
+        "relaxation": _relaxation(scaled, numbers, size),
+        "anchor": context.anchor_drop,
+        "data_set": context.data_set,
+        "localization": size * abs(numbers["localization_slope"]),
+    }
+    if steps is not None:
+        numbers |= {"step_bias": steps.bias, "step_bias_sem": steps.bias_sem}
+        if context.extrapolate:
+            # Both errors are of first order in the step; their squares are what is left.
+            terms["minibatch"] = context.heating**2 / size if size else 0.0
+        else:
+            terms["discretization"] = _beyond(steps.bias, steps.bias_sem)
+    if context.audit is not None:
+        numbers |= _audit(context, estimate)
+        terms["discretization"] = max(
+            terms["discretization"], _beyond(numbers["audit_shift"], numbers["audit_shift_sem"])
+        )
+    return Budget(estimate, terms, numbers)
+
+
+def _beyond(value: float, sem: float) -> float:
+    """What of a difference its own standard error does not explain."""
+    return max(abs(value) - SIGNIFICANT * sem, 0.0)
+
+
+def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:
+    ratio, ratio_sem, per_leaf = diagnostics.equipartition(draws.virial, context.leaf_sizes)
+    leaf_excess = diagnostics.leaf_equipartition_excess(draws.virial)
+    worst = int(np.argmax(np.abs(leaf_excess)))
+    excess = draws.excess_loss
+    slopes = {
+        "localization_slope": estimators.localization_slope(
+            excess,
+            draws.squared_distance,
+            nbeta=context.nbeta,
+            localization=context.localization,
+        ),
+        "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
+    }
+    distance = float(np.mean(draws.squared_distance))
+    pull = ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
+    return {
+        "ess": estimate.ess,
+        "split_r_hat": diagnostics.split_r_hat(excess),
+        "drift": diagnostics.drift(excess),
+        "equipartition": ratio,
+        "equipartition_sem": ratio_sem,
+        "equipartition_worst_leaf": float(per_leaf[worst]),
+        "equipartition_worst_leaf_excess": float(leaf_excess[worst]),
+        "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
+        "acceptance": float(np.mean(draws.acceptance)),
+        "fraction_below_center": float(np.mean(np.asarray(excess) < 0)),
+        "growth": pull / estimate.mean if estimate.mean else float("nan"),
+        "rms_distance": distance**0.5,
+        "heating": context.heating,
+        "calibration_gradients": float(context.calibration_gradients),
+        "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
+        **slopes,
+    }
+
+
+def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:
+    """The larger of two shortfalls: from equipartition, and between the halves of the chains."""
+    off_balance = size * _beyond(numbers["equipartition"] - 1, numbers["equipartition_sem"])
+    half = scaled.shape[1] // 2
+    if half < 4:
+        return off_balance
+    first, second = (estimators.mean_estimate(x) for x in (scaled[:, :half], scaled[:, half:]))
+    # The mean over both halves misses half of what still moves between them.
+    moving = _beyond(second.mean - first.mean, float(np.hypot(first.sem, second.sem))) / 2
+    return max(off_balance, moving)
+
+
+def _audit(context: Context, estimate: Estimate) -> dict[str, float]:
+    audit = context.audit
+    assert audit is not None
+    adjusted = estimators.mean_llc(audit.excess_loss, context.nbeta)
+    return {
+        "audit_shift": adjusted.mean - estimate.mean,
+        "audit_shift_sem": float(np.hypot(adjusted.sem, estimate.sem)),
+        "audit_acceptance": float(np.mean(audit.acceptance)),
+    }

@@ -1,0 +1,97 @@
+"""What is measured at the positions of chains beside their draws: curvature, noise, losses."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
+from slt_rl.data import Dataset
+from slt_rl.posterior import Anchor, largest_curvature, minibatch_oracle
+
+PyTree = Any
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def _curvatures(make_target, centers, shared, positions, key, num_iterations):
+    def one(center, position):
+        loss_fn, data = make_target(center, shared)
+        return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
+
+    over_chains = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_chains)(centers, positions)
+
+
+def curvatures_at(
+    key: jax.Array, problem: Problem, positions: PyTree, *, num_iterations: int = 20
+) -> jax.Array:
+    """Largest curvature of the loss at chain positions, `[center, chain]`."""
+    return _curvatures(
+        problem.make_target, problem.centers, problem.shared, positions, key, num_iterations
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+def _gradient_noise(make_target, numbers, positions, key, batch_size, control_variate):
+    def one(posterior, position):
+        oracle = minibatch_oracle(posterior, batch_size, control_variate)
+        first, second = (oracle(k, position)[1] for k in jax.random.split(key))
+        difference = optax.tree.sub(first, second)
+        return optax.tree.norm(difference, squared=True) / (2 * optax.tree.size(difference))
+
+    def one_center(numbers, positions):
+        posterior = posterior_of(make_target, numbers)
+        return jax.vmap(lambda position: one(posterior, position))(positions).mean()
+
+    return jax.vmap(one_center, in_axes=(PER_CENTER, 0))(numbers, positions)
+
+
+def gradient_noise(
+    key: jax.Array,
+    problem: Problem,
+    anchors: Anchor,
+    *,
+    positions: PyTree,
+    batch_size: int,
+    control_variate: bool = True,
+) -> jax.Array:
+    """Variance per parameter of the minibatch gradient of `U`, `[center]`.
+
+    From two minibatches at every position: half the squared difference of their gradients.
+    """
+    numbers = numbers_of(problem, anchors)
+    return _gradient_noise(
+        problem.make_target, numbers, positions, key, batch_size, control_variate
+    )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _example_losses(make_target, centers, shared, positions, indices):
+    def one(center, position):
+        loss_fn, data = make_target(center, shared)
+        batch = data.take(indices)
+        losses = loss_fn(position, batch.examples) - loss_fn(center, batch.examples)
+        return losses if batch.weights is None else batch.weights * losses
+
+    over_chains = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_chains)(centers, positions)
+
+
+def example_losses(problem: Problem, positions: PyTree, indices: jax.Array) -> jax.Array:
+    """Weighted excess losses `l_i(w) - l_i(w*)` of chosen examples, `[center, chain, index]`."""
+    return _example_losses(problem.make_target, problem.centers, problem.shared, positions, indices)
+
+
+def data_of(problem: Problem) -> Dataset | None:
+    """The data set of the first center; all centers have one of the same size."""
+    center = jax.tree.map(lambda x: x[0], problem.centers)
+    return problem.make_target(center, problem.shared)[1]
+
+
+def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array:
+    """Indices of all examples, or of `most` of them drawn without replacement."""
+    if num_examples <= most:
+        return jnp.arange(num_examples)
+    return jax.random.choice(key, num_examples, (most,), replace=False)

@@ -1,0 +1,221 @@
+"""Runs the chains of an estimation: as long as the result asks for, and what is kept of them."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from slt_rl import chains, probes
+from slt_rl.calibration import Plan
+from slt_rl.diagnostics import equipartition, split_r_hat
+from slt_rl.estimators import extrapolate_step, mean_estimate
+from slt_rl.samplers import SGLD, KineticLangevin
+
+# Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
+# multiple of the planned length, or to so many draws where that is more; at most fourfold at once.
+MAX_LENGTHENING, MAX_DRAWS, MAX_STRETCH = 8, 32_768, 4.0
+# Adjusted draws of the audit, as a share of the draws it audits.
+AUDIT_SHARE = 0.1
+# Examples whose losses are kept for the error of the data set, and blocks at whose ends they are.
+MAX_EXAMPLES, MAX_SNAPSHOTS = 2048, 64
+
+
+class Settings(NamedTuple):
+    """How to sample: checked arguments of the public calls."""
+
+    sampler: Any
+    num_chains: int
+    num_draws: int | None
+    num_burnin: int | None
+    batch_size: int | None
+    tolerance: float
+
+
+class Sample(NamedTuple):
+    """What the chains left.
+
+    Args:
+        draws: kept draws, axes `[center, chain, draw]`.
+        losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`.
+        audit: adjusted draws that went on from the chains, or None.
+        num_gradients: `[center]`, gradient evaluations of all draws, `(kept, dropped or audit)`.
+    """
+
+    draws: chains.Draws
+    losses: list[np.ndarray]
+    audit: chains.Draws | None
+    num_gradients: tuple[np.ndarray, np.ndarray]
+
+
+class Run(NamedTuple):
+    """What all steps of an estimation share."""
+
+    keys: jax.Array
+    problem: chains.Problem
+    anchors: Any
+    plan: Plan
+    settings: Settings
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the sampler was calibrated."""
+        return self.settings.sampler is None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the length of the chains is ours to choose."""
+        return self.is_automatic and self.settings.num_draws is None
+
+    @property
+    def is_extrapolated(self) -> bool:
+        """Whether the estimate is carried to step zero."""
+        return self.is_automatic and isinstance(self.plan.sampler, SGLD)
+
+    @property
+    def step_sizes(self) -> np.ndarray:
+        """`[center, chain]`."""
+        return np.asarray(self.plan.sampler.step_size, np.float64)
+
+    @property
+    def leaf_sizes(self) -> np.ndarray:
+        """Parameters of each leaf, `[leaf]`."""
+        return np.array([leaf[0].size for leaf in jax.tree.leaves(self.problem.centers)])
+
+    def anchor_drops(self) -> np.ndarray:
+        """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""
+        nbeta, anchors = float(self.problem.nbeta), self.anchors
+        squares = jax.vmap(lambda g: optax.tree.norm(g, squared=True))(anchors.gradient)
+        stiffness = nbeta * np.maximum(np.asarray(anchors.gradient_curvature, np.float64), 0)
+        stiffness = stiffness + float(self.problem.localization) + 1e-30
+        return nbeta**2 * np.asarray(squares, np.float64) / (2 * stiffness)
+
+
+def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
+    """The draws of one center, axes `[chain, draw]`."""
+    return chains.Draws(*(x[index] for x in draws))
+
+
+def _blocks(run: Run, sampler: Any, state: chains.ChainState):
+    return chains.run_chains(
+        run.keys,
+        run.problem,
+        run.anchors,
+        sampler=sampler,
+        state=state,
+        block_length=chains.BLOCK_LENGTH,
+        batch_size=run.plan.batch_size,
+    )
+
+
+def sample_chains(run: Run, key: jax.Array) -> Sample:
+    """Runs the chains for the planned length, and longer where the result asks for it."""
+    plan = run.plan
+    total = plan.num_burnin + plan.num_draws
+    longest = max(MAX_LENGTHENING * plan.num_draws, MAX_DRAWS) if run.is_free else total
+    blocks = _blocks(run, plan.sampler, plan.state)
+    snapshots = _Snapshots(run, key)
+    kept: list[chains.Draws] = []
+    start = plan.num_burnin
+    while True:
+        state, draws = next(blocks)
+        kept.append(draws)
+        if len(kept) * chains.BLOCK_LENGTH > start:
+            snapshots.take(state)
+        if len(kept) * chains.BLOCK_LENGTH < total:
+            continue
+        draws = _concatenate(kept, start, total)
+        if total >= longest:
+            break
+        relaxed, shortage = _settled(run, draws)
+        if relaxed and shortage <= 1:
+            break
+        if not relaxed:
+            # What has not relaxed was still burn-in.
+            start += (total - start) // 2
+            shortage = max(shortage, 2.0)
+        total = int(min(total * min(1.1 * shortage, MAX_STRETCH), longest))
+    audit = _audit(run, state, draws)
+    used = draws.num_gradients.sum(axis=(1, 2))
+    aside = np.stack([x.num_gradients.sum(axis=(1, 2)) for x in kept]).sum(axis=0) - used
+    if audit is not None:
+        aside = aside + audit.num_gradients.sum(axis=(1, 2))
+    return Sample(draws, snapshots.losses, audit, (used, aside))
+
+
+def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:
+    return chains.Draws(
+        *(np.concatenate(x, axis=2)[:, :, start:total] for x in zip(*kept, strict=True))
+    )
+
+
+def _settled(run: Run, draws: chains.Draws) -> tuple[bool, float]:
+    """Whether all centers are relaxed, and by what factor the most imprecise needs more draws.
+
+    A center that no length of chain can save (not finite, or not a minimum) does not count.
+    """
+    relaxed, shortage = True, 0.0
+    for i, drop in enumerate(run.anchor_drops()):
+        one = center_draws(draws, i)
+        if not one.alive.all():
+            continue
+        values = float(run.problem.nbeta) * np.asarray(one.excess_loss, np.float64)
+        estimate = mean_estimate(values)
+        steps = (
+            extrapolate_step(values, run.step_sizes[i], order=1) if run.is_extrapolated else None
+        )
+        estimate = estimate if steps is None else steps.estimate
+        if estimate.mean < 2 * estimate.sem + drop:
+            continue
+        error = 1.96 * estimate.sem / (run.settings.tolerance * estimate.mean)
+        shortage = max(shortage, error**2)
+        relaxed &= _is_relaxed(one, run.leaf_sizes)
+    return relaxed, shortage
+
+
+def _is_relaxed(draws: chains.Draws, leaf_sizes: np.ndarray) -> bool:
+    """Equipartition within a hundredth (three in a leaf) and its error, and chains that agree."""
+    ratio, sem, per_leaf = equipartition(draws.virial, leaf_sizes)
+    leaf_sems = sem * np.sqrt(leaf_sizes.sum() / leaf_sizes)
+    balanced = abs(ratio - 1) < 0.01 + 2 * sem
+    balanced &= bool(np.all(np.abs(per_leaf - 1) < 0.03 + 2.5 * leaf_sems))
+    return balanced and split_r_hat(draws.excess_loss) < 1.05
+
+
+class _Snapshots:
+    """Losses of single examples at the ends of blocks, for the error of the data set."""
+
+    def __init__(self, run: Run, key: jax.Array):
+        self.problem = run.problem
+        data = probes.data_of(run.problem)
+        self.indices = None
+        if data is not None:
+            self.indices = probes.choose_examples(key, len(data), MAX_EXAMPLES)
+        self.losses: list[np.ndarray] = []
+        self.every, self.seen = 1, 0
+
+    def take(self, state: chains.ChainState) -> None:
+        """Keeps the losses at the chains' positions, of ever fewer blocks as they grow many."""
+        if self.indices is None:
+            return
+        if self.seen % self.every == 0:
+            positions = state.sampler_state.position
+            found = probes.example_losses(self.problem, positions, self.indices)
+            self.losses.append(np.asarray(found, np.float32))
+        if len(self.losses) == MAX_SNAPSHOTS:
+            self.losses, self.every = self.losses[::2], 2 * self.every
+        self.seen += 1
+
+
+def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Draws | None:
+    """Goes on from the chains' own states with accepted or rejected steps of the same program."""
+    if not (run.is_automatic and isinstance(run.plan.sampler, KineticLangevin)):
+        return None
+    sampler = run.plan.sampler
+    adjusted = dataclasses.replace(sampler, adjusted=jnp.ones_like(sampler.step_size))
+    length = draws.excess_loss.shape[2]
+    count = max(int(AUDIT_SHARE * length / chains.BLOCK_LENGTH), 1)
+    blocks = _blocks(run, adjusted, state)
+    return _concatenate([next(blocks)[1] for _ in range(count)], 0, count * chains.BLOCK_LENGTH)

@@ -1,0 +1,137 @@
+"""The terms of the error budget against exact values, and the interval made of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slt_rl
+from slt_rl import estimators
+from toy_models import quadrature
+
+KEY = jax.random.key(3)
+
+
+def test_two_steps_are_carried_to_step_zero():
+    """Independent draws with a planted error of first and of second order."""
+    rng = np.random.default_rng(0)
+    steps = np.resize([0.4, 1.6], 8)
+    for order in (1, 2):
+        planted = 3.0 + 0.5 * steps**order
+        values = planted[:, None] + rng.standard_normal((8, 4000))
+        found = estimators.extrapolate_step(values, steps, order=order)
+        assert abs(found.estimate.mean - 3.0) < 4 * found.estimate.sem
+        assert abs(found.bias - 0.5 * np.mean(steps**order)) < 4 * found.bias_sem
+        assert found.bias > 10 * found.bias_sem
+        assert found.estimate.mean == pytest.approx(found.estimate.per_chain.mean())
+    assert estimators.extrapolate_step(values, np.ones(8), order=1) is None
+
+
+def test_extrapolated_error_is_as_large_as_stated():
+    rng = np.random.default_rng(1)
+    steps = np.resize([0.4, 1.6], 8)
+    scores = []
+    for _ in range(200):
+        found = estimators.extrapolate_step(rng.standard_normal((8, 100)), steps, order=1).estimate
+        scores.append(found.mean / found.sem)
+    # ESS takes the smaller of two estimates, so errors are overstated, by less than a quarter.
+    assert 0.7 < np.std(scores) < 1.15
+
+
+@pytest.mark.parametrize("misfit", [0.0, 3.0])
+def test_error_of_the_data_set_is_the_jackknife_of_the_closed_form(misfit):
+    """Weighted linear regression: lambda(omega) is known, so its derivative is."""
+    n, nbeta, gamma = 300, 60.0, 5.0
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((n, 2))
+    y = x @ np.array([1.0, -1.0]) + (1 + misfit) * rng.standard_normal(n)
+    # The truth and not the minimum of this data set, where the slopes would cancel.
+    center = np.array([1.0, -1.0])
+
+    def coefficient(weights):
+        """`nbeta (E[L_omega] - L_omega(w*))` under the Gaussian law of the weighted loss."""
+        hessian = (weights[:, None] * x).T @ x / n
+        gradient = -(weights * (y - x @ center)) @ x / n
+        precision = nbeta * hessian + gamma * jnp.eye(2)
+        mean = -jnp.linalg.solve(precision, nbeta * gradient)
+        second = jnp.linalg.inv(precision) + jnp.outer(mean, mean)
+        return nbeta * (jnp.trace(hessian @ second) / 2 + gradient @ mean)
+
+    slopes = np.asarray(jax.grad(coefficient)(jnp.ones(n)))
+    exact = np.sqrt(np.sum((slopes - slopes.mean()) ** 2))
+    covariance = np.linalg.inv(nbeta * x.T @ x / n + gamma * np.eye(2))
+    mean = center + covariance @ (nbeta * x.T @ (y - x @ center) / n)
+    draws = rng.multivariate_normal(mean, covariance, size=(4, 20_000))
+    losses = (draws @ x.T - y) ** 2 / 2 - (x @ center - y) ** 2 / 2
+    found = estimators.data_set_error(losses, nbeta, n)
+    assert found == pytest.approx(exact, rel=0.1)
+
+
+def quartic(w):
+    return jnp.sum(w**2 / 2 + 300 * w**4)
+
+
+def test_adjusted_steps_are_exact_where_unadjusted_ones_diverge():
+    """A step so large that BAOAB leaves the finite numbers on an anharmonic potential."""
+    grid = np.linspace(-2, 2, 20_001)
+    energy = 30.0 * (grid**2 / 2 + 300 * grid**4)
+    weight = np.exp(-energy - grid**2)
+    exact = 4 * np.sum(weight * energy) / np.sum(weight)
+    results = {
+        adjusted: slt_rl.estimate_llc(
+            KEY,
+            quartic,
+            jnp.zeros(4),
+            nbeta=30.0,
+            localization=2.0,
+            sampler=slt_rl.KineticLangevin(0.045, 5.0, adjusted),
+            num_draws=40_000,
+            num_burnin=1000,
+        )
+        for adjusted in (False, True)
+    }
+    assert abs(results[True].mean - exact) < 4 * results[True].sem
+    assert results[True].sem < 0.02 * exact
+    assert np.isnan(results[False].mean)
+    assert 0.5 < results[True].diagnostics["acceptance"] < 0.98
+
+
+def test_an_adjusted_chain_is_the_same_program():
+    from slt_rl import chains
+
+    options = {"nbeta": 1e3, "num_draws": 256, "num_burnin": 0}
+    slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), **options)
+    before = chains.num_programs()
+    result = slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), **options)
+    assert chains.num_programs() == before
+    assert 0.5 < result.diagnostics["audit_acceptance"] <= 1.0
+
+
+def test_the_audit_finds_no_shift_in_a_sound_run():
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.sum(w**4), jnp.zeros(4), nbeta=1e3, num_draws=20_000
+    )
+    shift, sem = (result.diagnostics[k] for k in ("audit_shift", "audit_shift_sem"))
+    assert abs(shift) < 4 * sem
+    exact = quadrature.radial(1, 4, 1.0, nbeta=1e3, localization=result.localization).llc
+    assert abs(result.mean - 4 * exact) < 4 * result.sem
+
+
+def test_interval_adds_systematic_terms_and_squares_of_random_ones():
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((500, 3))
+    data = {"x": x, "y": x @ np.ones(3) + rng.standard_normal(500)}
+    result = slt_rl.estimate_llc(
+        KEY, lambda w, e: (e["x"] @ w - e["y"]) ** 2 / 2, jnp.ones(3), data, num_draws=2000
+    )
+    budget = result.error_budget
+    # Twice the square root of the drop to the data's own minimum, times beta: all else cancels.
+    assert 0.05 < budget["data_set"] < 0.6
+    systematic = sum(budget[k] for k in ("discretization", "minibatch", "relaxation", "anchor"))
+    given = np.diff(result.interval(given_data=True))[0] / 2
+    whole = np.diff(result.interval())[0] / 2
+    random = np.hypot(result.sem, budget["data_set"])
+    assert (whole - systematic) / (given - systematic) == pytest.approx(random / result.sem)
+    exact_potential = slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), nbeta=1e3, num_draws=256)
+    assert np.isnan(exact_potential.error_budget["data_set"])
+    assert np.all(np.isfinite(exact_potential.interval()))

@@ -1,0 +1,168 @@
+"""Deliberately broken runs: each is refused or doubted for the right reason, sound ones are not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slt_rl
+from toy_models import exact
+
+KEY = jax.random.key(1)
+CURVATURES = jnp.array([4.0, 2.0, 1.0, 0.5, 0.25])
+ZERO = jnp.zeros(5)
+STIFFEST = 1e4 * 4.0
+
+
+def quadratic(w):
+    return jnp.sum(CURVATURES * w**2) / 2
+
+
+def at_quadratic(params=ZERO, **changes):
+    return slt_rl.estimate_llc(KEY, quadratic, params, **({"nbeta": 1e4} | changes))
+
+
+def objections(result):
+    assert result.verdict in ("doubtful", "refused")
+    return " | ".join(result.flags)
+
+
+def test_a_sound_run_is_trusted():
+    result = at_quadratic()
+    assert result.verdict == "trusted", result.flags
+    assert result.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("sampler", "reason"),
+    [
+        (slt_rl.KineticLangevin(5.0 / STIFFEST**0.5, 20.0), "step size too large"),
+        (slt_rl.SGLD(1.0 / STIFFEST), "step size too large: it inflates the stiffest direction"),
+        (slt_rl.KineticLangevin(0.5 / 30 / STIFFEST**0.5, 20.0), "run longer"),
+        (slt_rl.SGLD(0.1 / 30 / STIFFEST), "run longer"),
+    ],
+    ids=["kinetic_10", "sgld_10", "kinetic_1/30", "sgld_1/30"],
+)
+def test_a_step_that_is_not_recalibrated(sampler, reason):
+    assert reason in objections(at_quadratic(sampler=sampler, num_draws=2000))
+
+
+def test_a_run_that_is_too_short():
+    assert "run more draws" in objections(at_quadratic(num_draws=40, num_burnin=0))
+
+
+def test_a_center_off_the_minimum():
+    result = at_quadratic(ZERO + 0.05)
+    assert result.verdict == "refused"
+    assert "the center is not a minimum: its gradient is large" in objections(result)
+
+
+def test_a_norm_instead_of_its_square():
+    def norm(w):
+        return jnp.sqrt(jnp.sum(w**2))
+
+    with pytest.raises(ValueError, match="finite gradient at the center.*square root"):
+        slt_rl.estimate_llc(KEY, norm, ZERO, nbeta=1e3)
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.sqrt(jnp.sum(w**2) + 1e-8), ZERO, nbeta=1e3, num_draws=4000
+    )
+    assert "grows like distance to the power 1.0" in objections(result)
+    # It really is twice the coefficient of the square.
+    assert abs(result.mean - 5.0) < 4 * result.sem + 0.1
+
+
+def test_a_strong_localization_is_a_regime():
+    result = at_quadratic(localization=1000.0)
+    assert result.regime == "localization-dominated"
+    stiff = 1e4 * np.asarray(CURVATURES)
+    slope = -np.sum(stiff * 1e3 / (stiff + 1e3) ** 2) / 2
+    assert result.error_budget["localization"] == pytest.approx(-slope, rel=0.2)
+
+
+@pytest.mark.parametrize("gap", [0.0, 2.0, 6.0])
+def test_a_softmax_policy_near_its_deterministic_optimum(gap):
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jax.nn.sigmoid(w[1] - w[0]), jnp.array([gap, 0.0]), nbeta=1e3
+    )
+    assert result.verdict == "refused"
+    assert "not a minimum" in objections(result)
+
+
+NOISY = exact.noisy_regression()
+NBETA = 8000 / np.log(8000)
+
+
+@pytest.fixture(scope="module")
+def noisy_data():
+    return NOISY.dataset(jax.random.key(0), 8000)
+
+
+def test_minibatch_noise_of_a_given_sampler(noisy_data):
+    """`nbeta/b` is 56: without the control variate the noise heats the chain by its known law."""
+    step = 0.05 / (2 * NBETA)
+    result = slt_rl.estimate_llc(
+        KEY,
+        NOISY.loss_fn,
+        NOISY.params,
+        noisy_data,
+        batch_size=16,
+        sampler=slt_rl.SGLD(step),
+        num_draws=8000,
+    )
+    assert "gradient noise too large" in objections(result)
+    # Variance of the gradient of U is nbeta^2 h/b per direction: epsilon sum_i s_i^2 / 8.
+    heating = step * NBETA**2 * (2 + 1 + 0.5 + 0.25) / 16 / 8
+    assert result.diagnostics["heating"] == pytest.approx(heating, rel=0.5)
+
+
+def test_minibatch_noise_is_mended(noisy_data):
+    result = slt_rl.estimate_llc(
+        KEY, NOISY.loss_fn, NOISY.params, noisy_data, batch_size=16, num_draws=16_000
+    )
+    truth = NOISY.finite_llc(result.nbeta, result.localization)
+    assert abs(result.mean / truth - 1) < 0.05 + 2 * result.sem / truth
+    low, high = result.interval()
+    assert low < truth < high
+
+
+def test_a_heavy_tailed_gradient_asks_for_a_larger_batch():
+    """A few examples of a hundredfold weight: noise that the control variate does not cancel."""
+    x = np.ones((512, 1))
+    x[:4] = 40.0
+    data = {"x": x, "y": np.zeros(512)}
+    result = slt_rl.estimate_llc(
+        KEY,
+        lambda w, e: (e["x"][:, 0] * w[0] - e["y"]) ** 2 / 2,
+        jnp.zeros(1),
+        data,
+        batch_size=2,
+        num_draws=2000,
+    )
+    assert any("remedy for gradient noise" in note for note in result.notes)
+    curvature = result.nbeta * np.mean(x**2)
+    truth = 0.5 * curvature / (curvature + result.localization)
+    assert abs(result.mean - truth) < 4 * result.sem + 0.05 * truth
+
+
+def parity_by_importance(params, examples):
+    """Regret of the parity task, each trajectory of the uniform policy weighted by its ratio."""
+    ones, theta = examples["ones"], params["theta"]
+    log_ratio = ones * jax.nn.log_sigmoid(theta) + (4 - ones) * jax.nn.log_sigmoid(-theta)
+    return 0.5 - jnp.exp(log_ratio + 4 * jnp.log(2.0)) * examples["reward"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_importance_sampled_parity_regret(seed):
+    """Flatter than the policy's divergence: sampled, it fails at every n, whatever its sign."""
+    ones = np.random.default_rng(seed).integers(0, 2, (3000, 4)).sum(axis=1)
+    data = {"ones": ones.astype(float), "reward": (ones % 2).astype(float)}
+    result = slt_rl.estimate_llc(
+        jax.random.key(seed),
+        parity_by_importance,
+        {"theta": jnp.zeros(())},
+        data,
+        localization=1.0,
+        num_draws=1000,
+    )
+    assert result.verdict == "refused"
+    assert "the sampled loss is too noisy for its n" in objections(result)

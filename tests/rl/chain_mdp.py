@@ -6,17 +6,24 @@
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl.rl import Categorical, TabularMDP, Transition
+from slt_rl.rl import (
+    Categorical,
+    TabularMDP,
+    Transition,
+    by_trajectory,
+    record,
+    reset_envs,
+    rollout,
+)
 
-DISCOUNT = 0.9
 
-
-def random_mdp(seed, discount=DISCOUNT):
+def random_mdp(seed, discount=0.9):
     generator = np.random.default_rng(seed)
     transition = generator.dirichlet(np.ones(3), size=(3, 3))
     return TabularMDP(transition, generator.random((3, 3)), np.full(3, 1 / 3), discount)
@@ -30,7 +37,7 @@ class EndingEnv:
     transition: jax.Array
     reward: jax.Array
     start: jax.Array
-    continuation: float = dataclasses.field(metadata={"static": True}, default=DISCOUNT)
+    continuation: float
 
     def reset(self, key):
         state = jax.random.categorical(key, jnp.log(self.start))
@@ -47,7 +54,8 @@ class EndingEnv:
 
 
 def ending_env(mdp):
-    return EndingEnv(*(jnp.asarray(x) for x in (mdp.transition, mdp.reward, mdp.start)))
+    arrays = (jnp.asarray(x) for x in (mdp.transition, mdp.reward, mdp.start))
+    return EndingEnv(*arrays, mdp.discount)
 
 
 def softmax_policy(params, state):
@@ -61,3 +69,31 @@ def logits(seed, scale=1.0):
 
 def table(params):
     return jax.nn.softmax(params["logits"])
+
+
+# A pair of policies so near to each other that the weights of whole trajectories have a finite
+# fourth moment: discount * E ratio^4 has spectral radius 0.98. With a finite standard error, but a
+# fourth moment that is not, four standard errors would say nothing.
+MDP = random_mdp(0, 0.7)
+BEHAVIOR = logits(4, 0.4)
+TARGET = {"logits": (logits(4, 0.4)["logits"] + logits(3, 0.4)["logits"]) / 2}
+
+
+@functools.cache
+def behavior_buffer():
+    """Four thousand environments played by the behavior policy; episodes of mean length 10/3."""
+    env = ending_env(MDP)
+    batch = reset_envs(jax.random.key(0), env, 4000)
+    _, played, _ = rollout(
+        jax.random.key(1), softmax_policy, BEHAVIOR, env=env, batch=batch, num_steps=60
+    )
+    return record(played, version=3, step=0, start=np.ones(4000, bool))
+
+
+@functools.cache
+def behavior_trajectories():
+    return by_trajectory(behavior_buffer(), num_episodes=5)
+
+
+def mean_and_sem(x):
+    return float(np.mean(x)), float(np.std(x, ddof=1) / np.sqrt(len(x)))

@@ -30,13 +30,19 @@ from slt_rl.rl import (
     policy_divergence,
     policy_kl,
     prefix_weights,
-    record,
-    reset_envs,
-    rollout,
     self_normalized,
     weighted_mean,
 )
-from tests.rl.chain_mdp import ending_env, logits, random_mdp, softmax_policy, table
+from tests.rl.chain_mdp import (
+    BEHAVIOR,
+    MDP,
+    TARGET,
+    behavior_buffer,
+    behavior_trajectories,
+    mean_and_sem,
+    softmax_policy,
+    table,
+)
 from toy_models.superposition import (
     critical_point,
     example_loss,
@@ -45,27 +51,9 @@ from toy_models.superposition import (
     sample_examples,
 )
 
-MDP = random_mdp(0)
-BEHAVIOR, TARGET = logits(4, 0.4), logits(3, 0.4)
 # One on the actions that the target policy prefers: the two policies differ clearly.
 VALUES = np.asarray(table(TARGET) > table(BEHAVIOR), float)
 WEIGHTS = hnp.arrays(np.float64, st.integers(1, 40), elements=st.floats(1e-3, 1e3))
-
-
-@functools.cache
-def buffer():
-    """Two thousand environments played by the behavior policy."""
-    env = ending_env(MDP)
-    batch = reset_envs(jax.random.key(0), env, 2000)
-    _, played, _ = rollout(
-        jax.random.key(1), softmax_policy, BEHAVIOR, env=env, batch=batch, num_steps=200
-    )
-    return record(played, version=3, step=0, start=np.ones(2000, bool))
-
-
-@functools.cache
-def trajectories():
-    return by_trajectory(buffer(), num_episodes=5)
 
 
 def exact_mean(policy, values):
@@ -73,30 +61,26 @@ def exact_mean(policy, values):
     return float(jnp.sum(MDP.occupancy(policy)[:, None] * policy * values))
 
 
-def mean_and_sem(x):
-    return float(np.mean(x)), float(np.std(x, ddof=1) / np.sqrt(len(x)))
-
-
 def per_trajectory(weights, values):
     """Sum over the steps of each trajectory of weight times value."""
-    steps, mask = trajectories().data.examples
+    steps, mask = behavior_trajectories().data.examples
     f = values[np.asarray(steps.observation), np.asarray(steps.action)]
     return np.sum(np.where(mask, weights * f, 0), axis=1)
 
 
 def ratios_and_mask():
-    steps, mask = trajectories().data.examples
+    steps, mask = behavior_trajectories().data.examples
     return log_ratios(softmax_policy, TARGET, steps), np.asarray(mask)
 
 
 def test_whatever_finished_in_time_is_too_short_and_a_fixed_number_is_not():
-    """Of 100 steps 91 are in whole episodes, ten in number: 9.1 steps each and not ten."""
-    mean, sem = mean_and_sem(np.asarray(trajectories().data.examples.mask).sum(axis=1))
-    assert abs(mean - 10) < 4 * sem
-    early = by_trajectory(jax.tree.map(lambda x: x[:100], buffer()))
+    """Of 20 steps all but the last 7/3 are in whole episodes, six in number; their mean is 10/3."""
+    mean, sem = mean_and_sem(np.asarray(behavior_trajectories().data.examples.mask).sum(axis=1))
+    assert abs(mean - 10 / 3) < 4 * sem
+    early = by_trajectory(jax.tree.map(lambda x: x[:20], behavior_buffer()))
     mean, sem = mean_and_sem(np.asarray(early.data.examples.mask).sum(axis=1))
-    assert abs(mean - 9.1) < 4 * sem
-    assert abs(mean - 10) > 8 * sem
+    assert abs(mean - (20 - 7 / 3) / 6) < 4 * sem
+    assert abs(mean - 10 / 3) > 8 * sem
 
 
 def test_unweighted_means_are_those_of_the_behavior_policy():
@@ -139,7 +123,7 @@ def test_self_normalized_weights_agree_and_have_mean_one_at_every_step():
 def test_steps_of_weighted_trajectories_are_a_weighted_data_set():
     ratios, mask = ratios_and_mask()
     weights = prefix_weights(ratios, mask)
-    synthesis = by_step(trajectories(), weights)
+    synthesis = by_step(behavior_trajectories(), weights)
     share = float(synthesis.data.mean(synthesis.data.examples.observation == 0))
     visits = np.asarray(MDP.occupancy(table(TARGET)))
     numerator = per_trajectory(weights, np.eye(3)[:, :1] * np.ones(3))
@@ -152,7 +136,7 @@ def test_steps_of_weighted_trajectories_are_a_weighted_data_set():
 
 def test_one_step_ratios_have_mean_one_and_recover_actions():
     """On the states of the data: the behavior policy's visits, the target policy's actions."""
-    flat = by_transition(buffer()).data.examples
+    flat = by_transition(behavior_buffer()).data.examples
     ratios = log_ratios(softmax_policy, TARGET, flat)
     report = policy_divergence(ratios)
     # Given the states actions are independent, so the standard error needs no correction.
@@ -167,7 +151,7 @@ def test_one_step_ratios_have_mean_one_and_recover_actions():
 
 
 def test_divergences_agree_with_their_exact_values():
-    flat = by_transition(buffer()).data.examples
+    flat = by_transition(behavior_buffer()).data.examples
     report = policy_divergence(log_ratios(softmax_policy, TARGET, flat))
     p, q = (np.asarray(table(w))[np.asarray(flat.observation)] for w in (BEHAVIOR, TARGET))
     size = len(p)
@@ -362,7 +346,7 @@ def test_a_forbidden_action_is_an_infinite_divergence():
 
 
 def refused_steps():
-    return jax.tree.map(lambda x: x[:2, :3], buffer())
+    return jax.tree.map(lambda x: x[:2, :3], behavior_buffer())
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,11 @@ class TabularMDP:
     def values(self, policy: jax.Array) -> jax.Array:
         """Values `(I - discount P_pi)^-1 r_pi` `[S]` of a policy `[S, A]`."""
         mean = jnp.sum(policy * jnp.asarray(self.reward, policy.dtype), axis=1)
-        return jnp.linalg.solve(self._resolvent(policy), mean)
+        return self.accumulated(policy, mean)
+
+    def accumulated(self, policy: jax.Array, terms: jax.Array) -> jax.Array:
+        """Discounted sums `(I - discount P_pi)^-1 terms` `[S]` of what each visit adds, `[S]`."""
+        return jnp.linalg.solve(self._resolvent(policy), terms)
 
     def action_values(self, values: Any) -> np.ndarray:
         """`Q = r + discount P V` `[S, A]` of values `[S]`, on the host."""

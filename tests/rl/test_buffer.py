@@ -117,19 +117,25 @@ def test_divergence_of_trajectories_is_the_sum_over_their_steps():
     expected = jnp.sum(step_fn(other, states.examples))
     np.testing.assert_allclose(loss_fn(other, data.examples), [expected] * 4, atol=1e-14)
     np.testing.assert_allclose(loss_fn(LINEAR, data.examples), 0, atol=1e-14)
+    shorter = data.examples | {"mask": data.examples["mask"].at[:, -1].set(False)}
+    expected = jnp.sum(step_fn(other, states.examples)[:2])
+    np.testing.assert_allclose(loss_fn(other, shorter), [expected] * 4, atol=1e-14)
 
 
-def test_bellman_error_of_a_deterministic_count():
-    """The value of counting to three with reward one is 3 - x: no residual, but at the limit."""
-    synthesis = by_transition(two_stretches())
+def test_bellman_error_bootstraps_at_a_time_limit_and_not_at_an_end():
+    """With V = w (4 - x) and reward one the residual is 1 - w, but 1 - 2 w before an end at 3."""
 
     def value_fn(params, observation):
-        return params * (3 - observation[0])
+        return params * (4 - observation[0])
 
-    loss_fn, data = bellman_error(value_fn, synthesis.data, discount=1.0)
+    data = by_transition(two_stretches()).data
+    loss_fn, data = bellman_error(value_fn, data, discount=1.0)
+    assert np.any(np.asarray(data.examples.truncated))
     np.testing.assert_allclose(loss_fn(1.0, data.examples), 0, atol=1e-14)
-    # Residual 1 - w at every step, the truncated ones included, which bootstrap from V(3) = 0.
     np.testing.assert_allclose(loss_fn(3.0, data.examples), 2, atol=1e-14)
+    ended = data.examples._replace(terminated=data.examples.truncated)
+    expected = np.where(ended.terminated, (1 - 2 * 3) ** 2 / 2, 2)
+    np.testing.assert_allclose(loss_fn(3.0, ended), expected, atol=1e-14)
     with pytest.raises(ValueError, match="transitions: expected the data of by_transition"):
         bellman_error(value_fn, designed_states(jnp.eye(2)).data, discount=1.0)
 

@@ -218,6 +218,14 @@ def test_normalized_weights_have_mean_one_and_the_same_proportions(weights):
     np.testing.assert_allclose(found / found[0], weights / weights[0], rtol=1e-9)
 
 
+def test_the_error_of_a_weighted_mean_is_that_of_the_examples_that_count():
+    values = np.random.default_rng(0).normal(size=400)
+    expected = np.mean(values[:100]), np.std(values[:100]) / 10
+    for scale in (1.0, 7.0):
+        weights = scale * (np.arange(400) < 100)
+        np.testing.assert_allclose(weighted_mean(values, weights), expected, atol=1e-14)
+
+
 def test_nbeta_of_unit_weights_is_watanabes():
     assert implied_nbeta(np.ones(1000)) == pytest.approx(1000 / np.log(1000))
     half = np.repeat([2.0, 0.0], 500)

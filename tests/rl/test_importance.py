@@ -173,6 +173,14 @@ def test_terminal_reward_makes_all_forms_equal_and_exact():
     np.testing.assert_allclose(self_normalized_regret(coin, data)(params), exact, atol=1e-14)
 
 
+def test_self_normalized_weights_have_mean_one_on_any_sample():
+    """A reward of one at each of four steps is worth four, whatever the weights."""
+    some = jax.tree.map(lambda x: x[:5], parity_data().examples)
+    paid = some._replace(steps=some.steps._replace(reward=jnp.ones((5, 4))))
+    regret = self_normalized_regret(coin, Dataset(paid))
+    np.testing.assert_allclose(regret({"theta": jnp.array(1.7)}), -4, atol=1e-13)
+
+
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
 def test_regret_flatter_than_the_policy_is_refused_at_every_sample_size(baseline):
     """Failure D10: no curvature where there is noise."""
@@ -270,3 +278,5 @@ def test_bad_arguments_are_named():
         loss_fn({"theta": jnp.array(0.0)}, cloned.examples)
     with pytest.raises(ValueError, match="actions: got shape"):
         behavior_cloning(coin, jnp.zeros((2, 1)), jnp.zeros(3))
+    with pytest.raises(ValueError, match="actions: got index -1"):
+        behavior_cloning(coin, jnp.zeros((2, 1)), jnp.array([0, -1]))

@@ -49,6 +49,8 @@ def test_regret_is_suboptimal_mass_with_gaps(params):
     regret = tabular_regret(HARD_MDP, softmax_policy, STATES)
     exact = HARD_MDP.optimal_return - HARD_MDP.start @ HARD_MDP.values(table(params))
     assert float(regret(params)) == pytest.approx(float(exact), abs=1e-10)
+    gap = HARD_MDP.optimal_values - HARD_MDP.values(table(params))
+    np.testing.assert_allclose(regret.per_start(params), gap, atol=1e-10)
 
 
 @pytest.mark.parametrize("with_prior", [False, True])
@@ -103,6 +105,9 @@ def test_states_add_up_and_can_be_had_one_by_one():
     assert values.shape == (3,) and np.all(np.asarray(values) > 0)
     np.testing.assert_allclose(values / 3, regret.per_state(POINTS[0]), atol=1e-15)
     assert float(data.mean(values)) == pytest.approx(float(regret(POINTS[0])))
+    assert float(SOFT_MDP.start @ regret.per_start(POINTS[0])) == pytest.approx(
+        float(regret(POINTS[0]))
+    )
     # A part of the states alone gives their values, and not others.
     np.testing.assert_allclose(loss_fn(POINTS[0], {"state": STATES[1:]}), values[1:])
 

@@ -153,7 +153,8 @@ def behavior_cloning(
         shape and kind of the policy's.
 
     Raises:
-        ValueError: If `policy` is not callable, there are no observations, or leading axes differ.
+        ValueError: If `policy` is not callable, there are no observations, leading axes differ, or
+            an index of an action is negative.
     """
     check_callable("policy", policy)
     states, weights = states_of(observations)
@@ -162,4 +163,9 @@ def behavior_cloning(
         raise ValueError(
             f"actions: got shape {jnp.shape(actions)}, expected leading axis {num_examples}"
         )
-    return BehaviorCloning(policy), Dataset(Demonstrations(states, jnp.asarray(actions)), weights)
+    actions = jnp.asarray(actions)
+    # A negative index would count from the end; traced actions have no values to check yet.
+    if jnp.issubdtype(actions.dtype, jnp.integer) and not isinstance(actions, jax.core.Tracer):
+        if int(jnp.min(actions)) < 0:
+            raise ValueError(f"actions: got index {int(jnp.min(actions))}, expected at least 0")
+    return BehaviorCloning(policy), Dataset(Demonstrations(states, actions), weights)

@@ -6,7 +6,7 @@ By the performance difference lemma regret is a sum over states of non-negative 
     J* - J(w) = temperature sum_s d_w(s) KL(pi_w(.|s) || pi*(.|s))       (regularized)
 
 with `d_w` the discounted visits of the policy itself. In this form the regret of the optimum is
-zero to the last digit, and what each state contributes is at hand.
+zero up to rounding, and what each state contributes is at hand.
 """
 
 import dataclasses
@@ -44,12 +44,22 @@ class TabularRegret:
 
     def per_state(self, params: PyTree) -> jax.Array:
         """What each state contributes, `[S]`; not negative, and the sum is the regret."""
+        policy, terms = self._local_terms(params)
+        return self.mdp.occupancy(policy) * terms
+
+    def per_start(self, params: PyTree) -> jax.Array:
+        """Regret of episodes from each first state, `[S]`; the mean under `start` is the regret."""
+        policy, terms = self._local_terms(params)
+        return self.mdp.accumulated(policy, terms)
+
+    def _local_terms(self, params: PyTree) -> tuple[jax.Array, jax.Array]:
+        """The policy `[S, A]`, and what one visit to each state costs `[S]`."""
         log_policy = log_policy_table(self.policy, params, self.observations)
         policy = jnp.exp(log_policy)
         paid = jnp.asarray(self.costs, policy.dtype) + self.temperature * log_policy
         # An action of probability zero costs nothing, also where its logarithm is infinite.
-        terms = jnp.sum(jnp.where(policy > 0, policy * jnp.where(policy > 0, paid, 0), 0), axis=1)
-        return self.mdp.occupancy(policy) * terms
+        costs = jnp.where(policy > 0, policy * jnp.where(policy > 0, paid, 0), 0)
+        return policy, jnp.sum(costs, axis=1)
 
     def by_state(self) -> tuple["StateTerms", Dataset]:
         """The regret as a mean over states: `loss_s = S * per_state(w)[s]`, and the states.
@@ -88,7 +98,7 @@ def tabular_regret(
             regret of the uniform policy as unit, numbers do not depend on it.
 
     Returns:
-        An exact potential, with `per_state` and `by_state`.
+        An exact potential, with `per_state`, `per_start` and `by_state`.
 
     Raises:
         ValueError: If `policy` is not callable, observations are not one per state, or `unit` is
@@ -125,7 +135,7 @@ def soft_regret(
             bonus, if None.
 
     Returns:
-        An exact potential, with `per_state` and `by_state`.
+        An exact potential, with `per_state`, `per_start` and `by_state`.
 
     Raises:
         ValueError: If `policy` is not callable, observations are not one per state, the temperature

@@ -4,6 +4,7 @@ import functools
 
 import hypothesis.extra.numpy as hnp
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ from toy_models.superposition import (
     critical_point,
     example_loss,
     parse_class,
+    population_kl,
     population_loss,
     sample_examples,
 )
@@ -321,6 +323,35 @@ def test_within_its_bounds_the_lagging_potential_is_the_current_one():
         losses = loss_fn({"W": jax.random.normal(jax.random.key(seed), (2, 6))}, data.examples)
         ratio = float(NEW @ losses / (OLD @ losses))
         assert statement.min_ratio <= ratio <= statement.max_ratio
+
+
+@functools.cache
+def kl_curvature():
+    """Hessian of the exact divergence at the 5+ point, as a function of feature probabilities."""
+    flat, unflatten = jax.flatten_util.ravel_pytree(CENTER)
+
+    def divergence(w, probabilities):
+        return population_kl(unflatten(w), CENTER, 1.0, probabilities=probabilities)
+
+    hessian = jax.jit(jax.hessian(divergence))
+    return lambda probabilities: np.linalg.eigvalsh(hessian(flat, jnp.asarray(probabilities)))
+
+
+def quadratic_llc(curvatures, nbeta, localization=1.0):
+    x = nbeta * curvatures
+    return 0.5 * np.sum(x / (x + localization))
+
+
+def test_drift_keeps_the_coefficient_and_moves_the_value_at_finite_temperature_within_bounds():
+    """At 5+ the coefficient is 8.5 under both laws: 17 directions of the divergence are curved."""
+    statement = drift_statement(NEW, OLD, zero_at_center=True)
+    old, new = (kl_curvature()(p) for p in (OLD, NEW))
+    assert np.sum(old > 1e-9) == np.sum(new > 1e-9) == 17
+    low, high = (quadratic_llc(old, 1e3 * c) for c in (statement.min_ratio, statement.max_ratio))
+    assert low <= quadratic_llc(new, 1e3) <= high
+    assert abs(quadratic_llc(new, 1e3) - quadratic_llc(old, 1e3)) > 0.005
+    for law in (old, new):
+        assert quadratic_llc(law, 1e9) == pytest.approx(8.5, abs=1e-4)
 
 
 def test_a_moving_minimum_needs_correction():

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import slt_rl
 from slt_rl.rl import (
     Categorical,
     GaussianPolicy,
@@ -21,6 +22,7 @@ from slt_rl.rl import (
     correct_states,
     covered_mass,
     density_ratio_weights,
+    designed_states,
     drift_statement,
     effective_sample_size,
     implied_nbeta,
@@ -352,6 +354,31 @@ def test_drift_keeps_the_coefficient_and_moves_the_value_at_finite_temperature_w
     assert abs(quadratic_llc(new, 1e3) - quadratic_llc(old, 1e3)) > 0.005
     for law in (old, new):
         assert quadratic_llc(law, 1e9) == pytest.approx(8.5, abs=1e-4)
+
+
+def test_an_estimate_from_corrected_data_is_that_of_the_current_law_and_a_stale_one_is_not():
+    """A Gaussian mean in each of three contexts, `K = sum_c p_c w_c^2 / 2`: exact at any `nbeta`."""
+    old, new = np.array([0.45, 0.45, 0.1]), np.array([0.02, 0.08, 0.9])
+    contexts = np.random.default_rng(0).choice(3, size=3000, p=old)
+    weights = correct_states(contexts, target=new, source=old)
+    policy = GaussianPolicy(lambda w, context: w[context][None], 1.0)
+    exact = quadratic_llc(new, implied_nbeta(weights), 5.0)
+    held = []
+    for given_weights in (weights, np.ones(3000)):
+        states = designed_states(contexts).weighted(given_weights)
+        loss_fn, data = policy_kl(policy, jnp.zeros(3), states.data)
+        estimate = slt_rl.estimate_llc(
+            jax.random.key(0),
+            loss_fn,
+            jnp.zeros(3),
+            data=data,
+            nbeta=implied_nbeta(weights),
+            localization=5.0,
+        )
+        low, high = estimate.interval()
+        assert estimate.verdict == "trusted" and high - low < 0.2
+        held.append(low <= exact <= high)
+    assert held == [True, False]
 
 
 def test_a_moving_minimum_needs_correction():

@@ -357,7 +357,7 @@ def test_drift_keeps_the_coefficient_and_moves_the_value_at_finite_temperature_w
 
 
 def test_an_estimate_from_corrected_data_is_that_of_the_current_law_and_a_stale_one_is_not():
-    """A Gaussian mean in each of three contexts, `K = sum_c p_c w_c^2 / 2`: exact at any `nbeta`."""
+    """A Gaussian mean in each of three contexts: the potential is quadratic, its value exact."""
     old, new = np.array([0.45, 0.45, 0.1]), np.array([0.02, 0.08, 0.9])
     contexts = np.random.default_rng(0).choice(3, size=3000, p=old)
     weights = correct_states(contexts, target=new, source=old)

@@ -41,6 +41,7 @@ ONLY = {
 OPTIONAL = {
     "arviz": (),
     "craftax": (),
+    "gymnasium": (),
     "matplotlib": ("slt_rl.report",),
     "orbax": (),
     "seaborn": (),

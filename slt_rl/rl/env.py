@@ -79,10 +79,18 @@ class GymnaxEnv:
         """Advances by one step and resets where the episode has ended.
 
         A step that both terminates and reaches the time limit counts as a termination only.
+
+        Raises:
+            ValueError: While tracing, if the environment does not return the six values of gymnax
+                1.0.
         """
-        observation, state, reward, terminated, truncated, info = self.environment.step(
-            key, state, action, self._params()
-        )
+        values = self.environment.step(key, state, action, self._params())
+        if len(values) != 6:
+            raise ValueError(
+                f"environment: step returned {len(values)} values, expected the six of gymnax 1.0: "
+                "observation, state, reward, terminated, truncated, info"
+            )
+        observation, state, reward, terminated, truncated, info = values
         floating = jnp.result_type(float)
         return Transition(
             state=strong(state),

@@ -1,0 +1,59 @@
+"""What the potentials share: argument checks, and what they take their examples from."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slt_rl.data import Dataset
+from slt_rl.rl.ppo import Batch
+from slt_rl.rl.synthesis import Trajectories
+
+PyTree = Any
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raises ValueError unless a value can be called."""
+    if not callable(value):
+        raise ValueError(f"{name}: got {value!r}, expected a callable")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raises ValueError unless a number is positive and finite."""
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{name}: got {value}, expected a positive number")
+
+
+def check_discount(discount: float) -> None:
+    """Raises ValueError unless a discount is in [0, 1]."""
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount: got {discount}, expected a number in [0, 1]")
+
+
+def leading_axis(name: str, tree: PyTree) -> int:
+    """The common length of the leading axis of a pytree; ValueError if there is none."""
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
+    lengths = {shape[0] if shape else 0 for shape in shapes}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"{name}: got shapes {shapes}, expected one leading axis of length n >= 1")
+    return lengths.pop()
+
+
+def states_of(observations: PyTree) -> tuple[PyTree, Any]:
+    """Observations `[n]` and their weights, of a weighted data set or of a plain pytree."""
+    if isinstance(observations, Dataset):
+        return observations.examples, observations.weights
+    return observations, None
+
+
+def trajectories_of(data: Any) -> Trajectories:
+    """The examples of a data set of trajectories; ValueError if it holds something else."""
+    if not isinstance(data, Dataset) or not isinstance(data.examples, Trajectories):
+        kind = type(getattr(data, "examples", data)).__name__
+        raise ValueError(f"trajectories: got {kind}, expected the data of by_trajectory")
+    return data.examples
+
+
+def policy_data(batch: Batch) -> Dataset:
+    """The part of a batch that concerns the policy."""
+    return Dataset(batch._replace(target=None))

@@ -1,5 +1,20 @@
-"""Development over training: stages found from curves, and transitions known from labels."""
+"""Development over training: events counted in play, stages and forms of curves, transitions."""
 
+from slt_rl.development.event_curves import Breadth as Breadth
+from slt_rl.development.event_curves import EventCurves as EventCurves
+from slt_rl.development.event_curves import Landmarks as Landmarks
+from slt_rl.development.event_curves import SeedMean as SeedMean
+from slt_rl.development.event_curves import breadth as breadth
+from slt_rl.development.event_curves import event_curves as event_curves
+from slt_rl.development.event_curves import landmarks as landmarks
+from slt_rl.development.event_curves import overshoot_p_value as overshoot_p_value
+from slt_rl.development.event_curves import seed_mean as seed_mean
+from slt_rl.development.events import EpisodeEvents as EpisodeEvents
+from slt_rl.development.events import EventEnv as EventEnv
+from slt_rl.development.events import EventState as EventState
+from slt_rl.development.events import EventTotals as EventTotals
+from slt_rl.development.events import advance_gymnax as advance_gymnax
+from slt_rl.development.events import play_events as play_events
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection
 from slt_rl.development.stages import Stages as Stages
@@ -16,18 +31,33 @@ from slt_rl.development.transitions import total_score as total_score
 from slt_rl.development.transitions import wilson_interval as wilson_interval
 
 __all__ = [
+    "Breadth",
     "Curve",
     "Detection",
+    "EpisodeEvents",
+    "EventCurves",
+    "EventEnv",
+    "EventState",
+    "EventTotals",
+    "Landmarks",
     "Plateau",
+    "SeedMean",
     "Stages",
     "Transition",
     "TransitionScore",
+    "advance_gymnax",
+    "breadth",
     "detect_stages",
     "detect_transitions",
+    "event_curves",
     "label_transitions",
     "labeled_range",
+    "landmarks",
+    "overshoot_p_value",
     "plateaus",
+    "play_events",
     "score_transitions",
+    "seed_mean",
     "total_score",
     "wilson_interval",
 ]

@@ -105,9 +105,9 @@ def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:
         + f"{provenance.wall_seconds:.0f} s.",
         "",
         "Mean over seeds with its 95 % Student interval, and below it each seed. Update 0 plays "
-        "the initial policy, `end` is the mean of the last 20 updates, `half_decay` the first update "
-        "after the peak with fewer plants than half way from the peak to one; – where there is "
-        "none. `overshoot_p` tests each seed's peak against curves that only rise.",
+        "the initial policy, `end` is the mean of the last 20 updates, `half_decay` the first "
+        "update after the peak with fewer plants than half way from the peak to one; – where there "
+        "is none. `overshoot_p` tests each seed's peak against curves that only rise.",
         "",
         "| " + " | ".join(columns) + " |",
         "|" + "---|" * len(columns),

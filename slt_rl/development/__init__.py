@@ -15,6 +15,23 @@ from slt_rl.development.events import EventState as EventState
 from slt_rl.development.events import EventTotals as EventTotals
 from slt_rl.development.events import advance_gymnax as advance_gymnax
 from slt_rl.development.events import play_events as play_events
+from slt_rl.development.form_shapes import Form as Form
+from slt_rl.development.form_shapes import Shape as Shape
+from slt_rl.development.form_shapes import constant as constant
+from slt_rl.development.form_shapes import event_locked as event_locked
+from slt_rl.development.form_shapes import free_bumps as free_bumps
+from slt_rl.development.form_shapes import logistic as logistic
+from slt_rl.development.form_shapes import power as power
+from slt_rl.development.form_shapes import replicator as replicator
+from slt_rl.development.form_shapes import rise_decay as rise_decay
+from slt_rl.development.form_shapes import standard_forms as standard_forms
+from slt_rl.development.form_shapes import stretched_exponential as stretched_exponential
+from slt_rl.development.forms import Confusion as Confusion
+from slt_rl.development.forms import FormComparison as FormComparison
+from slt_rl.development.forms import FormFit as FormFit
+from slt_rl.development.forms import compare_forms as compare_forms
+from slt_rl.development.forms import confusion_table as confusion_table
+from slt_rl.development.forms import fit_form as fit_form
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection
 from slt_rl.development.stages import Stages as Stages
@@ -32,6 +49,7 @@ from slt_rl.development.transitions import wilson_interval as wilson_interval
 
 __all__ = [
     "Breadth",
+    "Confusion",
     "Curve",
     "Detection",
     "EpisodeEvents",
@@ -39,25 +57,41 @@ __all__ = [
     "EventEnv",
     "EventState",
     "EventTotals",
+    "Form",
+    "FormComparison",
+    "FormFit",
     "Landmarks",
     "Plateau",
     "SeedMean",
+    "Shape",
     "Stages",
     "Transition",
     "TransitionScore",
     "advance_gymnax",
     "breadth",
+    "compare_forms",
+    "confusion_table",
+    "constant",
     "detect_stages",
     "detect_transitions",
     "event_curves",
+    "event_locked",
+    "fit_form",
+    "free_bumps",
     "label_transitions",
     "labeled_range",
     "landmarks",
+    "logistic",
     "overshoot_p_value",
     "plateaus",
     "play_events",
+    "power",
+    "replicator",
+    "rise_decay",
     "score_transitions",
     "seed_mean",
+    "standard_forms",
+    "stretched_exponential",
     "total_score",
     "wilson_interval",
 ]

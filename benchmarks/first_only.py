@@ -28,6 +28,7 @@ from toy_models.first_only import (
     planting_ppo,
 )
 
+WORLD = FirstOnlyEnv()
 SETTINGS = ((0.0, 1.0), (0.02, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.05, 0.5))
 COLUMNS = ("start", "peak", "peak_update", "half_decay", "end", "end_return")
 
@@ -42,7 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     start = time.perf_counter()
     # One object, so that all settings are one program.
-    ppo = planting_ppo(FirstOnlyEnv())
+    ppo = planting_ppo(WORLD)
     rows = [measure(ppo, *setting, options=options) for setting in tqdm(SETTINGS, disable=None)]
     seconds = {"train": time.perf_counter() - start}
     provenance = collect_provenance(vars(options) | {"out": str(options.out)}, seconds)
@@ -55,10 +56,10 @@ def main() -> int:
 
 def measure(ppo: PPO, cost: float, salience: float, *, options: Any) -> dict[str, Any]:
     """Trains the runs of one setting; every number is a list with one entry for each run."""
-    inner = GymnaxEnv(FirstOnlyEnv(), FirstOnlyParams(cost=cost, salience=salience))
+    inner = GymnaxEnv(WORLD, FirstOnlyParams(cost=cost, salience=salience))
     env = EventEnv(inner, plant_events, ("plants", "rewarded"))
     keys = run_keys(jax.random.key(options.seed), options.runs)
-    states = init_runs(keys, ppo, env, init_fn=Start(ppo))
+    states = init_runs(keys, ppo, env, init_fn=start_params)
     totals, returns = [], []
     schedule = range(options.iterations + 1)
     for now, stats in train(keys, ppo, env, states=states, checkpoints=schedule):
@@ -82,15 +83,9 @@ def measure(ppo: PPO, cost: float, salience: float, *, options: Any) -> dict[str
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-    """Initial parameters of one run; equal for equal hyper-parameters, so compiled once."""
-
-    ppo: Any
-
-    def __call__(self, key: jax.Array) -> dict[str, Any]:
-        """Draws parameters."""
-        return planting_params(key, self.ppo)
+def start_params(key: jax.Array) -> dict[str, Any]:
+    """Initial parameters of one run."""
+    return planting_params(key, WORLD)
 
 
 def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:

@@ -34,6 +34,8 @@ MODULES = (
     "toy_models.superposition_training",
     "toy_models.superposition_env",
     "toy_models.superposition_rl",
+    "toy_models.first_only",
+    "toy_models.color_streak",
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

@@ -298,10 +298,10 @@ def planting_ppo(env: FirstOnlyEnv) -> PPO:
     Returns:
         The hyper-parameters; `planting_params` draws the parameters.
     """
-    num_inputs = 2 + env.num_noise
+    actor, critic = _networks(env)
     return PPO(
-        policy=CategoricalPolicy(MLP(num_inputs, 3, output_scale=0.01)),
-        value_fn=ValueNetwork(MLP(num_inputs, 1)),
+        policy=CategoricalPolicy(actor),
+        value_fn=ValueNetwork(critic),
         optimizer=clipped_adam(2.5e-4),
         num_envs=64,
         num_steps=20,
@@ -310,21 +310,30 @@ def planting_ppo(env: FirstOnlyEnv) -> PPO:
     )
 
 
-def planting_params(key: jax.Array, ppo: PPO, *, plant_bias: float = -4.0) -> dict[str, Any]:
-    """Initial parameters of a policy that seldom plants.
+def planting_params(
+    key: jax.Array, env: FirstOnlyEnv, *, plant_bias: float = -4.0
+) -> dict[str, Any]:
+    """Initial parameters for `planting_ppo` of a policy that seldom plants.
 
     Args:
         key: Random key, consumed.
-        ppo: From `planting_ppo`.
+        env: The environment.
         plant_bias: Bias of the logit of planting; the others start at zero.
 
     Returns:
         `{"policy": ..., "value": ...}`.
     """
+    actor, critic = _networks(env)
     key_policy, key_value = jax.random.split(key)
-    policy = ppo.policy.network.init(key_policy)
+    policy = actor.init(key_policy)
     policy[-1]["bias"] = policy[-1]["bias"].at[PLANT].set(plant_bias)
-    return {"policy": policy, "value": ppo.value_fn.network.init(key_value)}
+    return {"policy": policy, "value": critic.init(key_value)}
+
+
+def _networks(env: FirstOnlyEnv) -> tuple[MLP, MLP]:
+    """Actor and critic."""
+    num_inputs = 2 + env.num_noise
+    return MLP(num_inputs, env.num_actions, output_scale=0.01), MLP(num_inputs, 1)
 
 
 def _check_horizon(horizon: int) -> None:

@@ -1,5 +1,7 @@
 """Development over training: events counted in play, stages and forms of curves, transitions."""
 
+from slt_rl.development.confusion import Confusion as Confusion
+from slt_rl.development.confusion import confusion_table as confusion_table
 from slt_rl.development.event_curves import Breadth as Breadth
 from slt_rl.development.event_curves import EventCurves as EventCurves
 from slt_rl.development.event_curves import Landmarks as Landmarks
@@ -26,11 +28,9 @@ from slt_rl.development.form_shapes import replicator as replicator
 from slt_rl.development.form_shapes import rise_decay as rise_decay
 from slt_rl.development.form_shapes import standard_forms as standard_forms
 from slt_rl.development.form_shapes import stretched_exponential as stretched_exponential
-from slt_rl.development.forms import Confusion as Confusion
 from slt_rl.development.forms import FormComparison as FormComparison
 from slt_rl.development.forms import FormFit as FormFit
 from slt_rl.development.forms import compare_forms as compare_forms
-from slt_rl.development.forms import confusion_table as confusion_table
 from slt_rl.development.forms import fit_form as fit_form
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection

@@ -55,30 +55,30 @@ def event_curves(totals: EventTotals, *, window: int = 1) -> EventCurves:
         >>> curves.per_episode.tolist(), curves.sem.tolist(), curves.mean_length.tolist()
         ([[[3.0]]], [[[0.0]]], [[20.0]])
     """
-    totals = EventTotals(*(np.asarray(x) for x in totals))
-    if totals.num_episodes.ndim != 3 or totals.counts.ndim != 4:
+    shape = np.shape(totals.num_episodes)
+    if len(shape) != 3 or np.ndim(totals.counts) != 4:
         raise ValueError(
-            f"totals: got num_episodes of shape {totals.num_episodes.shape}, expected "
-            "[checkpoint, run, env]"
+            f"totals: got num_episodes of shape {shape}, expected [checkpoint, run, env]"
         )
-    num_windows = (totals.num_episodes.shape[0] - 1) // window if window > 0 else 0
+    num_windows = (shape[0] - 1) // window if window > 0 else 0
     if num_windows < 1:
         raise ValueError(
-            f"window: got {window}, expected 1 ... {totals.num_episodes.shape[0] - 1}, the number "
-            "of intervals between checkpoints"
+            f"window: got {window}, expected 1 ... {shape[0] - 1}, the number of intervals between "
+            "checkpoints"
         )
-    sums = EventTotals(*(_window_sums(x, window, num_windows) for x in totals))
-    episodes = sums.num_episodes[..., None]
+    sums = [_window_sums(np.asarray(x), window, num_windows) for x in totals]
+    num, length, counts, squares, steps, all_counts = sums
+    episodes = num[..., None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = sums.episode_counts / episodes
-        variance = (sums.episode_squares - episodes * mean**2) / (episodes - 1)
+        mean = counts / episodes
+        variance = (squares - episodes * mean**2) / (episodes - 1)
         sem = np.sqrt(np.maximum(variance, 0.0) / episodes)
         return EventCurves(
             per_episode=mean,
             sem=np.where(episodes >= 2, sem, np.nan),
-            per_step=sums.counts / sums.steps[..., None],
-            num_episodes=sums.num_episodes.astype(np.int64),
-            mean_length=sums.episode_steps / sums.num_episodes,
+            per_step=all_counts / steps[..., None],
+            num_episodes=num.astype(np.int64),
+            mean_length=length / num,
         )
 
 

@@ -59,12 +59,14 @@ class EventState(NamedTuple):
     totals: EventTotals
 
 
-def advance_gymnax(env: GymnaxEnv, key: jax.Array, state: PyTree, action: jax.Array) -> Transition:
+def advance_gymnax(
+    key: jax.Array, env: GymnaxEnv, state: PyTree, *, action: jax.Array
+) -> Transition:
     """One step of a gymnax environment without a reset.
 
     Args:
-        env: The environment.
         key: Random key, consumed.
+        env: The environment.
         state: Where from.
         action: What is done.
 
@@ -93,7 +95,7 @@ class EventEnv:
         env: The environment inside.
         event_fn: `(state, action, next_state) -> [k]` integer or bool counts of one step; hashable.
         names: Names of the `k` events.
-        advance_fn: `(env, key, state, action) -> Transition` to the true successor, without a
+        advance_fn: `(key, env, state, *, action) -> Transition` to the true successor, without a
             reset; that of gymnax by default.
 
     Raises:
@@ -133,7 +135,7 @@ class EventEnv:
         """Advances by one step, counts, and resets where the episode has ended."""
         # The keys of gymnax's own step: the same play as without counting.
         key_step, key_reset = jax.random.split(key)
-        moved = self.advance_fn(self.env, key_step, state.state, action)
+        moved = self.advance_fn(key_step, self.env, state.state, action=action)
         events = self._events(state.state, action, moved.state)
         done = moved.terminated | moved.truncated
         counted = _count(state, events, done)

@@ -14,17 +14,18 @@ from toy_models.first_only import (
     planting_ppo,
 )
 
-PPO_RULE = planting_ppo(FirstOnlyEnv())
+WORLD = FirstOnlyEnv()
+PPO_RULE = planting_ppo(WORLD)
 NUM_UPDATES = {0.0: 50, 0.05: 80, 0.2: 80}
 
 
 def initial(key):
-    return planting_params(key, PPO_RULE)
+    return planting_params(key, WORLD)
 
 
 def plants_of(cost):
     """Curves of two seeds."""
-    inner = GymnaxEnv(FirstOnlyEnv(), FirstOnlyParams(cost=cost))
+    inner = GymnaxEnv(WORLD, FirstOnlyParams(cost=cost))
     env = EventEnv(inner, plant_events, ("plants", "rewarded"))
     keys = run_keys(jax.random.key(0), 2)
     states = init_runs(keys, PPO_RULE, env, init_fn=initial)

@@ -49,7 +49,7 @@ def main() -> int:
     provenance = collect_provenance(vars(options) | {"out": str(options.out)}, seconds)
     options.out.mkdir(parents=True, exist_ok=True)
     record = {"rows": rows, "command": sys.argv, **dataclasses.asdict(provenance)}
-    (options.out / "first_only.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    (options.out / "first_only.json").write_text(json.dumps(record, default=str) + "\n")
     (options.out / "first_only.md").write_text(as_markdown(rows, provenance))
     return 0
 
@@ -108,7 +108,9 @@ def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:
         "|" + "---|" * len(columns),
     ]
     for row in rows:
-        lines.append("| " + " | ".join(_mean(row[c]) for c in columns) + " |")
+        # A mean of p-values means nothing.
+        means = [_mean(row[c]) if c != "overshoot_p" else "" for c in columns]
+        lines.append("| " + " | ".join(means) + " |")
         lines.append("| " + " | ".join(_each(row[c]) for c in columns) + " |")
     return "\n".join(lines) + "\n"
 

@@ -43,9 +43,7 @@ NOTE = (
     "<!-- Written by docs/build_reference.py from the docstrings: edit those, then `make docs`. -->"
 )
 
-SECTIONS = (
-    "Args|Attributes|Returns|Yields|Raises|Note|Notes|Example|Examples|Reference|References|Source"
-)
+SECTIONS = "Args|Attributes|Returns|Yields|Raises|Notes?|Examples?|References?|Source"
 NAMED_ITEMS = ("Args", "Attributes", "Raises")
 LINE = 88
 

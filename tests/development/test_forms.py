@@ -129,9 +129,9 @@ def test_the_flow_of_first_only_rises_and_decays():
     assert found.winner == "rise and decay"
 
 
-@pytest.mark.parametrize("num_free", [0, 4])
-def test_forms_do_not_fit_noise(num_free):
-    noise = np.random.default_rng(num_free).standard_normal((10, 100))
+@pytest.mark.parametrize("seed", [0, 4])
+def test_forms_do_not_fit_noise(seed):
+    noise = np.random.default_rng(seed).standard_normal((10, 100))
     best = [compare_forms(np.arange(100), row) for row in noise]
     assert sum("constant" in comparison.tied for comparison in best) >= 9
 

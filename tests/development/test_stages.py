@@ -36,17 +36,6 @@ def test_false_alarms(rho):
     assert np.sum(p <= 0.01) <= 5
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.8])
-def test_planted_changes_are_found_within_three_points(rho):
-    # Each change by itself, whatever else is found. Of 1000, all with white noise and 98 % with
-    # rho = 0.8; fewer than 95 of 100 at 98 % have a probability of 1.5 %.
-    found = 0
-    for noise in noises(rho, seed=12)[:50]:
-        boundaries = detect_stages(staircase(200) + noise).boundaries
-        found += sum(any(abs(b - change) <= 3 for b in boundaries) for change in (60, 140))
-    assert found >= 95
-
-
 def test_the_level_decides():
     noise = next(y for y in noises(0.0) if detect_stages(y, level=0.5).boundaries)
     p = detect_stages(noise).p_value
@@ -60,6 +49,10 @@ def test_both_changes_are_found_and_no_other(rho, fewest):
     found = [detect_stages(staircase(200) + noise).boundaries for noise in noises(rho)]
     hits = [len(b) == 2 and abs(b[0] - 60) <= 3 and abs(b[1] - 140) <= 3 for b in found]
     assert sum(hits) >= fewest
+    # Each change by itself, whatever else is found. Of 1000, all were with white noise and 98.3 %
+    # with rho = 0.8, a share of which 200 fall below 95 % with probability 0.07 %.
+    single = [any(abs(b - change) <= 3 for b in row) for row in found for change in (60, 140)]
+    assert np.mean(single) >= 0.95
 
 
 def test_white_noise_null_raises_alarms_on_autocorrelated_series(monkeypatch):

@@ -34,6 +34,8 @@ MODULES = (
     "toy_models.superposition_training",
     "toy_models.superposition_env",
     "toy_models.superposition_rl",
+    "toy_models.first_only",
+    "toy_models.color_streak",
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -41,9 +43,7 @@ NOTE = (
     "<!-- Written by docs/build_reference.py from the docstrings: edit those, then `make docs`. -->"
 )
 
-SECTIONS = (
-    "Args|Attributes|Returns|Yields|Raises|Note|Notes|Example|Examples|Reference|References|Source"
-)
+SECTIONS = "Args|Attributes|Returns|Yields|Raises|Notes?|Examples?|References?|Source"
 NAMED_ITEMS = ("Args", "Attributes", "Raises")
 LINE = 88
 

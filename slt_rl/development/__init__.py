@@ -1,5 +1,37 @@
-"""Development over training: stages found from curves, and transitions known from labels."""
+"""Development over training: events counted in play, stages and forms of curves, transitions."""
 
+from slt_rl.development.confusion import Confusion as Confusion
+from slt_rl.development.confusion import confusion_table as confusion_table
+from slt_rl.development.event_curves import Breadth as Breadth
+from slt_rl.development.event_curves import EventCurves as EventCurves
+from slt_rl.development.event_curves import Landmarks as Landmarks
+from slt_rl.development.event_curves import SeedMean as SeedMean
+from slt_rl.development.event_curves import breadth as breadth
+from slt_rl.development.event_curves import event_curves as event_curves
+from slt_rl.development.event_curves import landmarks as landmarks
+from slt_rl.development.event_curves import overshoot_p_value as overshoot_p_value
+from slt_rl.development.event_curves import seed_mean as seed_mean
+from slt_rl.development.events import EpisodeEvents as EpisodeEvents
+from slt_rl.development.events import EventEnv as EventEnv
+from slt_rl.development.events import EventState as EventState
+from slt_rl.development.events import EventTotals as EventTotals
+from slt_rl.development.events import advance_gymnax as advance_gymnax
+from slt_rl.development.events import play_events as play_events
+from slt_rl.development.form_shapes import Form as Form
+from slt_rl.development.form_shapes import Shape as Shape
+from slt_rl.development.form_shapes import constant as constant
+from slt_rl.development.form_shapes import event_locked as event_locked
+from slt_rl.development.form_shapes import free_bumps as free_bumps
+from slt_rl.development.form_shapes import logistic as logistic
+from slt_rl.development.form_shapes import power as power
+from slt_rl.development.form_shapes import replicator as replicator
+from slt_rl.development.form_shapes import rise_decay as rise_decay
+from slt_rl.development.form_shapes import standard_forms as standard_forms
+from slt_rl.development.form_shapes import stretched_exponential as stretched_exponential
+from slt_rl.development.forms import FormComparison as FormComparison
+from slt_rl.development.forms import FormFit as FormFit
+from slt_rl.development.forms import compare_forms as compare_forms
+from slt_rl.development.forms import fit_form as fit_form
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection
 from slt_rl.development.stages import Stages as Stages
@@ -16,18 +48,50 @@ from slt_rl.development.transitions import total_score as total_score
 from slt_rl.development.transitions import wilson_interval as wilson_interval
 
 __all__ = [
+    "Breadth",
+    "Confusion",
     "Curve",
     "Detection",
+    "EpisodeEvents",
+    "EventCurves",
+    "EventEnv",
+    "EventState",
+    "EventTotals",
+    "Form",
+    "FormComparison",
+    "FormFit",
+    "Landmarks",
     "Plateau",
+    "SeedMean",
+    "Shape",
     "Stages",
     "Transition",
     "TransitionScore",
+    "advance_gymnax",
+    "breadth",
+    "compare_forms",
+    "confusion_table",
+    "constant",
     "detect_stages",
     "detect_transitions",
+    "event_curves",
+    "event_locked",
+    "fit_form",
+    "free_bumps",
     "label_transitions",
     "labeled_range",
+    "landmarks",
+    "logistic",
+    "overshoot_p_value",
     "plateaus",
+    "play_events",
+    "power",
+    "replicator",
+    "rise_decay",
     "score_transitions",
+    "seed_mean",
+    "standard_forms",
+    "stretched_exponential",
     "total_score",
     "wilson_interval",
 ]

@@ -21,8 +21,7 @@ class Stages:
 
     Attributes:
         boundaries: Index of the first record of each stage but the first; empty if the evidence
-        does
-            not reach the level of the test.
+            does not reach the level of the test.
         levels: Median of the curve in each stage, one more than boundaries.
         statistic: Twice the penalized gain in log-likelihood over no change.
         p_value: Probability of such a statistic in an autocorrelated series without a change.

@@ -1,0 +1,272 @@
+"""Counting events in play: inside the environment, before any reset.
+
+An event is what a user's function finds in one step, `event_fn(state, action, next_state) -> [k]`
+counts. `EventEnv` wraps an environment and counts in its state, so that any trainer of this library
+trains on it unchanged and the counters travel with the checkpoints. `next_state` is the true
+successor: the terminal step counts as every other one, and nothing is counted across a reset.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl.rl import Env, GymnaxEnv, Policy, Transition
+
+PyTree = Any
+EventFn = Callable[[PyTree, jax.Array, PyTree], jax.Array]
+
+
+class EventTotals(NamedTuple):
+    """Running totals of one environment since it was first reset; all int32.
+
+    Counters may pass 2^31 and wrap; the difference of two of them, taken in int32, stays exact as
+    long as less than 2^31 was counted in between.
+
+    Attributes:
+        num_episodes: `[]`, complete episodes.
+        episode_steps: `[]`, steps of the complete episodes.
+        episode_counts: `[k]`, events in the complete episodes.
+        episode_squares: `[k]`, sum over complete episodes of the squared count of the episode.
+        steps: `[]`, all steps, those of unfinished episodes included.
+        counts: `[k]`, events in all steps.
+    """
+
+    num_episodes: jax.Array
+    episode_steps: jax.Array
+    episode_counts: jax.Array
+    episode_squares: jax.Array
+    steps: jax.Array
+    counts: jax.Array
+
+
+class EventState(NamedTuple):
+    """State of an `EventEnv`.
+
+    Attributes:
+        state: State of the environment inside.
+        counts: `[k]`, events of the episode so far.
+        length: `[]`, its steps so far.
+        totals: Totals since the first reset; an automatic reset leaves them alone.
+    """
+
+    state: PyTree
+    counts: jax.Array
+    length: jax.Array
+    totals: EventTotals
+
+
+def advance_gymnax(
+    key: jax.Array, env: GymnaxEnv, state: PyTree, *, action: jax.Array
+) -> Transition:
+    """One step of a gymnax environment without a reset.
+
+    Args:
+        key: Random key, consumed.
+        env: The environment.
+        state: Where from.
+        action: What is done.
+
+    Returns:
+        The transition; its state and observation are those of the true successor.
+    """
+    inner = env.environment
+    params = inner.default_params if env.params is None else env.params
+    observation, state, reward, terminated, _ = inner.step_env(key, state, action, params)
+    terminated = jnp.asarray(terminated, bool)
+    truncated = jnp.asarray(inner.is_truncated(state, params), bool) & ~terminated
+    reward = jnp.asarray(reward, jnp.result_type(float))
+    return Transition(state, observation, reward, terminated, truncated, observation)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class EventEnv:
+    """An environment that counts events as it is played.
+
+    Observations, rewards and randomness are those of the environment inside. The totals of a
+    training run are in `states.envs.state.totals`; `event_curves` turns those of successive
+    checkpoints into curves.
+
+    Args:
+        env: The environment inside.
+        event_fn: `(state, action, next_state) -> [k]` integer or bool counts of one step; hashable.
+        names: Names of the `k` events.
+        advance_fn: `(key, env, state, *, action) -> Transition` to the true successor, without a
+            reset; that of gymnax by default.
+
+    Raises:
+        ValueError: If there is no name; at the first step, if the counts are not a vector of one
+            integer or bool for each name.
+
+    Example:
+        >>> import gymnax, jax, jax.numpy as jnp
+        >>> def pushes(state, action, next_state):  # to the left, to the right
+        ...     return jnp.stack([action == 0, action == 1])
+        >>> env = EventEnv(GymnaxEnv(*gymnax.make("CartPole-v1")), pushes, ("left", "right"))
+        >>> state, observation = env.reset(jax.random.key(0))
+        >>> env.step(jax.random.key(1), state, 1).state.totals.counts.tolist()
+        [0, 1]
+    """
+
+    env: Any
+    event_fn: EventFn = dataclasses.field(metadata={"static": True})
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    advance_fn: Callable[..., Transition] = dataclasses.field(
+        default=advance_gymnax, metadata={"static": True}
+    )
+
+    def __post_init__(self):
+        if isinstance(self.names, str) or not len(self.names):
+            raise ValueError(f"names: got {self.names!r}, expected a tuple of names of events")
+
+    def reset(self, key: jax.Array) -> tuple[EventState, PyTree]:
+        """Starts an episode with all totals at zero; returns `(state, observation)`."""
+        state, observation = self.env.reset(key)
+        zeros = jnp.zeros(len(self.names), jnp.int32)
+        zero = jnp.int32(0)
+        totals = EventTotals(zero, zero, zeros, zeros, zero, zeros)
+        return EventState(state, zeros, zero, totals), observation
+
+    def step(self, key: jax.Array, state: EventState, action: jax.Array) -> Transition:
+        """Advances by one step, counts, and resets where the episode has ended."""
+        # The keys of gymnax's own step: the same play as without counting.
+        key_step, key_reset = jax.random.split(key)
+        moved = self.advance_fn(key_step, self.env, state.state, action=action)
+        events = self._events(state.state, action, moved.state)
+        done = moved.terminated | moved.truncated
+        counted = _count(state, events, done)
+        fresh_state, fresh_observation = self.env.reset(key_reset)
+
+        def pick(fresh, true):
+            return jax.tree.map(lambda a, b: jnp.where(done, a, _like(a, b)), fresh, true)
+
+        return moved._replace(
+            state=counted._replace(state=pick(fresh_state, moved.state)),
+            observation=pick(fresh_observation, moved.observation),
+            final_observation=jax.tree.map(_like, fresh_observation, moved.observation),
+        )
+
+    def _events(self, state: PyTree, action: jax.Array, next_state: PyTree) -> jax.Array:
+        """Counts of one step `[k]` int32, checked."""
+        counts = self.event_fn(state, action, next_state)
+        shape, dtype = getattr(counts, "shape", None), getattr(counts, "dtype", None)
+        whole = dtype is not None and any(
+            jnp.issubdtype(dtype, kind) for kind in (jnp.integer, jnp.bool_)
+        )
+        if shape != (len(self.names),) or not whole:
+            raise ValueError(
+                f"event_fn: returned shape {shape} of type {dtype}, expected ({len(self.names)},) "
+                f"integer or bool counts, one for each of the names {self.names}"
+            )
+        return counts.astype(jnp.int32)
+
+
+def _like(example: jax.Array, leaf: Any) -> jax.Array:
+    """The leaf with the type of the example, so that a step returns what a reset returned."""
+    leaf = jnp.asarray(leaf)
+    return leaf if leaf.dtype == example.dtype else leaf.astype(example.dtype)
+
+
+def _count(state: EventState, events: jax.Array, done: jax.Array) -> EventState:
+    """Adds the events of one step; closes the episode where it is done."""
+    counts, length = state.counts + events, state.length + 1
+    old = state.totals
+    ended = jnp.asarray(done, jnp.int32)
+    totals = EventTotals(
+        num_episodes=old.num_episodes + ended,
+        episode_steps=old.episode_steps + ended * length,
+        episode_counts=old.episode_counts + ended * counts,
+        episode_squares=old.episode_squares + ended * counts**2,
+        steps=old.steps + 1,
+        counts=old.counts + events,
+    )
+    return state._replace(counts=(1 - ended) * counts, length=(1 - ended) * length, totals=totals)
+
+
+class EpisodeEvents(NamedTuple):
+    """Events of single episodes; leading axis `[episode]`.
+
+    Attributes:
+        counts: `[episode, k]`, events of each episode.
+        length: `[episode]`, its steps.
+        complete: `[episode]`, False where the episode had not ended within the allowed steps: its
+            counts are lower bounds and belong into no mean.
+    """
+
+    counts: np.ndarray
+    length: np.ndarray
+    complete: np.ndarray
+
+
+def play_events(
+    key: jax.Array,
+    policy: Policy,
+    params: PyTree,
+    *,
+    env: EventEnv,
+    num_episodes: int,
+    max_steps: int,
+) -> EpisodeEvents:
+    """Plays fresh episodes, each exactly once and to its end, and counts their events.
+
+    Every episode counts once, whatever its length: no episode is missing because it was long, as it
+    is among those that happen to end within a window of training.
+
+    Args:
+        key: Random key, consumed.
+        policy: `(params, observation) -> distribution` of one observation; hashable.
+        params: Parameters of the policy.
+        env: The environment.
+        num_episodes: Number of episodes, played side by side.
+        max_steps: Gives up after so many steps; at least the environment's time limit.
+
+    Returns:
+        The episodes; look at `complete` before taking a mean.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+    for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, expected at least 1")
+    counts, length, complete = _play(key, params, env, policy, num_episodes, max_steps)
+    return EpisodeEvents(np.asarray(counts), np.asarray(length), np.asarray(complete))
+
+
+def _play_fn(key, params, env: Env, policy, num_episodes, max_steps):
+    def one_step(keys, state, observation):
+        action = policy(params, observation).sample(keys[0])
+        moved = env.step(keys[1], state, action)
+        return moved.state, moved.observation
+
+    def step(carry):
+        number, states, observations, first = carry
+        keys = jax.random.split(jax.random.fold_in(key, number), (num_episodes, 2))
+        states, observations = jax.vmap(one_step)(keys, states, observations)
+        # The totals at the end of the first episode are that episode.
+        ends = (states.totals.num_episodes == 1) & ~first[2]
+        counts = jnp.where(ends[:, None], states.totals.episode_counts, first[0])
+        length = jnp.where(ends, states.totals.episode_steps, first[1])
+        return number + 1, states, observations, (counts, length, first[2] | ends)
+
+    def unfinished(carry):
+        return (carry[0] < max_steps) & ~jnp.all(carry[3][2])
+
+    # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
+    keys = jax.random.split(jax.random.fold_in(key, 2**32 - 1), num_episodes)
+    states, observations = jax.vmap(env.reset)(keys)
+    first = (states.counts, states.length, jnp.zeros(num_episodes, bool))
+    _, states, _, first = jax.lax.while_loop(unfinished, step, (0, states, observations, first))
+    counts, length, complete = first
+    return (
+        jnp.where(complete[:, None], counts, states.counts),
+        jnp.where(complete, length, states.length),
+        complete,
+    )
+
+
+_play = jax.jit(_play_fn, static_argnames=("policy", "num_episodes", "max_steps"))

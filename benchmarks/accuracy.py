@@ -169,7 +169,9 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     settings = {name: getattr(options, name) for name in ("nbeta", "localization", "tolerance")}
     name = "accuracy" if options.tolerance == 0.05 else f"accuracy_tolerance_{options.tolerance:g}"
-    journal = rows.Journal(rows.WORK / f"{name}.jsonl", settings, rows.source_digest())
+    journal = rows.Journal(
+        rows.WORK / f"{name}.jsonl", settings, rows.source_digest("benchmarks/accuracy.py")
+    )
     found = rows.run_cases(
         journal,
         chosen(options),

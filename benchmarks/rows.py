@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # Where rows are kept while a benchmark runs; git ignores it, so rows do not change the commit.
 WORK = ROOT / "results" / "benchmarks"
 LEVELS = (0.5, 0.8, 0.95)
-# What the numbers depend on: everything but reports, the main run and the command line.
-_SOURCES = ("slt_rl/*.py", "slt_rl/rl/*.py", "toy_models/*.py", "benchmarks/*.py")
+# What all numbers depend on: not on reports, the main run and the command line.
+_SOURCES = ("slt_rl/*.py", "slt_rl/rl/*.py", "toy_models/*.py")
 
 
 class Case(Protocol):
@@ -77,10 +77,14 @@ class Journal:
             file.write(f"{text}\n".encode())
 
 
-def source_digest() -> str:
-    """SHA-256 over the files that decide the numbers."""
+def source_digest(*own: str) -> str:
+    """SHA-256 over the files that decide the numbers.
+
+    Args:
+        own: Patterns of the benchmark's own files, relative to the checkout.
+    """
     digest = hashlib.sha256()
-    for pattern in _SOURCES:
+    for pattern in (*_SOURCES, *own):
         for path in sorted(ROOT.glob(pattern)):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()

@@ -107,7 +107,7 @@ def stiffest_frequency(number: int) -> float:
     return 0.5 / sound.step_size
 
 
-def with_step(number: int, factor: float, kinetic: bool, key: jax.Array) -> slt_rl.LLCEstimate:
+def with_step(key: jax.Array, *, number: int, factor: float, kinetic: bool) -> slt_rl.LLCEstimate:
     """A given sampler whose step is that of a sound run times a factor, nothing else adapted."""
     problem, frequency = bases()[number], stiffest_frequency(number)
     if kinetic:
@@ -125,8 +125,8 @@ def step_cases() -> Iterator[BrokenCase]:
         for kinetic in (True, False):
             base = f"{problem.name}, {'kinetic Langevin' if kinetic else 'SGLD'}"
             truth = reference_of(problem)
-            large = functools.partial(with_step, number, 10.0, kinetic)
-            small = functools.partial(with_step, number, 1 / 30, kinetic)
+            large = functools.partial(with_step, number=number, factor=10.0, kinetic=kinetic)
+            small = functools.partial(with_step, number=number, factor=1 / 30, kinetic=kinetic)
             yield BrokenCase("step x10", base, large, STEP, reference=truth)
             yield BrokenCase("step /30", base, small, RELAXED, reference=truth)
         yield BrokenCase(
@@ -189,7 +189,7 @@ def root_cases() -> Iterator[BrokenCase]:
             yield BrokenCase("square-root loss", f"{name}, {size} parameters", run, ROOT)
 
 
-def noisy(problem, batch_size: int, factor: float, key: jax.Array) -> slt_rl.LLCEstimate:
+def noisy(key: jax.Array, *, problem, batch_size: int, factor: float) -> slt_rl.LLCEstimate:
     """SGLD without control variate on noisy labels, the step sound for full data times a factor."""
     data = problem.dataset(jax.random.fold_in(key, 1), 2_000)
     nbeta = 2_000 / np.log(2_000)
@@ -218,7 +218,7 @@ def noise_cases() -> Iterator[BrokenCase]:
             yield BrokenCase(
                 "minibatch noise",
                 f"noisy regression of {len(curvatures)}, c = {0.1 * factor:g}",
-                functools.partial(noisy, problem, batch_size, factor),
+                functools.partial(noisy, problem=problem, batch_size=batch_size, factor=factor),
                 NOISE,
                 reference=truth,
             )

@@ -1,113 +1,187 @@
 """Automatic estimates of every problem whose answer is known, against the answer.
 
-    python benchmarks/accuracy.py [--nbeta 8686] [--localization 10] [--out benchmarks/results]
+    python -m benchmarks.accuracy [--tolerance 0.05] [--keys 4] [--problems SUBSTRING]
 
-Exact potentials run at the given temperature; problems with data at n = 2000 and nbeta = n/log n.
-Writes `accuracy.md` and `accuracy.json` with the command, commit, versions and machine class.
+Exact potentials run at the given temperature and localization, data sets of 2000 examples at the
+default temperature, and noisy labels also in minibatches of a sixtieth of it. No truth is supplied.
+Writes `accuracy.md`, `.json` and figures; a run that was killed goes on where it stopped.
 """
 
 import argparse
 import dataclasses
-import json
 import sys
-import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
+import numpy as np
 
 import slt_rl
 import toy_models
-from slt_rl.report import collect_provenance
+from benchmarks import analysis, pages, rows
+from benchmarks.accuracy_figures import figures
 
 NUM_EXAMPLES = 2000
+# Temperature over batch size at which minibatch noise overwhelms an untreated chain.
+NOISE_NUMBER = 60
 
 
-def main() -> int:
-    """Runs all problems and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--nbeta", type=float, default=8686.0)
-    parser.add_argument("--localization", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    options = parser.parse_args()
-    jax.config.update("jax_enable_x64", True)
-    rows = [
-        measure(problem, jax.random.fold_in(jax.random.key(options.seed), i), options)
-        for i, problem in enumerate(tqdm(toy_models.problems(), disable=None))
-    ]
-    provenance = collect_provenance(vars(options) | {"out": str(options.out)}, {})
-    options.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
-        {"rows": rows, "command": sys.argv, **dataclasses.asdict(provenance)}, indent=1, default=str
-    )
-    (options.out / "accuracy.json").write_text(text + "\n")
-    (options.out / "accuracy.md").write_text(as_markdown(rows, provenance))
-    return 0
+@dataclasses.dataclass(frozen=True)
+class SuiteCase:
+    """A problem and how it is presented.
+
+    Attributes:
+        problem: The problem.
+        mode: "exact", "data" or "minibatch".
+        batch_size: Examples per minibatch.
+    """
+
+    problem: toy_models.ToyProblem
+    mode: str
+    batch_size: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Unique among the cases."""
+        suffix = "" if self.mode == "exact" else f"/{self.mode}"
+        return self.problem.name + suffix
+
+    @property
+    def num_parameters(self) -> int:
+        """Size of the problem."""
+        return sum(np.size(leaf) for leaf in jax.tree.leaves(self.problem.params))
 
 
-def measure(problem: toy_models.ToyProblem, key: jax.Array, options: Any) -> dict[str, Any]:
-    """One estimate with everything automatic, beside its exact values."""
+def suite(problems: Iterable[toy_models.ToyProblem]) -> list[SuiteCase]:
+    """Every problem as its exact potential, or else by data; noisy labels in all three ways."""
+    nbeta = NUM_EXAMPLES / np.log(NUM_EXAMPLES)
+    batch_size = max(1, round(nbeta / NOISE_NUMBER))
+    cases = []
+    for problem in problems:
+        noisy = problem.loss_fn is not None and "noisy" in problem.name
+        if problem.potential is not None:
+            cases.append(SuiteCase(problem, "exact"))
+        if noisy or problem.potential is None:
+            cases.append(SuiteCase(problem, "data"))
+        if noisy:
+            cases.append(SuiteCase(problem, "minibatch", batch_size))
+    return cases
+
+
+def reference_of(
+    problem: toy_models.ToyProblem, nbeta: float, localization: float
+) -> tuple[float | None, float]:
+    """The value at finite temperature and its standard error; `(None, 0)` where it is not known."""
+    if hasattr(problem, "reference"):
+        found = problem.reference(nbeta, localization)
+        return (None, 0.0) if found is None else (float(found[0]), float(found[1]))
+    if problem.finite_llc is None:
+        return None, 0.0
+    return float(problem.finite_llc(nbeta, localization)), 0.0
+
+
+def measure(case: SuiteCase, key: jax.Array, options: argparse.Namespace) -> dict[str, Any]:
+    """One estimate with everything automatic, beside its reference."""
+    problem = case.problem
     key_data, key_llc = jax.random.split(key)
-    start = time.perf_counter()
-    if problem.potential is not None:
-        result = slt_rl.estimate_llc(
-            key_llc,
-            problem.potential,
-            problem.params,
-            nbeta=options.nbeta,
-            localization=options.localization,
-        )
+    if case.mode == "exact":
+        arguments: dict[str, Any] = {"loss_fn": problem.potential, "nbeta": options.nbeta}
     else:
-        data = problem.dataset(key_data, NUM_EXAMPLES)
-        result = slt_rl.estimate_llc(
-            key_llc, problem.loss_fn, problem.params, data, localization=options.localization
-        )
-    exact = None
-    if problem.finite_llc is not None:
-        exact = float(problem.finite_llc(result.nbeta, result.localization))
-    return {
-        "problem": problem.name,
-        "kind": problem.kind,
+        data = problem.dataset(key_data, NUM_EXAMPLES)  # type: ignore[misc]
+        arguments = {"loss_fn": problem.loss_fn, "data": data, "batch_size": case.batch_size}
+    estimate = slt_rl.estimate_llc(
+        key_llc,
+        params=problem.params,
+        localization=options.localization,
+        tolerance=options.tolerance,
+        **arguments,
+    )
+    reference, sem = reference_of(problem, estimate.nbeta, estimate.localization)
+    return rows.estimate_row(estimate) | {
+        "reference": reference,
+        "reference_sem": sem,
         "llc": problem.llc,
-        "finite_llc": exact,
-        "estimate": result.mean,
-        "sem": result.sem,
-        "z": None if exact is None else (result.mean - exact) / result.sem,
-        "relative": None if exact is None else result.mean / exact - 1,
-        "verdict": result.verdict,
-        "regime": result.regime,
-        "flags": list(result.flags),
-        "gradients": result.num_gradient_evaluations,
-        "seconds": time.perf_counter() - start,
+        "multiplicity": problem.multiplicity,
+        "kind": problem.kind,
+        "mode": case.mode,
+        "parameters": case.num_parameters,
+        "family": getattr(problem, "family", None) or analysis.family(problem.name),
     }
 
 
-def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:
-    """The results as a page."""
-    columns = ("problem", "kind", "llc", "finite_llc", "estimate", "sem", "z", "verdict", "regime")
-    lines = [
-        "# Automatic estimates against exact values",
-        "",
-        f"Command `{' '.join(sys.argv)}`; commit {provenance.commit}; "
-        + ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
-        + f"; {provenance.machine['cores']} cores, {provenance.machine['processor']}.",
-        "",
-        "`finite_llc` is the exact value at the estimate's own (nbeta, localization); `llc` its "
-        "limit; `z` the error in standard errors.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
+def make_page(found: Sequence[dict[str, Any]], tolerance: float, name: str) -> pages.Page:
+    """Checks, tables and figures of the rows."""
+    found = [{"family": None, "mode": None, "kind": None} | row for row in found]
+    tables = [
+        analysis.group_table("By family", found, lambda row: str(row["family"])),
+        analysis.group_table("By presentation", found, lambda row: f"{row['kind']}, {row['mode']}"),
+        analysis.group_table("By verdict", found, lambda row: row["verdict"]),
+        analysis.group_table("By regime", found, lambda row: str(row["regime"])),
+        analysis.worst_table(found),
+        every_row(found),
     ]
-    lines += ["| " + " | ".join(_cell(row[c]) for c in columns) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    abstract = (
+        "Estimates with automatic calibration and no truth supplied, against the value at the same "
+        "temperature and localization. Errors are relative; a quantile is the smallest error that "
+        "at least this share of runs does not exceed; no run is left out."
+    )
+    checks = analysis.make_checks(found, tolerance)
+    title = f"Accuracy of automatic estimates, tolerance {tolerance:g}"
+    return pages.Page(name, title, abstract, checks, tables, figures(found))
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def every_row(found: Sequence[dict[str, Any]]) -> pages.Table:
+    """One line for each run."""
+    columns = ("case", "key", "llc", "reference", "estimate", "sem", "verdict", "regime", "seconds")
+    cells = [tuple(row.get(column) for column in columns) for row in found]
+    return pages.Table("Every run", columns, cells, "`llc` is the limit at infinite `nbeta`.")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nbeta", type=float, default=1e4, help="for exact potentials")
+    parser.add_argument("--localization", type=float, default=10.0)
+    parser.add_argument("--tolerance", type=float, default=0.05)
+    parser.add_argument("--keys", type=int, default=4, help="runs of each problem")
+    parser.add_argument("--problems", default="", help="only names that contain this")
+    parser.add_argument("--max-parameters", type=int, default=10**9)
+    parser.add_argument("--exact-only", action="store_true", help="only exact potentials")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    return parser.parse_args(arguments)
+
+
+def chosen(options: argparse.Namespace) -> list[SuiteCase]:
+    """The cases that the options ask for."""
+    return [
+        case
+        for case in suite(toy_models.problems())
+        if options.problems in case.name
+        and case.num_parameters <= options.max_parameters
+        and (case.mode == "exact" or not options.exact_only)
+    ]
+
+
+def main() -> int:
+    """Runs what is missing, then writes the results."""
+    options = parse()
+    jax.config.update("jax_enable_x64", True)
+    settings = {name: getattr(options, name) for name in ("nbeta", "localization", "tolerance")}
+    name = "accuracy" if options.tolerance == 0.05 else f"accuracy_tolerance_{options.tolerance:g}"
+    journal = rows.Journal(
+        rows.WORK / f"{name}.jsonl", settings, rows.source_digest("benchmarks/accuracy.py")
+    )
+    found = rows.run_cases(
+        journal,
+        chosen(options),
+        lambda case, key: measure(case, key, options),
+        num_keys=options.keys,
+    )
+    page = make_page(found, options.tolerance, name)
+    pages.write_page(page, found, vars(options) | {"out": str(options.out)}, folder=options.out)
+    print("\n".join(str(check) for check in page.checks))
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,305 @@
+"""Random deep linear networks of the published protocol's data, with automatic calibration.
+
+    python -m benchmarks.deep_linear --class 1K [--nets 20] [--draws N] [--time-gradient]
+
+Inputs are uniform on [-10, 10]^d, labels free of noise, the loss is the squared error averaged over
+outputs, nbeta = n/log n, localization 1, start at the true parameter; all in float32. The loss of
+the n examples depends on them only through the second moments of the inputs, so those are used: the
+potential equals the full-data loss. Writes `deep_linear_<class>.md` and `.json`; a run that was
+killed goes on where it stopped.
+
+References:
+    Lau et al., "The Local Learning Coefficient", arXiv:2308.12108, for the protocol.
+"""
+
+import argparse
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import slt_rl
+from benchmarks import analysis, pages, rows
+from benchmarks.deep_linear_truth import Bounds, bounds
+from slt_rl.report import Check, Table
+from toy_models.deep_linear import product
+
+LOCALIZATION = 1.0
+INPUT_RANGE = 10.0
+_CHUNK = 20_000
+
+
+class NetClass(NamedTuple):
+    """Ranges, ends included, that sizes are drawn from uniformly, and the number of examples."""
+
+    layers: tuple[int, int]
+    widths: tuple[int, int]
+    num_examples: int
+
+
+def classes() -> dict[str, NetClass]:
+    """The published classes by number of parameters."""
+    return {
+        "1K": NetClass((2, 5), (5, 50), 100_000),
+        "10K": NetClass((2, 10), (5, 100), 100_000),
+        "100K": NetClass((2, 10), (50, 500), 1_000_000),
+        "1M": NetClass((2, 20), (100, 1000), 1_000_000),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """A random network of a class.
+
+    Attributes:
+        name: Class and number.
+        widths: From input to output.
+        layer_ranks: Rank of each layer.
+        num_examples: Number `n` of inputs.
+        seed: Of its weights and inputs.
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    layer_ranks: tuple[int, ...]
+    num_examples: int
+    seed: tuple[int, ...]
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        return sum(a * b for a, b in zip(self.widths, self.widths[1:], strict=False))
+
+    def layers(self) -> tuple[np.ndarray, ...]:
+        """Xavier layers, cut to their ranks by singular value decomposition, float32."""
+        generator = np.random.default_rng((*self.seed, 1))
+        made = []
+        for fan_in, fan_out, rank in zip(
+            self.widths, self.widths[1:], self.layer_ranks, strict=False
+        ):
+            layer = generator.normal(0, np.sqrt(2 / (fan_in + fan_out)), (fan_out, fan_in))
+            if rank < min(fan_in, fan_out):
+                left, values, right = np.linalg.svd(layer, full_matrices=False)
+                layer = (left[:, :rank] * values[:rank]) @ right[:rank]
+            made.append(layer.astype(np.float32))
+        return tuple(made)
+
+    def inputs(self):
+        """The examples in chunks `[chunk, d]`, float64; the same at every call."""
+        generator = np.random.default_rng((*self.seed, 2))
+        for start in range(0, self.num_examples, _CHUNK):
+            size = (min(_CHUNK, self.num_examples - start), self.widths[0])
+            yield generator.uniform(-INPUT_RANGE, INPUT_RANGE, size)
+
+
+def random_net(label: str, number: int) -> Net:
+    """A network of a class: each layer has its rank reduced with probability one half.
+
+    A reduced rank is uniform between 1 and one less than full.
+    """
+    net_class = classes()[label]
+    seed = (list(classes()).index(label), number)
+    generator = np.random.default_rng((*seed, 0))
+    depth = int(generator.integers(*net_class.layers, endpoint=True))
+    widths = [int(x) for x in generator.integers(*net_class.widths, depth + 1, endpoint=True)]
+    ranks = []
+    for full in map(min, widths, widths[1:]):
+        reduced = generator.random() < 0.5 and full > 1
+        ranks.append(int(generator.integers(1, full)) if reduced else full)
+    return Net(f"{label}/{number}", tuple(widths), tuple(ranks), net_class.num_examples, seed)
+
+
+def second_moments(net: Net) -> np.ndarray:
+    """`X' X / n` of the inputs, `[d, d]` float64, in bounded memory."""
+    return sum(x.T @ x for x in net.inputs()) / net.num_examples
+
+
+def potential_of(layers: Sequence[np.ndarray], moments: np.ndarray) -> Callable:
+    """The loss `mean_x |(W_L ... W_1 - P) x|^2 / outputs` as a function of the layers.
+
+    With `C C' = X'X/n` it is `|(W_L ... W_1 - P) C|^2 / outputs`: a sum of squares, so that float32
+    loses nothing by cancellation.
+
+    Args:
+        layers: The true layers, which give `P`.
+        moments: Second moments of the inputs.
+    """
+    dtype = layers[0].dtype
+    teacher = np.asarray(product([np.asarray(layer, np.float64) for layer in layers]), dtype)
+    factor = np.linalg.cholesky(moments).astype(dtype)
+
+    def potential(params):
+        difference = (product(params) - teacher) @ factor
+        return jnp.sum(difference**2) / teacher.shape[0]
+
+    return potential
+
+
+def measure(net: Net, key: jax.Array, *, num_chains: int, num_draws: int | None) -> dict[str, Any]:
+    """One automatic estimate at the true parameter, beside what is known of its value."""
+    layers = net.layers()
+    estimate = slt_rl.estimate_llc(
+        key,
+        potential_of(layers, second_moments(net)),
+        tuple(map(jnp.asarray, layers)),
+        nbeta=net.num_examples / np.log(net.num_examples),
+        localization=LOCALIZATION,
+        num_chains=num_chains,
+        num_draws=num_draws,
+    )
+    known = bounds(net.widths, net.layer_ranks)
+    return rows.estimate_row(estimate) | {
+        "widths": list(net.widths),
+        "layer_ranks": list(net.layer_ranks),
+        "parameters": net.num_parameters,
+        **{f"bound_{name}": value for name, value in known._asdict().items()},
+    }
+
+
+def error_to_local(row: dict[str, Any]) -> float:
+    """Relative distance from the bounds on the local value: the error where they meet."""
+    if row["estimate"] is None:
+        return float("inf")
+    known = Bounds(row["bound_lowest"], row["bound_half_rank"], row["bound_half_codimension"])
+    nearest = min(max(row["estimate"], known.lower), known.half_codimension)
+    return abs(row["estimate"] / nearest - 1)
+
+
+def error_to_lowest(row: dict[str, Any]) -> float:
+    """Relative error to Aoyagi's value."""
+    return analysis.relative_error(row | {"reference": row["bound_lowest"]})
+
+
+def order_preservation(estimates: Sequence[float | None], truths: Sequence[float]) -> float | None:
+    """Share of pairs of different truth that the estimates order in the same way.
+
+    A pair with an estimate that is not finite is not in order. None where all truths are equal.
+    """
+    values = np.array([np.nan if x is None else x for x in estimates], float)
+    first, second = np.triu_indices(len(values), 1)
+    true = np.sign(np.subtract(np.asarray(truths)[first], np.asarray(truths)[second]))
+    found = np.sign(values[first] - values[second])
+    kept = true != 0
+    return float(np.mean(found[kept] == true[kept])) if kept.any() else None
+
+
+def make_page(label: str, found: Sequence[dict[str, Any]]) -> pages.Page:
+    """Checks and tables of one class."""
+    title = f"Deep linear networks of class {label}"
+    abstract = "Deep linear networks by the published protocol's data; calibration is automatic."
+    tables = [error_table(found), net_table(found)]
+    return pages.Page(f"deep_linear_{label}", title, abstract, make_checks(found), tables)
+
+
+def make_checks(found: Sequence[dict[str, Any]]) -> list[Check]:
+    """The figures that a class has to show."""
+    local = [error_to_local(row) for row in found]
+    median = analysis.quantile(local, 0.5)
+    share = analysis.Share(sum(error <= 0.15 for error in local), len(local))
+    exact = [row for row in found if row["bound_half_codimension"] == _lower(row)]
+    order = order_preservation([r["estimate"] for r in exact], [_lower(r) for r in exact])
+    ordered = order is not None and order >= 0.98
+    failed = sum(row["estimate"] is None for row in found)
+    detail = f"{len(exact)} of {len(found)} local values exact; else the distance from the bounds"
+    number = f"{len(found)} nets"
+    return [
+        _check("median error to the local value", "<= 0.05", median, median <= 0.05, detail=detail),
+        _check("runs within 15 %", ">= 0.95", share.value, share.value >= 0.95, detail=str(share)),
+        _check("estimates that are not finite", "0", failed, failed == 0, detail=number),
+        _check("order preserved", ">= 0.98", order, ordered, detail=f"{len(exact)} exact values"),
+    ]
+
+
+def error_table(found: Sequence[dict[str, Any]]) -> Table:
+    """Errors to the local value and to Aoyagi's."""
+    kinds = (("the local value", error_to_local), ("Aoyagi's least value", error_to_lowest))
+    cells = []
+    for name, error in kinds:
+        errors = [error(row) for row in found]
+        shown = (analysis.quantile(errors, level) for level in (0.5, 0.95, 1.0))
+        cells.append((name, *shown))
+    note = (
+        "At a random true parameter the local value may exceed Aoyagi's, which is the least over "
+        "all parameters of the same product."
+    )
+    return Table("Errors", ("relative to", "median", "95th percentile", "largest"), cells, note)
+
+
+def net_table(found: Sequence[dict[str, Any]]) -> Table:
+    """One line for each network."""
+    bound_names = ("bound_lowest", "bound_half_rank", "bound_half_codimension")
+    columns = (
+        "case",
+        "parameters",
+        *bound_names,
+        "estimate",
+        "sem",
+        "verdict",
+        "regime",
+        "gradients",
+        "seconds",
+    )
+    cells = [
+        (*(row.get(name) for name in columns), error_to_local(row), error_to_lowest(row))
+        for row in found
+    ]
+    return Table("Nets", (*columns, "error to local", "error to least"), cells)
+
+
+def _lower(row: dict[str, Any]) -> float:
+    return max(row["bound_lowest"], row["bound_half_rank"])
+
+
+def _check(name: str, target: str, value: Any, held: bool, *, detail: str) -> Check:
+    return Check(name, name, target, value, bool(held), detail)
+
+
+def time_gradient(net: Net, num_chains: int) -> float:
+    """Seconds of one gradient of every chain, compiled; the moments are those of the law."""
+    layers = net.layers()
+    moments = np.eye(net.widths[0]) * INPUT_RANGE**2 / 3
+    gradient = jax.jit(jax.vmap(jax.grad(potential_of(layers, moments))))
+    stacked = tuple(jnp.stack([layer] * num_chains) for layer in layers)
+    jax.block_until_ready(gradient(stacked))
+    start = time.perf_counter()
+    for _ in range(3):
+        jax.block_until_ready(gradient(stacked))
+    return (time.perf_counter() - start) / 3
+
+
+def main() -> int:
+    """Runs what is missing, then writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--class", dest="label", choices=list(classes()), required=True)
+    parser.add_argument("--nets", type=int, default=20)
+    parser.add_argument("--chains", type=int, default=8)
+    parser.add_argument("--draws", type=int, default=None, help="per chain; default automatic")
+    parser.add_argument("--time-gradient", action="store_true", help="only time one gradient")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    options = parser.parse_args()
+    nets = [random_net(options.label, number) for number in range(options.nets)]
+    if options.time_gradient:
+        for net in nets:
+            seconds = time_gradient(net, options.chains)
+            print(f"{net.name}: {net.num_parameters} parameters, {seconds:.4g} s")
+        return 0
+    settings = {"chains": options.chains, "draws": options.draws}
+    digest = rows.source_digest("benchmarks/deep_linear*.py")
+    journal = rows.Journal(rows.WORK / f"deep_linear_{options.label}.jsonl", settings, digest)
+    run = functools.partial(measure, num_chains=options.chains, num_draws=options.draws)
+    found = rows.run_cases(journal, nets, run, num_keys=1)
+    page = make_page(options.label, found)
+    pages.write_page(page, found, settings | {"nets": options.nets}, folder=options.out)
+    print("\n".join(str(check) for check in page.checks))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Results on disk: a page to read and the same as JSON, both saying how they were made."""
+
+import dataclasses
+import datetime
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from slt_rl.array_files import write_file
+from slt_rl.report import Check, Table, collect_provenance
+from slt_rl.report.checks import format_value, strict
+from slt_rl.report.style import styled
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """The result of a benchmark.
+
+    Attributes:
+        name: Stem of the files.
+        title: Heading.
+        abstract: What was measured.
+        checks: Figures with their targets.
+        tables: Tables.
+        figures: Figures by name.
+    """
+
+    name: str
+    title: str
+    abstract: str
+    checks: Sequence[Check]
+    tables: Sequence[Table]
+    figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
+
+
+def write_page(
+    page: Page, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, folder: Path
+) -> None:
+    """Writes `<name>.md`, `<name>.json` with all rows, and the figures as SVG.
+
+    Args:
+        page: What is shown.
+        rows: What it was made from.
+        settings: Arguments of the run.
+        folder: Where the files go.
+    """
+    seconds = {"measurements": sum(row.get("seconds", 0.0) for row in rows)}
+    made = dataclasses.asdict(collect_provenance(dict(settings), seconds))
+    made |= {"command": command(), "date": datetime.date.today().isoformat()}
+    content = {"checks": [dataclasses.asdict(check) for check in page.checks], "rows": list(rows)}
+    text = json.dumps(strict(made | content), indent=1, allow_nan=False)
+    write_file(folder / f"{page.name}.json", f"{text}\n".encode())
+    for name, figure in page.figures.items():
+        with styled():
+            figure.savefig(folder / f"{page.name}_{name}.svg", metadata={"Date": None})
+    write_file(folder / f"{page.name}.md", as_markdown(page, made).encode())
+
+
+def command() -> str:
+    """The command of this process, as it can be typed in the checkout."""
+    return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+
+
+def as_markdown(page: Page, made: Mapping[str, Any]) -> str:
+    """The page as Markdown."""
+    machine = made["machine"]
+    lines = [f"# {page.title}", "", page.abstract, ""]
+    lines += [
+        f"Made by `{made['command']}` on {made['date']} at commit {made['commit']}; "
+        + ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+        + f"; {machine['cores']} cores, {machine['processor']}, {machine['memory_gib']} GiB; "
+        + f"{sum(made['stage_seconds'].values()):.0f} s of measurements.",
+        "",
+    ]
+    if page.checks:
+        lines += ["## Figures and targets", "", *_checks(page.checks), ""]
+    lines += [line for name in page.figures for line in (f"![{name}]({page.name}_{name}.svg)", "")]
+    for table in page.tables:
+        lines += [f"## {table.title}", "", *_rows(table.header, table.rows), ""]
+        lines += [table.note, ""] if table.note else []
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _checks(checks: Iterable[Check]) -> list[str]:
+    cells = [
+        (c.description, c.target, c.value, "yes" if c.held else "**no**", c.detail) for c in checks
+    ]
+    return _rows(("check", "target", "measured", "held", "detail"), cells)
+
+
+def _rows(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    lines = ["|" + "|".join(header) + "|", "|" + "---|" * len(header)]
+    return lines + ["|" + "|".join(_cell(cell) for cell in row) + "|" for row in rows]
+
+
+def _cell(value: Any) -> str:
+    text = "–" if value is None else format_value(value)
+    return text.replace("|", "\\|").replace("\n", " ")

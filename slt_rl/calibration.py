@@ -262,7 +262,7 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _De
     friction = np.clip(np.sqrt(0.3 * 2 * omega), 0.03, 0.5)
     root = np.sqrt(stiffness)
     steps = _per_chain(step / root, run, KINETIC_GROUPS)
-    sampler = KineticLangevin(steps, (friction * root)[:, None] + 0 * steps, 0 * steps)
+    sampler = KineticLangevin(steps, friction * root, 0.0)
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
     return _design(run, sampler, np.maximum(2 / friction, slow) / step)
@@ -307,10 +307,16 @@ def heating_of(
         batch_size=batch_size,
         control_variate=sampler.control_variate,
     )
-    epsilon = np.asarray(sampler.step_size, np.float64).mean(axis=1)
+    epsilon = step_sizes_of(sampler, problem).mean(axis=-1)
     dimension = sum(leaf[0].size for leaf in jax.tree.leaves(problem.centers))
     total = epsilon * np.asarray(noise, np.float64) * dimension / 8
     return np.nan_to_num(total, nan=np.inf)
+
+
+def step_sizes_of(sampler: Any, problem: chains.Problem) -> np.ndarray:
+    """Steps with an axis of chains, `[center, chain]`; of one chain if all have the same."""
+    steps = np.asarray(sampler.step_size, np.float64)
+    return np.broadcast_to(steps, (problem.num_centers, *(steps.shape[1:] or (1,))))
 
 
 def _relative_heating(run: _Run, draws: chains.Draws, heating: np.ndarray) -> np.ndarray:

@@ -148,10 +148,11 @@ def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainS
         chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
             jnp.arange(num_chains)
         )
-        over_chains = jax.vmap(lambda s, k: s.init(k, numbers.centers, oracle))
+        over_chains = jax.vmap(lambda s, k: s.init(k, numbers.centers, oracle), in_axes=(axes, 0))
         return over_chains(sampler, chain_keys)
 
-    state = jax.vmap(one_center, in_axes=(PER_CENTER, 0, 0))(numbers, sampler, keys)
+    axes = _sampler_axes(sampler)
+    state = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0))(numbers, sampler, keys)
     alive = jnp.ones((keys.shape[0], num_chains), dtype=bool)
     return ChainState(state, alive, jnp.int32(0))
 
@@ -200,24 +201,35 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
     def one_center(numbers, sampler, key, chain_states, alive):
         posterior = posterior_of(make_target, numbers)
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0]))
-        over_chains = jax.vmap(one_chain, in_axes=(None, 0, 0, 0, 0))
+        over_chains = jax.vmap(one_chain, in_axes=(None, axes, 0, 0, 0))
         return over_chains(posterior, sampler, keys, chain_states, alive)
 
-    (new, alive), draws = jax.vmap(one_center, in_axes=(PER_CENTER, 0, 0, 0, 0))(
+    axes = _sampler_axes(sampler)
+    (new, alive), draws = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0, 0, 0))(
         numbers, sampler, keys, state.sampler_state, state.alive
     )
     return ChainState(new, alive, state.step + num_steps), draws
 
 
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
-    """Gives the leaves of a sampler the axes `[center, chain]` and the dtype of the problem."""
+    """Gives the leaves of a sampler the dtype of the problem and the axes `[center, chain]`.
+
+    A leaf without axes is common to all chains and stays so.
+    """
     shape = (problem.num_centers, num_chains)
 
     def spread(leaf):
         leaf = jnp.asarray(leaf, problem.nbeta.dtype)
+        if leaf.ndim == 0:
+            return leaf
         return jnp.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
 
     return jax.tree.map(spread, sampler)
+
+
+def _sampler_axes(sampler: Any) -> Any:
+    """Which leaves of a sampler a `vmap` runs over."""
+    return jax.tree.map(lambda leaf: 0 if jnp.ndim(leaf) else None, sampler)
 
 
 def start_chains(

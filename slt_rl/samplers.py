@@ -172,7 +172,7 @@ class KineticLangevin:
         step_size: `[]`, `h`, in units of parameter (unit mass and temperature).
         friction: `[]`, `f`, in inverse units of `step_size`.
         adjusted: `[]`, whether to accept or reject; a number like the others, so that an audit
-            needs no second compilation.
+            needs no second compilation. The same for all chains.
 
     References:
         Leimkuhler and Matthews, "Rational construction of stochastic numerical methods for
@@ -210,10 +210,13 @@ class KineticLangevin:
         work = potential - state.potential + _kinetic(last) - _kinetic(first) - exchanged
         # A step that leaves the finite numbers is rejected if it can be.
         acceptance = jnp.minimum(1.0, jnp.exp(jnp.where(jnp.isnan(work), -jnp.inf, -work)))
-        accepted = ~adjusted | (jax.random.uniform(key_accept) < acceptance)
+        accepted = jax.random.uniform(key_accept) < acceptance
         moved = KineticState(position, last, potential, gradient)
         stayed = state._replace(momentum=optax.tree.scale(-1, first))
-        new = _where(accepted, moved, stayed)
+        # A branch and not a choice: XLA would compute the gradient again for each thing chosen.
+        new = jax.lax.cond(
+            adjusted, lambda x, y: _where(accepted, x, y), lambda x, y: x, moved, stayed
+        )
         temperature = 2 * _kinetic(new.momentum) / optax.tree.size(last)
         info = Info(new.position, new.potential, new.gradient, acceptance, temperature)
         return new, info

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from slt_rl import chains, probes
-from slt_rl.calibration import Plan
+from slt_rl.calibration import Plan, step_sizes_of
 from slt_rl.diagnostics import equipartition, split_r_hat
 from slt_rl.estimators import extrapolate_step, mean_estimate
 from slt_rl.samplers import SGLD, KineticLangevin
@@ -77,7 +77,8 @@ class Run(NamedTuple):
     @property
     def step_sizes(self) -> np.ndarray:
         """`[center, chain]`."""
-        return np.asarray(self.plan.sampler.step_size, np.float64)
+        shape = (self.problem.num_centers, self.settings.num_chains)
+        return np.broadcast_to(step_sizes_of(self.plan.sampler, self.problem), shape)
 
     @property
     def leaf_sizes(self) -> np.ndarray:
@@ -214,7 +215,7 @@ def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Dr
     if not (run.is_automatic and isinstance(run.plan.sampler, KineticLangevin)):
         return None
     sampler = run.plan.sampler
-    adjusted = dataclasses.replace(sampler, adjusted=jnp.ones_like(sampler.step_size))
+    adjusted = dataclasses.replace(sampler, adjusted=jnp.ones_like(sampler.adjusted))
     length = draws.excess_loss.shape[2]
     count = max(int(AUDIT_SHARE * length / chains.BLOCK_LENGTH), 1)
     blocks = _blocks(run, adjusted, state)

@@ -9,13 +9,13 @@ import numpy as np
 
 from slt_rl import LLCCurve, chains, llc_curve
 from slt_rl.development.transitions import plateaus
-from slt_rl.rl import GaussianPolicy, policy_kl, sampled_regret
+from slt_rl.rl import policy_kl, sampled_regret
+from slt_rl.validation.kl_reference import POLICY, kl_reference
 from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
 from slt_rl.validation.training import PERSISTENCE, as_params, sequences, states_of
 from toy_models import superposition as tms
 from toy_models.superposition_env import reconstruction_reward
 
-POLICY = GaussianPolicy(tms.forward, ACTION_SCALE)
 DEEP = ("5", "5+", "6")
 # How many times the draws of the protocol: an exact potential costs a tenth of a sampled one, and
 # the divergence is 100 times stiffer than the regret beside the same localization.
@@ -88,16 +88,15 @@ def measure_run(
     key: jax.Array, arrays: Mapping[str, np.ndarray], run: int, *, protocol: Protocol
 ) -> dict[str, np.ndarray]:
     """Every potential at every checkpoint of one run; `{potential_quantity: [record]}`."""
-    key_noise, key_curve = jax.random.split(key)
-    found = {"localization": np.array(protocol.localization)}
-    for index, (name, (make_target, data)) in enumerate(
-        potentials(key_noise, states_of(arrays, run)).items()
-    ):
+    key_noise, key_curve, key_reference = jax.random.split(key, 3)
+    found: dict[str, np.ndarray] = {}
+    checkpoints, targets = as_params(arrays, run), potentials(key_noise, states_of(arrays, run))
+    for index, (name, (make_target, data)) in enumerate(targets.items()):
         before = chains.num_programs()
         curve = llc_curve(
             jax.random.fold_in(key_curve, index),
             make_target,
-            as_params(arrays, run),
+            checkpoints,
             nbeta=protocol.num_examples / np.log(protocol.num_examples),
             localization=protocol.localization,
             num_chains=protocol.num_chains,
@@ -109,7 +108,14 @@ def measure_run(
         )
         found |= {f"{name}_{k}": v for k, v in _quantities(curve).items()}
         found[f"{name}_programs"] = np.array(chains.num_programs() - before)
-    return found
+    return found | kl_reference(
+        key_reference,
+        checkpoints,
+        targets["kl"][1],
+        step_sizes=found["kl_step_size"],
+        chosen=np.isin(arrays["labels"][run], DEEP),
+        protocol=protocol,
+    )
 
 
 def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
@@ -118,6 +124,7 @@ def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
         "sem": curve.sem,
         "verdict": np.array(curve.verdicts),
         "gradients": np.array([e.num_gradient_evaluations for e in curve.estimates]),
+        "step_size": np.array([e.step_size for e in curve.estimates]),
     }
 
 

@@ -1,5 +1,6 @@
 """Bandits and short tasks of reinforcement learning with exact learning coefficients."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -85,10 +86,11 @@ def tabular_kl(
     def finite(nbeta, localization):
         # The difference of two logits, each localized, is localized half as strongly.
         visited = [(q, r) for q, r in zip(p, rho, strict=True) if r > 0]
-        return sum(
-            quadrature_peaked.line(lambda x, q=q: _logit_kl(x, q), nbeta * r, localization / 2).llc
-            for q, r in visited
-        )
+        values = []
+        for q, r in visited:
+            potential_fn = functools.partial(_logit_kl, p=q)
+            values.append(quadrature_peaked.line(potential_fn, nbeta * r, localization / 2).llc)
+        return float(np.sum(values))
 
     return ToyProblem(
         name=name,
@@ -103,7 +105,7 @@ def tabular_kl(
 def _logit_kl(shift: np.ndarray, p: float) -> np.ndarray:
     """KL when the logit moves by ``shift`` from that of ``p``: ``log E e^x - p x``, stable."""
     excess = p * np.expm1(np.minimum(shift, 30.0))
-    exact = np.log1p(np.maximum(excess, p - 1)) - p * shift
+    exact = np.log1p(excess) - p * shift
     small = p * (1 - p) * shift**2 / 2 + p * (1 - p) * (1 - 2 * p) * shift**3 / 6
     large = shift + np.log(p) - p * shift
     return np.where(np.abs(shift) < 1e-4, small, np.where(shift > 30, large, exact))

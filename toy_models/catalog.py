@@ -19,8 +19,8 @@ def problems() -> tuple[ToyProblem, ...]:
     """Every problem with a known local learning coefficient, small ones first in each family.
 
     Returns:
-        Problems with unique names, of at most 1550 parameters; larger deep linear networks are built
-        by `toy_models.deep_linear.deep_linear`.
+        Problems with unique names, of at most 1550 parameters; larger deep linear networks are
+        built by `toy_models.deep_linear.deep_linear`.
     """
     classes = PhaseClass(5), PhaseClass(5, 1), PhaseClass(6)
     return (

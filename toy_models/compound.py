@@ -103,11 +103,15 @@ def block_sum(blocks: Sequence[ToyProblem], name: str) -> ToyProblem:
     if not blocks or any(block.potential is None for block in blocks):
         raise ValueError(f"blocks: got {[b.name for b in blocks]}, expected ones with potentials")
 
+    potentials = [block.potential for block in blocks if block.potential is not None]
+    finite_values = [block.finite_llc for block in blocks if block.finite_llc is not None]
+
     def potential(params):
-        return sum(block.potential(part) for block, part in zip(blocks, params, strict=True))
+        parts = [value(part) for value, part in zip(potentials, params, strict=True)]
+        return jnp.sum(jnp.stack(parts))
 
     def finite(nbeta, localization):
-        return float(sum(block.finite_llc(nbeta, localization) for block in blocks))
+        return float(np.sum([value(nbeta, localization) for value in finite_values]))
 
     return ToyProblem(
         name=name,
@@ -116,17 +120,17 @@ def block_sum(blocks: Sequence[ToyProblem], name: str) -> ToyProblem:
         llc=sum(block.llc for block in blocks),
         multiplicity=sum(block.multiplicity for block in blocks) - len(blocks) + 1,
         potential=potential,
-        finite_llc=finite if all(block.finite_llc for block in blocks) else None,
+        finite_llc=finite if len(finite_values) == len(blocks) else None,
     )
 
 
 def suite() -> tuple[ToyProblem, ...]:
     """The problems of this file, and more monomials of `toy_models.exact`, for the catalog."""
     return (
-        coupled_quadratic(np.geomspace(1, 1e-2, 10)),
-        coupled_quadratic(np.geomspace(10, 1e-3, 20), seed=1),
+        coupled_quadratic(np.geomspace(1, 1e-2, 10).tolist()),
+        coupled_quadratic(np.geomspace(10, 1e-3, 20).tolist(), seed=1),
         coupled_quadratic([*np.geomspace(1, 0.1, 6), *np.zeros(6)], seed=2),
-        coupled_quadratic(np.geomspace(1, 1e-1, 50), seed=3),
+        coupled_quadratic(np.geomspace(1, 1e-1, 50).tolist(), seed=3),
         exact.homogeneous(3, 6),
         exact.homogeneous(10, 4),
         exact.homogeneous(2, 8),

@@ -35,7 +35,7 @@ class TabularMdp(NamedTuple):
 
 
 def random_mdp(seed: int, num_states: int = 3, num_actions: int = 3) -> TabularMdp:
-    """Transitions uniform on the simplex, then rewards uniform on [0, 1), from NumPy's generator."""
+    """Transitions uniform on the simplex, then rewards uniform on [0, 1)."""
     rng = np.random.default_rng(seed)
     transitions = rng.dirichlet(np.ones(num_states), size=(num_states, num_actions))
     return TabularMdp(transitions, rng.random((num_states, num_actions)))

@@ -115,7 +115,7 @@ def two_layers(
 def rank_one(
     hidden: int, out: int, scale: float, *, nbeta: float, localization: float
 ) -> FiniteTemperature:
-    """``K = 1/2 |B a - scale e_1|^2``, ``a: [hidden]``, at ``a* = sqrt(scale) e_1``, ``B* = e_1 a*``.
+    """``K = 1/2 |B a - scale e_1|^2``, ``a: [hidden]``, at ``a* = sqrt(scale) e_1, B* = e_1 a*``.
 
     Given ``a``, every output ``u = B_n . a`` is Gaussian of variance ``v = |a|^2/localization``
     about ``B*_n . a``. What is left is ``a`` itself: its first coordinate and the length of the

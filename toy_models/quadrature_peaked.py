@@ -54,7 +54,7 @@ def _hermite(potential_fn, scales, order, temperature):
     nodes, weights = np.polynomial.hermite_e.hermegauss(order)
     dimension = scales.shape[1]
     z = np.array(list(itertools.product(nodes, repeat=dimension)))
-    log_rule = sum(np.meshgrid(*[np.log(weights)] * dimension, indexing="ij")).ravel()
+    log_rule = np.sum(np.meshgrid(*[np.log(weights)] * dimension, indexing="ij"), axis=0).ravel()
     w = z @ scales.T
     energy = nbeta * potential_fn(w)
     base = np.sum(z**2, axis=1) / 2 - localization * np.sum(w**2, axis=1) / 2

@@ -129,7 +129,13 @@ def peaked_value(potential, center):
             hessian, evaluate = prepared()
             rank = np.linalg.matrix_rank(hessian, 1e-9 * np.abs(hessian).max())
             return quadrature_peaked.peaked(
-                lambda shift: np.asarray(evaluate(jnp.asarray(flat + shift))),
+                # XLA on the CPU was seen to mix up rows of a batched product beyond 16,384.
+                lambda shift: np.concatenate(
+                    [
+                        evaluate(flat + part)
+                        for part in np.array_split(shift, 1 + len(shift) // 8192)
+                    ]
+                ),
                 hessian,
                 nbeta,
                 localization=localization,

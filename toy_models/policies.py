@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl.data import Dataset
-from toy_models import quadrature
+from toy_models import mdps, quadrature
 from toy_models.exact import orthonormal_columns
 from toy_models.problem import ToyProblem
 
@@ -111,13 +111,16 @@ def quadratic_bandit_kl(num_actions: int = 3, sigma: float = 0.5) -> ToyProblem:
     )
 
 
-def softmax_bandit_kl(probabilities: Sequence[float] = (0.4, 0.3, 0.2, 0.1)) -> ToyProblem:
+def softmax_bandit_kl(
+    probabilities: Sequence[float] = (0.4, 0.3, 0.2, 0.1), name: str = "softmax_bandit_kl"
+) -> ToyProblem:
     """KL from a frozen policy over arms to the softmax of logits: ``(arms - 1)/2``.
 
     A shift common to all logits is a flat direction.
 
     Args:
         probabilities: The frozen policy.
+        name: Name of the problem.
 
     Returns:
         The problem.
@@ -135,11 +138,12 @@ def softmax_bandit_kl(probabilities: Sequence[float] = (0.4, 0.3, 0.2, 0.1)) -> 
         return jnp.sum(weights * (jnp.log(weights) - log_policy))
 
     return ToyProblem(
-        name="softmax_bandit_kl",
+        name=name,
         kind="rl",
         params={"logits": jnp.asarray(np.log(frozen))},
         llc=(frozen.size - 1) / 2,
         potential=potential,
+        finite_llc=mdps.peaked_value(potential, {"logits": np.log(frozen)}),
     )
 
 

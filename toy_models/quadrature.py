@@ -105,14 +105,14 @@ def reduced_rank(
     single = (inputs - hidden + 1) / 2 * x - localization * s / 2
     single -= out / 2 * np.log(localization + nbeta * s)
     if hidden == 1:
-        return _mixture(single, out / 2 * share, out / 2 * share**2)
+        return mixture(single, out / 2 * share, out / 2 * share**2)
     with np.errstate(divide="ignore"):
         joint = single[:, None] + single + np.log(np.abs(s[:, None] - s))
     total, squares = share[:, None] + share, share[:, None] ** 2 + share**2
-    return _mixture(joint, out / 2 * total, out / 2 * squares)
+    return mixture(joint, out / 2 * total, out / 2 * squares)
 
 
-def _mixture(log_weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> FiniteTemperature:
+def mixture(log_weight: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> FiniteTemperature:
     """Law of total variance for ``t K`` with given conditional mean and variance."""
     outer = average(log_weight, mean)
     inner = average(log_weight, variance)
@@ -139,7 +139,7 @@ def gaussian_policy(dimension: int, nbeta: float, localization: float) -> Finite
     share = precision / (precision + localization)
     own = nbeta * (x + np.exp(-2 * x) / 2 - 0.5)
     log_weight = -own - localization * x**2 / 2 - dimension / 2 * np.log(precision + localization)
-    return _mixture(log_weight, own + dimension / 2 * share, dimension / 2 * share**2)
+    return mixture(log_weight, own + dimension / 2 * share, dimension / 2 * share**2)
 
 
 def even_line(

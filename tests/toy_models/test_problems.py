@@ -8,7 +8,16 @@ from jax.flatten_util import ravel_pytree
 
 import toy_models
 from slt_rl.data import Dataset
-from toy_models import exact, policies, superposition
+from toy_models import (
+    bandits,
+    compound,
+    exact,
+    linear_policies,
+    mdps,
+    networks,
+    policies,
+    superposition,
+)
 from toy_models import superposition_problems as tms_problems
 from toy_models.superposition import PhaseClass
 
@@ -19,6 +28,7 @@ with_data = pytest.mark.parametrize(
 )
 # The excess loss of any data set of these equals the potential exactly, not only on average.
 ADJUSTED = ("noisy_regression", "gaussian_policy_kl")
+LEAKY = ("linear_policy_kl_at_identity",)
 
 
 KEY = jax.random.key(0)
@@ -27,6 +37,11 @@ KEY = jax.random.key(0)
 def perturbed(problem, size, key):
     flat, unravel = ravel_pytree(problem.params)
     return unravel(flat + size * jax.random.normal(key, flat.shape, flat.dtype))
+
+
+def test_there_are_many_problems_and_most_have_an_exact_finite_value():
+    assert len(PROBLEMS) >= 60
+    assert sum(problem.finite_llc is not None for problem in PROBLEMS) >= 50
 
 
 def test_names_are_unique_and_both_kinds_are_there():
@@ -64,10 +79,17 @@ def test_learning_coefficient_is_within_its_bounds(problem):
     "problem", [p for p in PROBLEMS if p.finite_llc is not None], ids=lambda problem: problem.name
 )
 def test_finite_temperature_value_tends_to_the_learning_coefficient(problem):
-    value = problem.finite_llc(1e10, 1.0)
-    # A multiplicity m costs (m - 1) / log t; a degenerate direction approaches as a power of t.
-    assert value == pytest.approx(problem.llc - (problem.multiplicity - 1) / np.log(1e10), rel=0.02)
-    assert problem.finite_llc(1e10, 1e3) < value
+    # At weak localization the chain at the identity leaks to singular layers, by design.
+    localization = 100.0 if problem.name in LEAKY else 1.0
+    values = [problem.finite_llc(t, localization) for t in (1e8, 1e10)]
+    # A multiplicity m costs (m - 1)/(log t + constant); a degenerate direction a power of t.
+    if problem.multiplicity == 1:
+        assert values[1] == pytest.approx(problem.llc, rel=0.02)
+    else:
+        costs = 1 / (problem.llc - np.array(values))
+        slope = (costs[1] - costs[0]) / np.log(100)
+        assert slope == pytest.approx(1 / (problem.multiplicity - 1), rel=0.1)
+    assert problem.name in LEAKY or problem.finite_llc(1e6, 1e3) < problem.finite_llc(1e6, 1.0)
     with pytest.raises(ValueError, match="^nbeta: got"):
         problem.finite_llc(0.0, 1.0)
 
@@ -135,6 +157,17 @@ def test_sampled_regret_is_the_squared_distance_of_the_action():
         (lambda: policies.softmax_bandit_kl((0.5, 0.4)), "probabilities"),
         (lambda: policies.parity_regret(3), "num_steps"),
         (lambda: tms_problems.supervised(PhaseClass(4, 2, 1)), "label"),
+        (lambda: compound.coupled_quadratic((-1.0,)), "curvatures"),
+        (lambda: compound.monomial((0, 0)), "powers"),
+        (lambda: compound.block_sum((), "empty"), "blocks"),
+        (lambda: networks.tanh_zero(2, 2), "hidden, out"),
+        (lambda: bandits.hadamard_bandit_regret((0.0,)), "gaps"),
+        (lambda: bandits.tabular_kl((1.0,), (1.0,)), "ones"),
+        (lambda: bandits.tabular_kl((0.5,), (0.0,)), "state_weights"),
+        (lambda: bandits.parity_kl(0), "num_steps"),
+        (lambda: bandits.product_policy_regret((0,)), "powers"),
+        (lambda: linear_policies.softmax_two_layers(1), "rank"),
+        (lambda: mdps.soft_regret(temperature=0.0), "temperature"),
     ],
 )
 def test_bad_input_is_named(call, name):

@@ -55,8 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 def _avoid_deadlock() -> None:
     """Turns off threads within one XLA operation on the CPU, before the first operation.
 
-    The pool of the pinned XLA can lose a wake-up and hang a program for ever (seen once in a
-    batched QR decomposition). Chunks of a curve still run side by side, each on one thread.
+    A program was seen to hang for ever in the pool (docs/gotchas.md). Chunks of a curve still run
+    side by side, each on one thread.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if SINGLE_THREAD.split("=")[0] not in flags:

@@ -1,5 +1,6 @@
 """From centers to estimates: anchor, calibrate, sample, judge. What both public calls share."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ class Settings(NamedTuple):
     num_burnin: int | None
     batch_size: int | None
     tolerance: float
+    observer: chains.Observer | None = None
 
 
 def estimate_centers(
@@ -51,10 +53,16 @@ def estimate_centers(
         raise ValueError(f"loss_fn: expected a finite loss at the center, got {bad} not finite")
     keys = chains.center_keys(key_sample, problem.num_centers, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
-    draws = _sample(keys, problem, anchors, plan, settings)
-    return [
+    draws, observed = _sample(keys, problem, anchors, plan, settings)
+    estimates = [
         judge(_center(draws, i).after(plan.num_burnin), context)
         for i, context in enumerate(_contexts(problem, anchors, plan, settings, draws))
+    ]
+    if settings.observer is None:
+        return estimates
+    return [
+        dataclasses.replace(e, observations=jax.tree.map(lambda x, i=i: x[i], observed))
+        for i, e in enumerate(estimates)
     ]
 
 
@@ -90,12 +98,15 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     return Plan(sampler, state, burnin, draws, 60, np.ones(count, bool))
 
 
-def _sample(keys, problem, anchors, plan: Plan, settings: Settings) -> chains.Draws:
+def _sample(
+    keys, problem, anchors, plan: Plan, settings: Settings
+) -> tuple[chains.Draws, chains.PyTree]:
     """Runs the chains for the planned length, and longer where the interval asks for it."""
     total = plan.num_burnin + plan.num_draws
     free = settings.num_draws is None and settings.sampler is None
     longest = plan.num_burnin + plan.num_draws * (MAX_LENGTHENING if free else 1)
-    blocks = chains.run_chains(
+    observer = _aligned(settings.observer, plan)
+    blocks = chains.observe_chains(
         keys,
         problem,
         anchors,
@@ -103,18 +114,41 @@ def _sample(keys, problem, anchors, plan: Plan, settings: Settings) -> chains.Dr
         state=plan.state,
         block_length=chains.BLOCK_LENGTH,
         batch_size=settings.batch_size,
+        observer=observer,
     )
     kept: list[chains.Draws] = []
+    observed: list[chains.PyTree] = []
     while True:
-        kept.append(next(blocks)[1])
+        _, block, observations = next(blocks)
+        kept.append(block)
+        observed.append(observations)
         length = len(kept) * chains.BLOCK_LENGTH
         if length >= total:
             draws = chains.Draws(
                 *(np.concatenate(x, axis=2)[:, :, :total] for x in zip(*kept, strict=True))
             )
             if total >= longest or _precise(draws.after(plan.num_burnin), problem, settings):
-                return draws
+                return draws, _kept(observed, observer, plan.num_burnin, total)
             total = min(2 * total, longest)
+
+
+def _aligned(observer: chains.Observer | None, plan: Plan) -> chains.Observer | None:
+    """The observer with the phase that observes the first draw after the burn-in."""
+    if observer is None:
+        return None
+    phase = (plan.state.step + plan.num_burnin) % observer.every
+    return dataclasses.replace(observer, phase=phase)
+
+
+def _kept(observed: list, observer: chains.Observer | None, start: int, stop: int):
+    """Joins the observations of the draws `start <= draw < stop`: one in each group of `every`."""
+    if observer is None:
+        return None
+    first, every = start // observer.every, observer.every
+    count = -(-(stop - start) // every)
+    return jax.tree.map(
+        lambda *x: np.concatenate(x, axis=2)[:, :, first : first + count], *observed
+    )
 
 
 def _precise(draws: chains.Draws, problem, settings: Settings) -> bool:

@@ -13,14 +13,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
     ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files"),
-    ("slt_rl._checks", "slt_rl.estimators", "slt_rl.checkpoints", "slt_rl.rl"),
+    ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
+    ("slt_rl.checkpoints", "slt_rl.rl"),
+    ("slt_rl.predictive",),
     ("toy_models",),
     ("slt_rl.posterior", "slt_rl.samplers"),
+    ("slt_rl.observer",),
     ("slt_rl.chains", "slt_rl.tempered_smc"),
     ("slt_rl.calibration", "slt_rl.result", "slt_rl.numpyro_nuts"),
     ("slt_rl.verdict",),
     ("slt_rl.estimation",),
     ("slt_rl.llc",),
+    ("slt_rl.ladder",),
     ("slt_rl.__init__",),
     ("slt_rl.development",),
     ("slt_rl.report",),
@@ -32,6 +36,8 @@ ONLY = {
     "slt_rl.rl": {"slt_rl.rl", "slt_rl.data"},
     "toy_models": {"toy_models", "slt_rl.rl", "slt_rl.data"},
     "slt_rl.estimators": {"slt_rl.diagnostics"},
+    "slt_rl.responses": {"slt_rl.diagnostics"},
+    "slt_rl.predictive": {"slt_rl.responses"},
     "slt_rl.diagnostics": set(),
     "slt_rl.checkpoints": {"slt_rl.array_files"},
 }

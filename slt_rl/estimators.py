@@ -137,3 +137,152 @@ def localization_slope(
     distances = check_trace(squared_distance)
     covariance = np.mean((losses - losses.mean()) * (distances - distances.mean()))
     return float(-localization / 2 * covariance / losses.mean())
+
+
+def virial_llc(
+    virial: np.ndarray, squared_distance: np.ndarray, *, sizes: np.ndarray, localization: float
+) -> Estimate:
+    r"""The virial estimator `nbeta/2 E[(w - w*) . grad L]`; it needs no `L(w*)`.
+
+        nbeta (w - w*) . grad L = (w - w*) . grad U - localization |w - w*|^2
+
+    Equal to the mean estimator draw by draw where `L - L(w*)` is quadratic, `p/2` times it where
+    it is homogeneous of degree `p`: the ratio of the two is half an effective degree.
+
+    Args:
+        virial: `[chain, draw, leaf]`, `(w - w*) . grad U` per parameter of the leaf.
+        squared_distance: `[chain, draw]`, `|w - w*|^2`.
+        sizes: `[leaf]`, number of parameters of each leaf, in the order of `jax.tree.leaves`.
+        localization: strength of the tether.
+
+    Raises:
+        ValueError: if there is not one size for each leaf.
+    """
+    virial = np.asarray(virial, np.float64)
+    sizes = np.asarray(sizes)
+    if virial.ndim != 3 or sizes.shape != virial.shape[2:]:
+        raise ValueError(
+            f"sizes: expected one for each leaf of virial {virial.shape}, got shape {sizes.shape}"
+        )
+    return mean_estimate((virial @ sizes - localization * check_trace(squared_distance)) / 2)
+
+
+def minibatch_variance_llc(minibatch_losses: np.ndarray, nbeta: float) -> Estimate:
+    r"""The variance estimator from minibatch losses (SIVE); it needs no `L(w*)`.
+
+        nbeta^2 (Var_m[Lbar_m] - mean_m[s_m^2] / N)
+
+    with `Lbar_m` and `s_m^2` the mean and sample variance of the `N` minibatch losses at draw `m`:
+    what the choice of minibatches adds to the variance is taken off. Not clamped: a negative value
+    is evidence that noise decides.
+
+    Args:
+        minibatch_losses: `[chain, draw, N]`, losses of `N >= 2` independent minibatches at a draw.
+        nbeta: inverse temperature.
+
+    Raises:
+        ValueError: if there are fewer than two minibatches a draw.
+
+    References:
+        arXiv:2606.22389, without its clamp at zero.
+    """
+    losses = nbeta * np.asarray(minibatch_losses, np.float64)
+    if losses.ndim != 3 or losses.shape[2] < 2:
+        raise ValueError(
+            f"minibatch_losses: expected [chain, draw, N] with N >= 2, got shape {losses.shape}"
+        )
+    means = check_trace(losses.mean(axis=2))
+    noise = losses.var(axis=2, ddof=1) / losses.shape[2]
+    return mean_estimate((means - means.mean()) ** 2 - noise)
+
+
+def wbic(losses: np.ndarray, num_examples: int) -> Estimate:
+    r"""WBIC, `n E[L]` over draws at `nbeta = n / log n`: the free energy up to `O(log log n)`.
+
+    The learning coefficient from it, `(WBIC - n L(w*)) / log n`, is `mean_llc`.
+
+    Args:
+        losses: `[chain, draw]`, mean negative log-likelihoods (not their excess).
+        num_examples: `n`.
+
+    References:
+        Watanabe, arXiv:1208.6338.
+    """
+    return mean_estimate(num_examples * check_trace(losses))
+
+
+class LogLawFit(NamedTuple):
+    """The limit of the learning coefficient at zero temperature, from a fit.
+
+    Args:
+        llc: the limit `lambda`.
+        sem: its standard error, from the errors of the points alone.
+        multiplicity: `m`, fitted or given; never rounded.
+        multiplicity_sem: its standard error, 0 where it was given.
+        chi_square: weighted sum of squared residuals.
+        num_free: points minus fitted numbers, the expectation of `chi_square` if the law holds.
+    """
+
+    llc: float
+    sem: float
+    multiplicity: float
+    multiplicity_sem: float
+    chi_square: float
+    num_free: int
+
+
+def fit_log_law(
+    llcs: np.ndarray, sems: np.ndarray, nbetas: np.ndarray, *, multiplicity: float | None = None
+) -> LogLawFit:
+    r"""Fits `llc(nbeta) = lambda - (m - 1) / log nbeta` by weighted least squares.
+
+    The law leaves out terms in `1/log^2 nbeta`, which the standard errors do not know: compare fits
+    of the upper and the lower half of the temperatures, and look at `chi_square`.
+
+    Args:
+        llcs: `[temperature]`, estimates.
+        sems: `[temperature]`, their standard errors, > 0.
+        nbetas: `[temperature]`, increasing inverse temperatures > 1.
+        multiplicity: `m` if known; `None` fits it.
+
+    Raises:
+        ValueError: if the temperatures do not increase, or are fewer than the numbers to fit.
+
+    Example:
+        >>> nbetas = np.array([1e3, 1e4, 1e5])
+        >>> fit = fit_log_law(1.5 - 1 / np.log(nbetas), np.full(3, 1e-3), nbetas)
+        >>> round(fit.llc, 6), round(fit.multiplicity, 6)
+        (1.5, 2.0)
+    """
+    nbetas = check_ladder(nbetas)
+    llcs, sems = np.asarray(llcs, np.float64), np.asarray(sems, np.float64)
+    if llcs.shape != nbetas.shape or sems.shape != nbetas.shape or not np.all(sems > 0):
+        raise ValueError(f"sems: expected one number > 0 for each nbeta, got {sems}")
+    columns = np.stack([np.ones(len(nbetas)), -1 / np.log(nbetas)], axis=1)
+    target = llcs
+    if multiplicity is not None:
+        target, columns = llcs - (multiplicity - 1) * columns[:, 1], columns[:, :1]
+    if len(nbetas) < columns.shape[1]:
+        raise ValueError(f"nbetas: expected at least two to fit the multiplicity, got {nbetas}")
+    covariance = np.linalg.inv(columns.T @ (columns / sems[:, None] ** 2))
+    solution = covariance @ (columns.T @ (target / sems**2))
+    residual = (target - columns @ solution) / sems
+    errors = np.sqrt(np.diag(covariance))
+    fitted = multiplicity is None
+    return LogLawFit(
+        float(solution[0]),
+        float(errors[0]),
+        float(solution[1] + 1) if fitted else float(multiplicity),
+        float(errors[1]) if fitted else 0.0,
+        float(residual @ residual),
+        len(nbetas) - len(solution),
+    )
+
+
+def check_ladder(nbetas: np.ndarray) -> np.ndarray:
+    """Returns increasing inverse temperatures > 1 as an array, or raises `ValueError`."""
+    ladder = np.asarray(nbetas, np.float64)
+    increasing = ladder.ndim == 1 and len(ladder) > 0 and np.all(np.diff(ladder) > 0)
+    if not increasing or not np.all(np.isfinite(ladder)) or ladder[0] <= 1:
+        raise ValueError(f"nbetas: expected increasing finite numbers > 1, got {nbetas!r}")
+    return ladder

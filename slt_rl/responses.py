@@ -90,7 +90,7 @@ class _Moments(NamedTuple):
 
 def _moments(first: np.ndarray, second: np.ndarray) -> _Moments:
     x, y = _flat_batches("first", first), _flat_batches("second", second)
-    if x.shape[:2] != y.shape[:2]:
+    if np.shape(first)[:2] != np.shape(second)[:2]:
         raise ValueError(
             f"second: expected the [chain, draw] of first, {np.shape(first)[:2]}, "
             f"got {np.shape(second)[:2]}"

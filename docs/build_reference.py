@@ -19,10 +19,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 PACKAGES = ("slt_rl", "toy_models")
+NUMBERS = "ladder estimators diagnostics observables responses predictive"
 MODULES = (
     "slt_rl",
-    "slt_rl.estimators",
-    "slt_rl.diagnostics",
+    *(f"slt_rl.{name}" for name in NUMBERS.split()),
     "slt_rl.checkpoints",
     "slt_rl.tempered_smc",
     "slt_rl.numpyro_nuts",

@@ -96,6 +96,15 @@ def check_loss(loss_fn: Callable, params: PyTree, data: Dataset | None) -> None:
         )
 
 
+def check_observe(observe_fn: Callable, params: PyTree, data: Dataset | None) -> None:
+    """Raises unless `observe_fn` returns a pytree with at least one array."""
+    if not callable(observe_fn):
+        raise ValueError(f"observe_fn: expected a function, got {observe_fn!r}")
+    output = jax.eval_shape(observe_fn, params, *(() if data is None else (data,)))
+    if not jax.tree.leaves(output):
+        raise ValueError(f"observe_fn: expected a pytree with at least one array, got {output!r}")
+
+
 def _shape(output: Any) -> Any:
     return output.shape if hasattr(output, "shape") else f"of a {type(output).__name__}"
 

@@ -7,6 +7,7 @@ import numpy as np
 from slt_rl import diagnostics, estimators
 from slt_rl.chains import Draws
 from slt_rl.estimators import Estimate
+from slt_rl.step_error import extrapolate_step
 
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
@@ -76,7 +77,7 @@ def make_budget(draws: Draws, context: Context) -> Budget:
     estimate = estimators.mean_estimate(scaled)
     steps = None
     if context.step_order:
-        steps = estimators.extrapolate_step(scaled, context.step_sizes, order=context.step_order)
+        steps = extrapolate_step(scaled, context.step_sizes, order=context.step_order)
     if steps is not None and context.extrapolate:
         estimate = steps.estimate
     numbers = _numbers(draws, context, estimate)

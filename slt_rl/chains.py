@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from slt_rl.data import Dataset
+from slt_rl.observer import Observer, scan_and_observe
 from slt_rl.posterior import (
     Anchor,
     LocalPosterior,
@@ -180,23 +181,26 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5, 6))
-def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
-    """Runs all chains of all centers for `num_steps` steps."""
+def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size, observer):
+    """Runs all chains of all centers for `num_steps` steps; `observer` may be `None`."""
 
     def one_chain(posterior, sampler, key, chain_state, alive):
         oracle = _oracle(posterior, sampler, batch_size)
 
         def step(carry, number):
-            old, alive = carry
+            old, alive, marked = carry
             new, info = sampler.step(jax.random.fold_in(key, number), old, oracle)
             draw = _record(posterior, info, alive)
             # A sum is finite only if all its terms are: one cheap test for the whole step.
             total = draw.excess_loss + jnp.sum(draw.virial) + optax.tree.sum(new.position)
             alive = alive & jnp.isfinite(total)
             new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
-            return (new, alive), draw._replace(alive=alive)
+            marked = marked if observer is None else observer.mark(number, info.position, marked)
+            return (new, alive, marked), draw._replace(alive=alive)
 
-        return jax.lax.scan(step, (chain_state, alive), state.step + jnp.arange(num_steps))
+        numbers = state.step + jnp.arange(num_steps)
+        start = (chain_state, alive)
+        return scan_and_observe(step, start, numbers, posterior=posterior, observer=observer)
 
     def one_center(numbers, sampler, key, chain_states, alive):
         posterior = posterior_of(make_target, numbers)
@@ -205,10 +209,10 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size):
         return over_chains(posterior, sampler, keys, chain_states, alive)
 
     axes = _sampler_axes(sampler)
-    (new, alive), draws = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0, 0, 0))(
+    (new, alive), draws, observations = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0, 0, 0))(
         numbers, sampler, keys, state.sampler_state, state.alive
     )
-    return ChainState(new, alive, state.step + num_steps), draws
+    return ChainState(new, alive, state.step + num_steps), draws, observations
 
 
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
@@ -256,7 +260,7 @@ def start_chains(
     return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
 
 
-def run_chains(
+def observe_chains(
     keys: jax.Array,
     problem: Problem,
     anchors: Anchor,
@@ -265,8 +269,9 @@ def run_chains(
     state: ChainState,
     block_length: int,
     batch_size: int | None = None,
-) -> Iterator[tuple[ChainState, Draws]]:
-    """Yields `(state, draws)` block after block, without end; the caller stops.
+    observer: Observer | None = None,
+) -> Iterator[tuple[ChainState, Draws, PyTree]]:
+    """Yields `(state, draws, observations)` block after block, without end; the caller stops.
 
     Args:
         keys: `[center]` random keys, the same as at the start.
@@ -274,19 +279,29 @@ def run_chains(
         anchors: from `find_anchors`.
         sampler: as in `start_chains`.
         state: from `start_chains`, or saved from an earlier block.
-        block_length: steps per block; draws do not depend on it.
+        block_length: steps per block, a multiple of `observer.every`; draws do not depend on it.
         batch_size: examples per minibatch, `None` for full data.
+        observer: what to compute beside the draws; it does not change them.
 
     Yields:
-        The state after the block, and draws with axes `[center, chain, block_length]`.
+        The state after the block, draws with axes `[center, chain, block_length]`, and what
+        `observer` returns with axes `[center, chain, block_length // every, ...]`.
     """
     numbers = numbers_of(problem, anchors)
     sampler = per_chain(sampler, problem, state.alive.shape[1])
     while True:
-        state, draws = _advance(
-            problem.make_target, numbers, sampler, state, keys, block_length, batch_size
+        state, draws, observations = _advance(
+            problem.make_target, numbers, sampler, state, keys, block_length, batch_size, observer
         )
-        yield state, jax.tree.map(np.asarray, draws)
+        yield state, jax.tree.map(np.asarray, draws), jax.tree.map(np.asarray, observations)
+
+
+def run_chains(
+    keys: jax.Array, problem: Problem, anchors: Anchor, **options
+) -> Iterator[tuple[ChainState, Draws]]:
+    """Yields `(state, draws)`: `observe_chains`, whose options it takes, without an observer."""
+    for state, draws, _ in observe_chains(keys, problem, anchors, **options):
+        yield state, draws
 
 
 def center_keys(key: jax.Array, num_centers: int, first: int = 0) -> jax.Array:

@@ -1,5 +1,6 @@
 """From centers to estimates: anchor, calibrate, sample, judge. What both public calls share."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,13 +11,15 @@ import optax
 from slt_rl import chains, probes
 from slt_rl.budget import Context
 from slt_rl.calibration import Plan, calibrate, heating_of, stiffness_of
-from slt_rl.estimators import data_set_error
+from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
 from slt_rl.sampling import Run, Sample, Settings, center_draws, sample_chains
 from slt_rl.verdict import judge
 
 GIVEN_NUM_DRAWS = 1000
+# Losses at so many draws of a chain, for the error of the data set.
+MIN_SNAPSHOTS = 4
 
 
 def estimate_centers(
@@ -40,9 +43,15 @@ def estimate_centers(
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
     run = Run(keys, problem, anchors, plan, settings)
     sample = sample_chains(run, key_probe)
-    return [
+    estimates = [
         judge(center_draws(sample.draws, i), context)
         for i, context in enumerate(_contexts(run, sample, key_probe))
+    ]
+    if settings.observer is None:
+        return estimates
+    return [
+        dataclasses.replace(e, observations=jax.tree.map(lambda x, i=i: x[i], sample.observations))
+        for i, e in enumerate(estimates)
     ]
 
 
@@ -103,13 +112,16 @@ def _step_biases(run: Run) -> np.ndarray:
 
 
 def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
-    """Standard errors over data sets, NaN for exact potentials."""
-    if not sample.losses:
+    """Standard errors over data sets, NaN for exact potentials and runs too short to tell."""
+    if len(sample.losses) < MIN_SNAPSHOTS:
         return np.full(run.problem.num_centers, np.nan)
     losses = np.stack(sample.losses, axis=2)
     data = probes.data_of(run.problem)
     assert data is not None
-    return np.array([data_set_error(x, float(run.problem.nbeta), len(data)) for x in losses])
+    # Of a sample of the examples the sum of squares is that of as many examples.
+    share = losses.shape[-1] / len(data)
+    variances = [data_set_error(x, float(run.problem.nbeta)).variance for x in losses]
+    return np.sqrt(np.maximum(variances, 0.0) * share)
 
 
 def _heating(run: Run, key: jax.Array) -> np.ndarray:

@@ -139,92 +139,150 @@ def localization_slope(
     return float(-localization / 2 * covariance / losses.mean())
 
 
-class StepExtrapolation(NamedTuple):
-    """Two groups of chains with different steps, carried to step zero.
+def virial_llc(
+    virial: np.ndarray, squared_distance: np.ndarray, *, sizes: np.ndarray, localization: float
+) -> Estimate:
+    r"""The virial estimator `nbeta/2 E[(w - w*) . grad L]`; it needs no `L(w*)`.
+
+        nbeta (w - w*) . grad L = (w - w*) . grad U - localization |w - w*|^2
+
+    Equal to the mean estimator draw by draw where `L - L(w*)` is quadratic, `p/2` times it where
+    it is homogeneous of degree `p`: the ratio of the two is half an effective degree.
 
     Args:
-        estimate: the value at step zero, with its own, larger standard error.
-        bias: by how much the pooled mean of both groups exceeds it.
-        bias_sem: standard error of `bias`.
+        virial: `[chain, draw, leaf]`, `(w - w*) . grad U` per parameter of the leaf.
+        squared_distance: `[chain, draw]`, `|w - w*|^2`.
+        sizes: `[leaf]`, number of parameters of each leaf, in the order of `jax.tree.leaves`.
+        localization: strength of the tether.
+
+    Raises:
+        ValueError: if there is not one size for each leaf.
     """
-
-    estimate: Estimate
-    bias: float
-    bias_sem: float
-
-
-def extrapolate_step(
-    values: np.ndarray, steps: np.ndarray, *, order: int
-) -> StepExtrapolation | None:
-    r"""Carries the mean of `values` to step zero, its error being of the stated order in the step.
-
-    With the means `m_f, m_c` of the chains of the finer and the coarser step, `x = step^order`,
-
-        bias = (m_c - m_f) (x_f + x_c) / (2 (x_c - x_f)),   estimate = (m_f + m_c)/2 - bias
-
-    Args:
-        values: `[chain, draw]`.
-        steps: `[chain]`, of two different values.
-        order: order of the error of the dynamics: 1 for SGLD, 2 for kinetic Langevin.
-
-    Returns:
-        The extrapolation, or None if there are not two groups of chains.
-
-    References:
-        Durmus et al., "Stochastic gradient Richardson-Romberg Markov chain Monte Carlo", 2016.
-    """
-    values, steps = check_trace(values), np.asarray(steps, np.float64)
-    if np.ptp(steps) == 0:
-        return None
-    is_fine = steps == steps.min()
-    fine, coarse = mean_estimate(values[is_fine]), mean_estimate(values[~is_fine])
-    low, high = steps.min() ** order, steps.max() ** order
-    lever = (low + high) / (2 * (high - low))
-    difference = coarse.mean - fine.mean
-    sem = float(np.hypot((0.5 + lever) * fine.sem, (0.5 - lever) * coarse.sem))
-    own_bias = difference / (high - low) * steps**order
-    estimate = Estimate(
-        (fine.mean + coarse.mean) / 2 - lever * difference,
-        sem,
-        values.mean(axis=1) - own_bias,
-        min(fine.ess, coarse.ess),
-    )
-    bias_sem = lever * float(np.hypot(fine.sem, coarse.sem))
-    return StepExtrapolation(estimate, lever * difference, bias_sem)
+    virial = np.asarray(virial, np.float64)
+    sizes = np.asarray(sizes)
+    if virial.ndim != 3 or sizes.shape != virial.shape[2:]:
+        raise ValueError(
+            f"sizes: expected one for each leaf of virial {virial.shape}, got shape {sizes.shape}"
+        )
+    return mean_estimate((virial @ sizes - localization * check_trace(squared_distance)) / 2)
 
 
-def data_set_error(excess_losses: np.ndarray, nbeta: float, num_examples: int) -> float:
-    r"""Standard error of `lambda_hat` over data sets, by the infinitesimal jackknife.
+def minibatch_variance_llc(minibatch_losses: np.ndarray, nbeta: float) -> Estimate:
+    r"""The variance estimator from minibatch losses (SIVE); it needs no `L(w*)`.
 
-    With weights `omega_i` on the examples, linear response of both the loss and the posterior is
+        nbeta^2 (Var_m[Lbar_m] - mean_m[s_m^2] / N)
 
-        g_i = d lambda_hat / d omega_i = (nbeta/n) (E[l_i - l_i(w*)] - nbeta Cov[L, l_i])
-
-    and the variance over data sets of the same size is the sum of the squared `g_i - mean(g)`. The
-    squares are products of two estimates from different chains, so that their noise has mean zero.
+    with `Lbar_m` and `s_m^2` the mean and sample variance of the `N` minibatch losses at draw `m`:
+    what the choice of minibatches adds to the variance is taken off. Not clamped: a negative value
+    is evidence that noise decides.
 
     Args:
-        excess_losses: `[chain, draw, example]`, `l_i(w) - l_i(w*)` at draws far apart.
+        minibatch_losses: `[chain, draw, N]`, losses of `N >= 2` independent minibatches at a draw.
         nbeta: inverse temperature.
-        num_examples: size `n` of the data set, if `example` is a sample of it.
 
-    Returns:
-        The standard error, in units of lambda; zero if it is below its own noise.
+    Raises:
+        ValueError: if there are fewer than two minibatches a draw.
 
     References:
-        Efron, "Jackknife-after-bootstrap standard errors", JRSS B 54 (1992); Giordano, Broderick,
-        "The Bayesian infinitesimal jackknife for variance", arXiv:2305.06466.
+        arXiv:2606.22389, without its clamp at zero.
     """
-    losses = np.asarray(excess_losses, np.float64)
-    if losses.shape[0] < 2:
-        losses = losses.reshape(2, -1, losses.shape[-1])
+    losses = nbeta * np.asarray(minibatch_losses, np.float64)
+    if losses.ndim != 3 or losses.shape[2] < 2:
+        raise ValueError(
+            f"minibatch_losses: expected [chain, draw, N] with N >= 2, got shape {losses.shape}"
+        )
+    means = check_trace(losses.mean(axis=2))
+    noise = losses.var(axis=2, ddof=1) / losses.shape[2]
+    return mean_estimate((means - means.mean()) ** 2 - noise)
 
-    def response(part):
-        part = part.reshape(-1, part.shape[-1])
-        total = part.mean(axis=1)
-        covariance = (total - total.mean()) @ part / (len(part) - 1)
-        gradient = nbeta / num_examples * (part.mean(axis=0) - nbeta * covariance)
-        return gradient - gradient.mean()
 
-    product = float(np.mean(response(losses[::2]) * response(losses[1::2])))
-    return float(np.sqrt(max(product * num_examples, 0.0)))
+def wbic(losses: np.ndarray, num_examples: int) -> Estimate:
+    r"""WBIC, `n E[L]` over draws at `nbeta = n / log n`: the free energy up to `O(log log n)`.
+
+    The learning coefficient from it, `(WBIC - n L(w*)) / log n`, is `mean_llc`.
+
+    Args:
+        losses: `[chain, draw]`, mean negative log-likelihoods (not their excess).
+        num_examples: `n`.
+
+    References:
+        Watanabe, arXiv:1208.6338.
+    """
+    return mean_estimate(num_examples * check_trace(losses))
+
+
+class LogLawFit(NamedTuple):
+    """The limit of the learning coefficient at zero temperature, from a fit.
+
+    Args:
+        llc: the limit `lambda`.
+        sem: its standard error, from the errors of the points alone.
+        multiplicity: `m`, fitted or given; never rounded.
+        multiplicity_sem: its standard error, 0 where it was given.
+        chi_square: weighted sum of squared residuals.
+        num_free: points minus fitted numbers, the expectation of `chi_square` if the law holds.
+    """
+
+    llc: float
+    sem: float
+    multiplicity: float
+    multiplicity_sem: float
+    chi_square: float
+    num_free: int
+
+
+def fit_log_law(
+    llcs: np.ndarray, sems: np.ndarray, nbetas: np.ndarray, *, multiplicity: float | None = None
+) -> LogLawFit:
+    r"""Fits `llc(nbeta) = lambda - (m - 1) / log nbeta` by weighted least squares.
+
+    The law leaves out terms in `1/log^2 nbeta`, which the standard errors do not know: compare fits
+    of the upper and the lower half of the temperatures, and look at `chi_square`.
+
+    Args:
+        llcs: `[temperature]`, estimates.
+        sems: `[temperature]`, their standard errors, > 0.
+        nbetas: `[temperature]`, increasing inverse temperatures > 1.
+        multiplicity: `m` if known; `None` fits it.
+
+    Raises:
+        ValueError: if the temperatures do not increase, or are fewer than the numbers to fit.
+
+    Example:
+        >>> nbetas = np.array([1e3, 1e4, 1e5])
+        >>> fit = fit_log_law(1.5 - 1 / np.log(nbetas), np.full(3, 1e-3), nbetas)
+        >>> round(fit.llc, 6), round(fit.multiplicity, 6)
+        (1.5, 2.0)
+    """
+    nbetas = check_ladder(nbetas)
+    llcs, sems = np.asarray(llcs, np.float64), np.asarray(sems, np.float64)
+    if llcs.shape != nbetas.shape or sems.shape != nbetas.shape or not np.all(sems > 0):
+        raise ValueError(f"sems: expected one number > 0 for each nbeta, got {sems}")
+    columns = np.stack([np.ones(len(nbetas)), -1 / np.log(nbetas)], axis=1)
+    target = llcs
+    if multiplicity is not None:
+        target, columns = llcs - (multiplicity - 1) * columns[:, 1], columns[:, :1]
+    if len(nbetas) < columns.shape[1]:
+        raise ValueError(f"nbetas: expected at least two to fit the multiplicity, got {nbetas}")
+    covariance = np.linalg.inv(columns.T @ (columns / sems[:, None] ** 2))
+    solution = covariance @ (columns.T @ (target / sems**2))
+    residual = (target - columns @ solution) / sems
+    errors = np.sqrt(np.diag(covariance))
+    m, m_sem = (solution[1] + 1, errors[1]) if multiplicity is None else (multiplicity, 0.0)
+    return LogLawFit(
+        float(solution[0]),
+        float(errors[0]),
+        float(m),
+        float(m_sem),
+        float(residual @ residual),
+        len(nbetas) - len(solution),
+    )
+
+
+def check_ladder(nbetas: np.ndarray) -> np.ndarray:
+    """Returns increasing inverse temperatures > 1 as an array, or raises `ValueError`."""
+    ladder = np.asarray(nbetas, np.float64)
+    increasing = ladder.ndim == 1 and len(ladder) > 0 and np.all(np.diff(ladder) > 0)
+    if not increasing or not np.all(np.isfinite(ladder)) or ladder[0] <= 1:
+        raise ValueError(f"nbetas: expected increasing finite numbers > 1, got {nbetas!r}")
+    return ladder

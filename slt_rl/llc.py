@@ -35,6 +35,8 @@ def estimate_llc(
     batch_size: int | None = None,
     tolerance: float = 0.05,
     allow_negative_control: bool = False,
+    observe_fn: Callable | None = None,
+    observe_every: int = 1,
 ) -> LLCEstimate:
     r"""Estimates the local learning coefficient of `params`.
 
@@ -61,6 +63,10 @@ def estimate_llc(
         batch_size: examples per gradient; `None` for full data.
         tolerance: relative error to aim at, in (0, 1).
         allow_negative_control: sample a loss that is marked as no potential.
+        observe_fn: what else to compute at kept draws, `observe_fn(params, dataset) -> pytree of
+            arrays` (without data `observe_fn(params)`); it changes no draw. Compiled once for
+            functions that compare equal: name the function, do not write a new lambda each call.
+        observe_every: draws per observation; divides the length of a block, 128.
 
     Returns:
         The estimate with interval, error budget, flags and verdict. A chain that left the finite
@@ -88,9 +94,11 @@ def estimate_llc(
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
     _checks.check_allowed(loss_fn, allow_negative_control)
     _checks.check_loss(loss_fn, params, dataset)
+    observer = _observer(observe_fn, observe_every, params, dataset)
+    settings = settings._replace(batch_size=batch_size, observer=observer)
     centers = jax.tree.map(lambda x: x[None], params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
-    return estimate_centers(key, problem, settings._replace(batch_size=batch_size))[0]
+    return estimate_centers(key, problem, settings)[0]
 
 
 def llc_curve(
@@ -112,6 +120,8 @@ def llc_curve(
     num_threads: int = 2,
     progress: bool = False,
     allow_negative_control: bool = False,
+    observe_fn: Callable | None = None,
+    observe_every: int = 1,
 ) -> LLCCurve:
     r"""Estimates the local learning coefficient at every checkpoint of a run, compiled once.
 
@@ -134,6 +144,8 @@ def llc_curve(
         num_threads: chunks sampled at the same time on the host.
         progress: show a progress bar.
         allow_negative_control: sample a loss that is marked as no potential.
+        observe_fn: as in `estimate_llc`.
+        observe_every: as in `estimate_llc`.
 
     Returns:
         The curve: one estimate with verdict per checkpoint.
@@ -160,7 +172,8 @@ def llc_curve(
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
     _checks.check_allowed(loss_fn, allow_negative_control)
     _checks.check_loss(loss_fn, first, dataset)
-    settings = settings._replace(batch_size=batch_size)
+    observer = _observer(observe_fn, observe_every, first, dataset)
+    settings = settings._replace(batch_size=batch_size, observer=observer)
     problem = _problem(target, checkpoints, data, nbeta, localization)
     steps = np.arange(problem.num_centers) if steps is None else np.asarray(steps)
     if steps.shape != (problem.num_centers,):
@@ -220,6 +233,18 @@ def default_localization(centers: PyTree) -> float:
     """
     dimension = sum(leaf[0].size for leaf in jax.tree.leaves(centers))
     return max(LEAST_LOCALIZATION, dimension / MAX_SQUARED_DISPLACEMENT)
+
+
+def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | None:
+    every = _checks.check_count("observe_every", observe_every)
+    if chains.BLOCK_LENGTH % every:
+        raise ValueError(
+            f"observe_every: expected a divisor of {chains.BLOCK_LENGTH}, got {observe_every}"
+        )
+    if observe_fn is None:
+        return None
+    _checks.check_observe(observe_fn, params, dataset)
+    return chains.Observer(observe_fn, every)
 
 
 def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:

@@ -36,6 +36,8 @@ class LLCEstimate:
         num_gradient_evaluations: gradients of the loss spent, calibration included.
         diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more.
         draws: the draws behind the estimate, `[chain, draw]`.
+        observations: what `observe_fn` returned, a pytree of NumPy arrays with axes
+            `[chain, draw // observe_every, ...]`; `None` without it.
     """
 
     mean: float
@@ -52,6 +54,7 @@ class LLCEstimate:
     num_gradient_evaluations: int
     diagnostics: dict[str, float]
     draws: Draws = dataclasses.field(repr=False)
+    observations: Any = dataclasses.field(default=None, repr=False)
 
     def interval(self, level: float = 0.95, *, given_data: bool = False) -> tuple[float, float]:
         """Returns the interval that holds the value with probability `level`.
@@ -79,9 +82,9 @@ class LLCEstimate:
         return float(self.mean - half), float(self.mean + half)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything but the draws as JSON-ready values."""
+        """Returns everything but draws and observations as JSON-ready values."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        del fields["draws"]
+        del fields["draws"], fields["observations"]
         fields["per_chain"] = np.asarray(self.per_chain).tolist()
         fields["flags"], fields["notes"] = list(self.flags), list(self.notes)
         fields["interval"] = list(self.interval())

@@ -11,8 +11,9 @@ import optax
 from slt_rl import chains, probes
 from slt_rl.calibration import Plan, step_sizes_of
 from slt_rl.diagnostics import equipartition, split_r_hat
-from slt_rl.estimators import extrapolate_step, mean_estimate
+from slt_rl.estimators import mean_estimate
 from slt_rl.samplers import SGLD, KineticLangevin
+from slt_rl.step_error import extrapolate_step
 
 # Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
 # multiple of the planned length, or to so many draws where that is more; at most fourfold at once.
@@ -32,6 +33,7 @@ class Settings(NamedTuple):
     num_burnin: int | None
     batch_size: int | None
     tolerance: float
+    observer: chains.Observer | None = None
 
 
 class Sample(NamedTuple):
@@ -42,12 +44,14 @@ class Sample(NamedTuple):
         losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`.
         audit: adjusted draws that went on from the chains, or None.
         num_gradients: `[center]`, gradient evaluations of all draws, `(kept, dropped or audit)`.
+        observations: what the observer saw at the kept draws, or None.
     """
 
     draws: chains.Draws
     losses: list[np.ndarray]
     audit: chains.Draws | None
     num_gradients: tuple[np.ndarray, np.ndarray]
+    observations: Any
 
 
 class Run(NamedTuple):
@@ -99,8 +103,10 @@ def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
     return chains.Draws(*(x[index] for x in draws))
 
 
-def _blocks(run: Run, sampler: Any, state: chains.ChainState):
-    return chains.run_chains(
+def _blocks(
+    run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
+):
+    return chains.observe_chains(
         run.keys,
         run.problem,
         run.anchors,
@@ -108,6 +114,26 @@ def _blocks(run: Run, sampler: Any, state: chains.ChainState):
         state=state,
         block_length=chains.BLOCK_LENGTH,
         batch_size=run.plan.batch_size,
+        observer=observer,
+    )
+
+
+def _aligned(run: Run) -> chains.Observer | None:
+    """The observer with the phase that observes the first draw after the burn-in."""
+    observer = run.settings.observer
+    if observer is None:
+        return None
+    phase = (run.plan.state.step + run.plan.num_burnin) % observer.every
+    return dataclasses.replace(observer, phase=phase)
+
+
+def _observations(observed: list, observer: chains.Observer | None, start: int, stop: int):
+    """Joins the observations of the draws `start <= draw < stop`: one in each group of `every`."""
+    if observer is None:
+        return None
+    first, count = start // observer.every, -(-(stop - start) // observer.every)
+    return jax.tree.map(
+        lambda *x: np.concatenate(x, axis=2)[:, :, first : first + count], *observed
     )
 
 
@@ -116,13 +142,16 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     plan = run.plan
     total = plan.num_burnin + plan.num_draws
     longest = max(MAX_LENGTHENING * plan.num_draws, MAX_DRAWS) if run.is_free else total
-    blocks = _blocks(run, plan.sampler, plan.state)
+    observer = _aligned(run)
+    blocks = _blocks(run, plan.sampler, plan.state, observer)
     snapshots = _Snapshots(run, key)
     kept: list[chains.Draws] = []
+    observed: list[Any] = []
     start = plan.num_burnin
     while True:
-        state, draws = next(blocks)
+        state, draws, observations = next(blocks)
         kept.append(draws)
+        observed.append(observations)
         if len(kept) * chains.BLOCK_LENGTH > start:
             snapshots.take(state)
         if len(kept) * chains.BLOCK_LENGTH < total:
@@ -135,7 +164,8 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
             break
         if not relaxed:
             # What has not relaxed was still burn-in.
-            start += (total - start) // 2
+            every = 1 if observer is None else observer.every
+            start += (total - start) // 2 // every * every
             shortage = max(shortage, 2.0)
         total = int(min(total * min(1.1 * shortage, MAX_STRETCH), longest))
     audit = _audit(run, state, draws)
@@ -143,7 +173,8 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     aside = np.stack([x.num_gradients.sum(axis=(1, 2)) for x in kept]).sum(axis=0) - used
     if audit is not None:
         aside = aside + audit.num_gradients.sum(axis=(1, 2))
-    return Sample(draws, snapshots.losses, audit, (used, aside))
+    seen = _observations(observed, observer, start, total)
+    return Sample(draws, snapshots.losses, audit, (used, aside), seen)
 
 
 def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl import estimators
+from slt_rl.step_error import extrapolate_step
 from toy_models import quadrature
 
 KEY = jax.random.key(3)
@@ -19,12 +19,12 @@ def test_two_steps_are_carried_to_step_zero():
     for order in (1, 2):
         planted = 3.0 + 0.5 * steps**order
         values = planted[:, None] + rng.standard_normal((8, 4000))
-        found = estimators.extrapolate_step(values, steps, order=order)
+        found = extrapolate_step(values, steps, order=order)
         assert abs(found.estimate.mean - 3.0) < 4 * found.estimate.sem
         assert abs(found.bias - 0.5 * np.mean(steps**order)) < 4 * found.bias_sem
         assert found.bias > 10 * found.bias_sem
         assert found.estimate.mean == pytest.approx(found.estimate.per_chain.mean())
-    assert estimators.extrapolate_step(values, np.ones(8), order=1) is None
+    assert extrapolate_step(values, np.ones(8), order=1) is None
 
 
 def test_extrapolated_error_is_as_large_as_stated():
@@ -32,39 +32,10 @@ def test_extrapolated_error_is_as_large_as_stated():
     steps = np.resize([0.4, 1.6], 8)
     scores = []
     for _ in range(200):
-        found = estimators.extrapolate_step(rng.standard_normal((8, 100)), steps, order=1).estimate
+        found = extrapolate_step(rng.standard_normal((8, 100)), steps, order=1).estimate
         scores.append(found.mean / found.sem)
     # ESS takes the smaller of two estimates, so errors are overstated, by less than a quarter.
     assert 0.7 < np.std(scores) < 1.15
-
-
-@pytest.mark.parametrize("misfit", [0.0, 3.0])
-def test_error_of_the_data_set_is_the_jackknife_of_the_closed_form(misfit):
-    """Weighted linear regression: lambda(omega) is known, so its derivative is."""
-    n, nbeta, gamma = 300, 60.0, 5.0
-    rng = np.random.default_rng(2)
-    x = rng.standard_normal((n, 2))
-    y = x @ np.array([1.0, -1.0]) + (1 + misfit) * rng.standard_normal(n)
-    # The truth and not the minimum of this data set, where the slopes would cancel.
-    center = np.array([1.0, -1.0])
-
-    def coefficient(weights):
-        """`nbeta (E[L_omega] - L_omega(w*))` under the Gaussian law of the weighted loss."""
-        hessian = (weights[:, None] * x).T @ x / n
-        gradient = -(weights * (y - x @ center)) @ x / n
-        precision = nbeta * hessian + gamma * jnp.eye(2)
-        mean = -jnp.linalg.solve(precision, nbeta * gradient)
-        second = jnp.linalg.inv(precision) + jnp.outer(mean, mean)
-        return nbeta * (jnp.trace(hessian @ second) / 2 + gradient @ mean)
-
-    slopes = np.asarray(jax.grad(coefficient)(jnp.ones(n)))
-    exact = np.sqrt(np.sum((slopes - slopes.mean()) ** 2))
-    covariance = np.linalg.inv(nbeta * x.T @ x / n + gamma * np.eye(2))
-    mean = center + covariance @ (nbeta * x.T @ (y - x @ center) / n)
-    draws = rng.multivariate_normal(mean, covariance, size=(4, 20_000))
-    losses = (draws @ x.T - y) ** 2 / 2 - (x @ center - y) ** 2 / 2
-    found = estimators.data_set_error(losses, nbeta, n)
-    assert found == pytest.approx(exact, rel=0.1)
 
 
 def quartic(w):

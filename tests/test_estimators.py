@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slt_rl import diagnostics, estimators
+from toy_models import quadrature
 
 
 def gamma_losses(rng, llc, nbeta, shape=(8, 4000)):
@@ -100,3 +101,157 @@ def test_non_finite_draws_are_never_averaged_away():
     trace = np.ones((2, 10))
     trace[1, 3] = np.nan
     assert np.isnan(estimators.mean_estimate(trace).mean)
+
+
+def reduced_rank_draws(rng, num_draws):
+    """Independent draws of `t K` for `K = |B A|^2/2`, widths (3, 1, 3), t = 1e4, localization 1.
+
+    `s = |A|^2` from its quadrature density; given it `t K ~ Gamma(3/2) * t s/(t s + 1)`.
+    """
+    x = np.linspace(-60, np.log(120), 4001)
+    log_weight = 1.5 * x - np.exp(x) / 2 - 1.5 * np.log(1 + 1e4 * np.exp(x))
+    weight = np.exp(log_weight - log_weight.max())
+    s = np.exp(np.interp(rng.random((8, num_draws)), np.cumsum(weight) / weight.sum(), x))
+    return rng.gamma(1.5, size=s.shape) * 1e4 * s / (1e4 * s + 1)
+
+
+def crossing_draws(rng, num_draws):
+    """The same for `K = w_1^2 w_2^2 / 2`: given `w_1`, `w_2` is Gaussian."""
+    x = np.linspace(-90, 4, 20_001)
+    square = np.exp(2 * x)
+    log_weight = x - square / 2 - 0.5 * np.log(1 + 1e4 * square)
+    weight = np.exp(log_weight - log_weight.max())
+    s = np.exp(2 * np.interp(rng.random((8, num_draws)), np.cumsum(weight) / weight.sum(), x))
+    return rng.chisquare(1, size=s.shape) / 2 * 1e4 * s / (1e4 * s + 1)
+
+
+@pytest.mark.parametrize(
+    ("draws_fn", "exact_fn", "table"),
+    [
+        (crossing_draws, lambda t: quadrature.crossing((1, 1), t, 1.0), (0.4067, 0.3980, 0.3938)),
+        (
+            reduced_rank_draws,
+            lambda t: quadrature.reduced_rank((3, 1, 3), t, 1.0),
+            (1.3853, 1.3722, 1.3657),
+        ),
+    ],
+)
+def test_estimators_on_singular_models_at_finite_temperature(draws_fn, exact_fn, table):
+    """Mean, variance and two-temperature values differ, each is exact; the table is published."""
+    half, whole = exact_fn(5e3), exact_fn(1e4)
+    two = (half.llc / 5e3 - whole.llc / 1e4) / (1 / 5e3 - 1 / 1e4)
+    np.testing.assert_allclose((whole.llc, whole.heat_capacity, two), table, atol=6e-5)
+    losses = draws_fn(np.random.default_rng(6), 40_000) / 1e4
+    for estimate, exact in (
+        (estimators.mean_llc(losses, 1e4), whole.llc),
+        (estimators.variance_llc(losses, 1e4), whole.heat_capacity),
+    ):
+        assert abs(estimate.mean - exact) < 4 * estimate.sem
+    # Fine enough to tell the mean's value from the variance's.
+    assert estimators.mean_llc(losses, 1e4).sem < (whole.llc - whole.heat_capacity) / 4
+
+
+@pytest.mark.parametrize("degree", [2, 4])
+def test_virial_is_half_the_degree_times_the_mean_draw_by_draw(degree):
+    rng = np.random.default_rng(7)
+    displacement = rng.standard_normal((4, 50, 5))
+    nbeta, localization = 20.0, 3.0
+    excess = np.sum(np.abs(displacement) ** degree, axis=2)
+    gradient = degree * displacement * np.abs(displacement) ** (degree - 2)
+    product = displacement * (nbeta * gradient + localization * displacement)
+    virial = np.stack([product[..., :2].mean(axis=2), product[..., 2:].mean(axis=2)], axis=2)
+    squared_distance = np.sum(displacement**2, axis=2)
+    found = estimators.virial_llc(
+        virial, squared_distance, sizes=np.array([2, 3]), localization=localization
+    )
+    mean = estimators.mean_llc(excess, nbeta)
+    assert found.mean == pytest.approx(degree / 2 * mean.mean)
+    assert found.sem == pytest.approx(degree / 2 * mean.sem)
+    with pytest.raises(ValueError, match="sizes: expected one for each leaf"):
+        estimators.virial_llc(virial, squared_distance, sizes=np.array([5]), localization=1.0)
+
+
+def test_minibatch_noise_is_taken_off_the_variance():
+    rng = np.random.default_rng(8)
+    nbeta, llc = 100.0, 2.0
+    exact_losses = gamma_losses(rng, llc, nbeta, (8, 20_000))
+    noisy = exact_losses[..., None] + 0.05 * rng.standard_normal((*exact_losses.shape, 4))
+    estimate = estimators.minibatch_variance_llc(noisy, nbeta)
+    assert abs(estimate.mean - llc) < 4 * estimate.sem
+    biased = estimators.variance_llc(noisy.mean(axis=2), nbeta)
+    # The noise adds (nbeta 0.05)^2 / 4 = 6.25.
+    assert abs(biased.mean - llc - 6.25) < 4 * biased.sem
+    # Noise alone: zero on average, and negative in about half of all runs.
+    runs = [
+        estimators.minibatch_variance_llc(rng.standard_normal((4, 50, 4)), 1.0).mean
+        for _ in range(40)
+    ]
+    assert 5 < np.sum(np.array(runs) < 0) < 35
+    with pytest.raises(ValueError, match="minibatch_losses: expected .* N >= 2"):
+        estimators.minibatch_variance_llc(noisy[..., :1], nbeta)
+
+
+def test_wbic_is_the_mean_estimator_in_other_units():
+    losses = 0.7 + gamma_losses(np.random.default_rng(9), 2.0, 400 / np.log(400))
+    found = estimators.wbic(losses, 400)
+    llc = estimators.mean_llc(losses - 0.7, 400 / np.log(400))
+    assert (found.mean - 400 * 0.7) / np.log(400) == pytest.approx(llc.mean)
+    assert found.sem / np.log(400) == pytest.approx(llc.sem)
+
+
+LADDER = np.array([1e4, 1e5, 1e6, 1e7, 1e8])
+
+
+@pytest.mark.parametrize(
+    ("widths", "multiplicity", "error", "free_error"),
+    [((3, 1, 3), 2, 0.0035, 0.0035), ((2, 2, 2), 1, 0.008, 0.026)],
+)
+def test_fit_of_exact_ladder_values_recovers_the_limit(widths, multiplicity, error, free_error):
+    """Both have lambda 3/2. What the law leaves out shows, and goes away with temperature."""
+
+    def fits(nbetas):
+        llcs = np.array([quadrature.reduced_rank(widths, t, 1.0).llc for t in nbetas])
+        sems = np.full(len(nbetas), 1e-3)
+        given = estimators.fit_log_law(llcs, sems, nbetas, multiplicity=multiplicity)
+        return given, estimators.fit_log_law(llcs, sems, nbetas)
+
+    warm, cold = fits(LADDER), fits(100 * LADDER)
+    assert abs(warm[0].llc - 1.5) < error
+    assert (warm[0].multiplicity, warm[0].multiplicity_sem) == (multiplicity, 0.0)
+    assert abs(warm[1].llc - 1.5) < free_error
+    # The corrections of m = 1 fall as a power of nbeta, not of its logarithm: the fit takes them
+    # for a multiplicity of 1.42, and its residuals object.
+    assert abs(warm[1].multiplicity - multiplicity) < (0.1 if multiplicity == 2 else 0.43)
+    assert (warm[1].chi_square > 4 * warm[1].num_free) == (multiplicity == 1)
+    for before, after in zip(warm, cold, strict=True):
+        assert abs(after.llc - 1.5) < 0.6 * abs(before.llc - 1.5)
+        assert abs(after.multiplicity - multiplicity) <= abs(before.multiplicity - multiplicity)
+
+
+def test_standard_errors_of_the_ladder_fit_have_the_right_size():
+    rng = np.random.default_rng(10)
+    sems = np.array([0.01, 0.02, 0.01, 0.03, 0.02])
+    truth = 1.5 - 1 / np.log(LADDER)
+    z, chi = [], []
+    for _ in range(400):
+        fit = estimators.fit_log_law(truth + sems * rng.standard_normal(5), sems, LADDER)
+        z.append(((fit.llc - 1.5) / fit.sem, (fit.multiplicity - 2) / fit.multiplicity_sem))
+        chi.append(fit.chi_square)
+    assert np.all(np.abs(np.std(z, axis=0) - 1) < 4 / np.sqrt(800))
+    assert np.all(np.abs(np.mean(z, axis=0)) < 4 / np.sqrt(400))
+    assert abs(np.mean(chi) - 3) < 4 * np.sqrt(6 / 400)
+
+
+@pytest.mark.parametrize(
+    ("nbetas", "message"),
+    [
+        ([1e3, 1e3], "nbetas: expected increasing"),
+        ([1e4, 1e3], "nbetas: expected increasing"),
+        ([1.0, 2.0], "nbetas: expected increasing"),
+        ([], "nbetas: expected increasing"),
+        ([1e3], "nbetas: expected at least two"),
+    ],
+)
+def test_ladders_that_do_not_increase_are_refused(nbetas, message):
+    with pytest.raises(ValueError, match=message):
+        estimators.fit_log_law(np.ones(len(nbetas)), np.ones(len(nbetas)), nbetas)

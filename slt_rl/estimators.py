@@ -268,12 +268,12 @@ def fit_log_law(
     solution = covariance @ (columns.T @ (target / sems**2))
     residual = (target - columns @ solution) / sems
     errors = np.sqrt(np.diag(covariance))
-    fitted = multiplicity is None
+    m, m_sem = (solution[1] + 1, errors[1]) if multiplicity is None else (multiplicity, 0.0)
     return LogLawFit(
         float(solution[0]),
         float(errors[0]),
-        float(solution[1] + 1) if fitted else float(multiplicity),
-        float(errors[1]) if fitted else 0.0,
+        float(m),
+        float(m_sem),
         float(residual @ residual),
         len(nbetas) - len(solution),
     )

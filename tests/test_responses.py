@@ -163,6 +163,17 @@ def test_standard_errors_have_the_right_size_under_autocorrelation(rho):
     assert abs(np.mean(z)) < 4 / np.sqrt(300)
 
 
+def test_covariances_of_few_draws_are_right_on_average():
+    """The plain covariance of 20 draws is too small by a twentieth."""
+    rng = np.random.default_rng(6)
+    first = rng.standard_normal((3000, 1, 20))
+    second = first + 0.5 * rng.standard_normal(first.shape)
+    found = [responses.covariance(x, y).value for x, y in zip(first, second, strict=True)]
+    sem = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) - 1) < 4 * sem
+    assert sem < 0.05 / 6
+
+
 @given(st.floats(-5, 5), st.floats(0.1, 10))
 def test_covariances_ignore_shifts_and_follow_scales(shift, scale):
     small = LOSSES[:, :200, :3]

@@ -17,9 +17,8 @@ from toy_models import superposition as tms
 from toy_models.superposition_env import reconstruction_reward
 
 DEEP = ("5", "5+", "6")
-# How many times the draws of the protocol: an exact potential costs a tenth of a sampled one, and
-# the divergence is 100 times stiffer than the regret beside the same localization.
-LENGTHENING = {"supervised": 1, "regret": 1, "kl": 2, "exact_regret": 4, "exact_kl": 4}
+# How many times the draws of the protocol: an exact potential costs a tenth of a sampled one.
+LENGTHENING = {"supervised": 1, "regret": 1, "kl": 1, "exact_regret": 4, "exact_kl": 2}
 
 
 def exact_regret_target(params):

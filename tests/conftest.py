@@ -14,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import hypothesis
 import jax
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,3 +26,23 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 # The same examples on every machine and every run; no deadline, since the first example compiles.
 hypothesis.settings.register_profile("slt_rl", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("slt_rl")
+
+# Linux allows a process 65,530 memory maps by default, and a compiled program takes about ten: a
+# worker that keeps all programs of the suite is aborted by XLA near its end.
+MAX_MAPS = 20_000
+
+
+def num_maps() -> int:
+    """Memory maps of this process, 0 where the system does not tell."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+@pytest.fixture(autouse=True, scope="module")
+def release_programs():
+    """Forgets compiled programs between modules before they become too many."""
+    yield
+    if num_maps() > MAX_MAPS:
+        jax.clear_caches()

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from slt_rl.development.transitions import TRANSIT, plateaus
 from slt_rl.report.records import TrainingCurves
-from slt_rl.report.run_figure import loss_limits, plain_log_ticks
+from slt_rl.report.run_figure import LLC_FLOOR, loss_limits, note_cut, plain_log_ticks
 from slt_rl.report.style import (
     INK,
     MUTED,
@@ -63,6 +63,7 @@ def training_figure(trainings: Sequence[TrainingCurves], levels: Mapping[str, fl
             runs = training.measured_runs
             _colored_lines(bottom, training.steps, training.llc[runs], training.labels[runs])
             bottom.set_title(f"{len(runs)} runs measured", fontsize=8.5, fontweight="normal")
+            note_cut(bottom, int(np.sum(training.llc[runs] < LLC_FLOOR)))
             scale_steps(bottom, training.steps, log=training.log_steps)
             step_axis(bottom, training.step_label)
         axes[0, 0].set_ylabel("population loss $L$")
@@ -79,6 +80,7 @@ def _llc_limits(trainings: Sequence[TrainingCurves]) -> tuple[float, float]:
     if not values.size:
         return 0.0, 10.0
     low, high = np.quantile(values, (0.002, 0.998))
+    low = max(low, LLC_FLOOR)
     margin = 0.08 * (high - low) + 0.05
     return float(low - margin), float(high + margin)
 

@@ -31,6 +31,9 @@ from slt_rl.report.style import (
 
 _DEAD = 0.15  # a column shorter than this is drawn as dead
 
+# Off a minimum an estimate falls to any negative number and would flatten the rest of its panel.
+LLC_FLOOR = -2.0
+
 
 def run_figure(
     curves: TrainingCurves, run: int, levels: Mapping[str, float], *, num_snapshots: int = 8
@@ -213,8 +216,18 @@ def _draw_llc(axis: Axes, curves: TrainingCurves, run: int) -> None:
     _colored_points(axis, steps, llc, curves.labels[run, known])
     spread = upper - lower
     usual = spread <= 10 * np.median(spread)
-    bottom, top = np.min(lower[usual]), np.max(upper[usual])
+    bottom, top = max(np.min(lower[usual]), LLC_FLOOR), np.max(upper[usual])
+    note_cut(axis, int(np.sum(llc < LLC_FLOOR)))
     axis.set_ylim(bottom - 0.06 * (top - bottom), top + 0.06 * (top - bottom))
+
+
+def note_cut(axis: Axes, count: int) -> None:
+    """Says in the panel how many estimates lie below it."""
+    if count:
+        text = f"{count} estimates below {LLC_FLOOR:g} not shown: no minimum of the loss there"
+        axis.text(
+            0.99, 0.03, text, transform=axis.transAxes, ha="right", color=MUTED, fontsize="small"
+        )
 
 
 def _colored_points(axis: Axes, steps: np.ndarray, values: np.ndarray, labels: np.ndarray) -> None:

@@ -131,10 +131,10 @@ def calibrate(
 
 def _grow_batch(run: _Run) -> _Run:
     """The next batch size; full data once a batch is no longer small beside it."""
-    data = probes.data_of(run.problem)
-    assert data is not None and run.batch_size is not None
+    num_examples = probes.num_examples_of(run.problem)
+    assert num_examples is not None and run.batch_size is not None
     larger = BATCH_GROWTH * run.batch_size
-    return run._replace(batch_size=larger if 2 * larger < len(data) else None)
+    return run._replace(batch_size=larger if 2 * larger < num_examples else None)
 
 
 def _notes(run: _Run, batch_size: int | None, shrink: float) -> tuple[str, ...]:
@@ -227,7 +227,7 @@ def _is_stable(draws: chains.Draws, run: _Run) -> np.ndarray:
     # Samplers without momenta record NaN; a diverging chain must not overflow the mean.
     heat = np.nan_to_num(np.asarray(draws.kinetic_temperature, np.float64), nan=1.0)
     heat = np.minimum(heat, 1e9)
-    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(run.problem.centers))
+    dimension = run.problem.leaf_sizes.sum()
     error = (2 / (run.num_chains * dimension)) ** 0.5
     cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < max(
         HOT, 1 + HOT_ERRORS * error
@@ -308,7 +308,7 @@ def heating_of(
         control_variate=sampler.control_variate,
     )
     epsilon = step_sizes_of(sampler, problem).mean(axis=-1)
-    dimension = sum(leaf[0].size for leaf in jax.tree.leaves(problem.centers))
+    dimension = problem.leaf_sizes.sum()
     total = epsilon * np.asarray(noise, np.float64) * dimension / 8
     return np.nan_to_num(total, nan=np.inf)
 

@@ -78,6 +78,11 @@ class Problem(NamedTuple):
         """Number of centers."""
         return jax.tree.leaves(self.centers)[0].shape[0]
 
+    @property
+    def leaf_sizes(self) -> np.ndarray:
+        """Parameters of each leaf of one center, `[leaf]`."""
+        return np.array([leaf[0].size for leaf in jax.tree.leaves(self.centers)])
+
 
 class ChainState(NamedTuple):
     """The state of the loop: what a restart needs. Axes `[center, chain]` but for `step`."""

@@ -116,10 +116,10 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     if len(sample.losses) < MIN_SNAPSHOTS:
         return np.full(run.problem.num_centers, np.nan)
     losses = np.stack(sample.losses, axis=2)
-    data = probes.data_of(run.problem)
-    assert data is not None
+    num_examples = probes.num_examples_of(run.problem)
+    assert num_examples is not None
     # Of a sample of the examples the sum of squares is that of as many examples.
-    share = losses.shape[-1] / len(data)
+    share = losses.shape[-1] / num_examples
     variances = [data_set_error(x, float(run.problem.nbeta)).variance for x in losses]
     return np.sqrt(np.maximum(variances, 0.0) * share)
 
@@ -142,8 +142,8 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
     drops, step_biases, heating = run.anchor_drops(), _step_biases(run), _heating(run, key)
-    data_sets, sizes, steps = _data_set_errors(run, sample), run.leaf_sizes, run.step_sizes
-    data = probes.data_of(problem)
+    data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
+    num_examples = probes.num_examples_of(problem)
     used, aside = sample.num_gradients
     order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2
     for i in range(problem.num_centers):
@@ -159,7 +159,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
             leaf_sizes=sizes,
             anchor_drop=float(drops[i]),
             data_set=float(data_sets[i]),
-            beta=0.0 if data is None else float(problem.nbeta) / len(data),
+            beta=0.0 if num_examples is None else float(problem.nbeta) / num_examples,
             audit=None if sample.audit is None else center_draws(sample.audit, i),
             stable=bool(plan.stable[i]),
             notes=plan.notes,

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 
 from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
-from slt_rl.data import Dataset
 from slt_rl.posterior import Anchor, largest_curvature, minibatch_oracle
 
 PyTree = Any
@@ -84,10 +83,14 @@ def example_losses(problem: Problem, positions: PyTree, indices: jax.Array) -> j
     return _example_losses(problem.make_target, problem.centers, problem.shared, positions, indices)
 
 
-def data_of(problem: Problem) -> Dataset | None:
-    """The data set of the first center; all centers have one of the same size."""
+def num_examples_of(problem: Problem) -> int | None:
+    """Examples of the data set, the same for all centers; None for an exact potential.
+
+    From shapes alone: a target may make its data, which is not to be done again for their number.
+    """
     center = jax.tree.map(lambda x: x[0], problem.centers)
-    return problem.make_target(center, problem.shared)[1]
+    data = jax.eval_shape(lambda *x: problem.make_target(*x)[1], center, problem.shared)
+    return None if data is None else len(data)
 
 
 def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array:

@@ -84,11 +84,6 @@ class Run(NamedTuple):
         shape = (self.problem.num_centers, self.settings.num_chains)
         return np.broadcast_to(step_sizes_of(self.plan.sampler, self.problem), shape)
 
-    @property
-    def leaf_sizes(self) -> np.ndarray:
-        """Parameters of each leaf, `[leaf]`."""
-        return np.array([leaf[0].size for leaf in jax.tree.leaves(self.problem.centers)])
-
     def anchor_drops(self) -> np.ndarray:
         """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""
         nbeta, anchors = float(self.problem.nbeta), self.anchors
@@ -203,7 +198,7 @@ def _settled(run: Run, draws: chains.Draws) -> tuple[bool, float]:
             continue
         error = 1.96 * estimate.sem / (run.settings.tolerance * estimate.mean)
         shortage = max(shortage, error**2)
-        relaxed &= _is_relaxed(one, run.leaf_sizes)
+        relaxed &= _is_relaxed(one, run.problem.leaf_sizes)
     return relaxed, shortage
 
 
@@ -221,10 +216,10 @@ class _Snapshots:
 
     def __init__(self, run: Run, key: jax.Array):
         self.problem = run.problem
-        data = probes.data_of(run.problem)
+        num_examples = probes.num_examples_of(run.problem)
         self.indices = None
-        if data is not None:
-            self.indices = probes.choose_examples(key, len(data), MAX_EXAMPLES)
+        if num_examples is not None:
+            self.indices = probes.choose_examples(key, num_examples, MAX_EXAMPLES)
         self.losses: list[np.ndarray] = []
         self.every, self.seen = 1, 0
 

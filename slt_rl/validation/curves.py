@@ -10,8 +10,8 @@ import numpy as np
 from slt_rl import LLCCurve, chains, llc_curve
 from slt_rl.development.transitions import plateaus
 from slt_rl.rl import policy_kl, sampled_regret
-from slt_rl.validation.kl_reference import POLICY, kl_reference
-from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
+from slt_rl.validation.kl_reference import POLICY, exact_kl_target, kl_reference
+from slt_rl.validation.protocol import NUM_FEATURES, Protocol
 from slt_rl.validation.training import PERSISTENCE, as_params, sequences, states_of
 from toy_models import superposition as tms
 from toy_models.superposition_env import reconstruction_reward
@@ -25,11 +25,6 @@ def exact_regret_target(params):
     """The regret in closed form; the same potential for every checkpoint."""
     del params
     return tms.population_loss
-
-
-def exact_kl_target(params):
-    """The divergence from the frozen policy in closed form."""
-    return lambda w: tms.population_kl(w, params, ACTION_SCALE)
 
 
 def sampled_kl_target(params, observations):

@@ -29,10 +29,15 @@ STEP, BLOCK = 2.0, 4
 NUM_BLOCKS, NUM_BURNIN_BLOCKS = 200, 20
 
 
-def exact_kl(params: Any, shared: Any):
-    """The divergence from the frozen policy in closed form, as a target of chains."""
+def exact_kl_target(params: Any):
+    """The divergence from the frozen policy in closed form."""
+    return lambda w: tms.population_kl(w, params, ACTION_SCALE)
+
+
+def _exact_kl(params: Any, shared: Any):
+    """The same as a target of chains."""
     del shared
-    return (lambda w: tms.population_kl(w, params, ACTION_SCALE)), None
+    return exact_kl_target(params), None
 
 
 @jax.jit
@@ -92,7 +97,7 @@ def _measure(key, centers, observations, *, step_sizes, protocol: Protocol):
     """Draws, weights and averages of one chunk of checkpoints."""
     nbeta = protocol.num_examples / np.log(protocol.num_examples)
     problem = chains.Problem(
-        exact_kl, centers, None, jnp.asarray(nbeta), jnp.asarray(protocol.localization)
+        _exact_kl, centers, None, jnp.asarray(nbeta), jnp.asarray(protocol.localization)
     )
     anchors = chains.find_anchors(key, problem)
     keys = chains.center_keys(key, problem.num_centers)

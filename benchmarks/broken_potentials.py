@@ -61,6 +61,10 @@ class Trajectories:
         zeros = TRAJECTORY_LENGTH - ones
         return ones * jax.nn.log_sigmoid(self.logit) + zeros * jax.nn.log_sigmoid(-self.logit)
 
+    def mode(self) -> jax.Array:
+        """Ones of the likeliest trajectory."""
+        return jnp.where(self.logit > 0, TRAJECTORY_LENGTH, 0)
+
 
 def memoryless_policy(params: jax.Array, observation: Any) -> Trajectories:
     """The same log odds in every step, whatever is seen."""

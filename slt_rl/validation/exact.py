@@ -142,6 +142,8 @@ def measure_targets(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]
         localization=LIMIT_LOCALIZATION,
         num_chains=protocol.num_target_chains,
         tolerance=0.02,
+        # One center at a time: the same program as for the rows of the table.
+        chunk_size=1,
     )
     limit = {"mean": curve.mean, "sem": curve.sem, "verdict": np.array(curve.verdicts)}
     found = [
@@ -167,10 +169,10 @@ def _rows() -> list[tuple[str, float, int, float]]:
 def _finite_estimate(key: jax.Array, row: tuple, num_chains: int) -> LLCEstimate:
     name, localization, n, _ = row
     point = tms.critical_point(tms.parse_class(name), NUM_FEATURES)
-    return estimate_llc(
+    curve = llc_curve(
         key,
-        tms.population_loss,
-        jax.tree.map(jnp.asarray, point),
+        _population_target,
+        jax.tree.map(lambda x: jnp.asarray(x)[None], point),
         nbeta=n / np.log(n),
         localization=localization,
         num_chains=num_chains,
@@ -178,6 +180,7 @@ def _finite_estimate(key: jax.Array, row: tuple, num_chains: int) -> LLCEstimate
         num_draws=2000,
         num_burnin=1000,
     )
+    return curve[0]
 
 
 def target_checks(arrays: Mapping[str, np.ndarray]) -> list[Check]:

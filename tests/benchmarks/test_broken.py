@@ -80,6 +80,12 @@ def test_parity_weights_have_the_exact_regret_as_their_mean():
     assert float(0.5 - reward) == pytest.approx(float(jnp.tanh(theta / 2) ** 4 / 2))
 
 
+def test_parity_regret_by_weights_is_refused_for_its_noise():
+    estimate = broken_potentials.parity_regret_by_weights(500, 0.5, jax.random.key(0))
+    assert estimate.verdict == "refused"
+    assert any("too noisy for its n" in flag for flag in estimate.flags)
+
+
 def test_a_center_is_moved_to_the_excess_that_is_asked_for(monkeypatch):
     problem = broken_cases.bases()[0]
     found = {}

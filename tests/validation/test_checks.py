@@ -95,10 +95,9 @@ def measured_runs(values=VALUES, shift=0.0, sem=0.12):
     drawn = {"supervised": noisy(0), "regret": noisy(shift), "exact_regret": noisy(0)}
     drawn |= {"kl": noisy(shift), "kl_reference": noisy(0)}
     for run in range(len(means)):
-        curve = {}
+        curve = {"programs": np.array(len(drawn) if run == 0 else 0)}
         for name, values_ in drawn.items():
             curve |= {f"{name}_mean": values_[run], f"{name}_sem": np.full(means.shape[1], sem)}
-            curve[f"{name}_programs"] = np.array(1 if run == 0 else 0)
         curves.append(curve)
     return curve_checks.Measured("Supervised", arrays, np.arange(len(means)), curves)
 
@@ -148,7 +147,7 @@ def test_transitions_are_found_from_curves_and_a_random_detector_fails():
 def test_a_second_compilation_is_caught():
     measured = measured_runs()
     assert curve_checks.compilation_check([measured]).held
-    measured.curves[3]["regret_programs"] = np.array(2)
+    measured.curves[3]["programs"] = np.array(6)
     assert not curve_checks.compilation_check([measured]).held
 
 

@@ -1,4 +1,4 @@
-"""The staircase bandit: exact phases, an unbiased REINFORCE, and runs that pass through all phases."""
+"""The staircase bandit: exact phases, an unbiased REINFORCE, runs through all phases."""
 
 import jax
 import jax.numpy as jnp

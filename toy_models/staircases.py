@@ -31,6 +31,20 @@ import numpy as np
 from toy_models import deep_linear
 from toy_models.problem import ToyProblem
 
+__all__ = [
+    "Phase",
+    "Records",
+    "classify",
+    "exact_gradient",
+    "phase_problem",
+    "phases",
+    "policy_kl",
+    "regret",
+    "reinforce_gradient",
+    "target",
+    "train",
+]
+
 Layers = tuple[jax.Array, ...]
 GradientFn = Callable[[jax.Array, Layers], Layers]
 
@@ -246,8 +260,3 @@ def classify(params: Layers, *, tolerance: float = 0.2) -> np.ndarray:
     distances = np.stack([np.linalg.norm(products - mean, axis=(-2, -1)) for mean in means], -1)
     labels = np.argmin(distances, axis=-1).astype("U7")
     return np.where(distances.min(axis=-1) <= tolerance, labels, "transit")
-
-
-def suite() -> tuple[ToyProblem, ...]:
-    """The problems of this file for the catalog."""
-    return tuple(phase_problem(phase.rank) for phase in phases())

@@ -1,5 +1,6 @@
 """The documentation keeps up with the code. Its examples run as doctests of the same session."""
 
+import ast
 import importlib.util
 import re
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_tutorial_runs_and_finds_what_it_says(capsys):
     assert "5+" in classes["labels"]
     assert {"5", "5+"} & set(classes["rewards"].ravel())
     assert "trusted" in capsys.readouterr().out
+
+
+def test_tutorial_of_an_agent_goes_from_checkpoints_to_a_curve(tmp_path, capsys):
+    path = ROOT / "docs" / "tutorials" / "gym_agent.py"
+    curve = load(path).main(tmp_path, quick=True)
+    printed = capsys.readouterr().out
+    assert curve.steps.tolist() == [0, 4, 20]
+    assert all(verdict in printed for verdict in curve.verdicts)
+    bounds = curve.interval()
+    assert ((bounds[:, 0] < curve.mean) & (curve.mean < bounds[:, 1])).all()
+    assert (tmp_path / "llc.png").stat().st_size > 1000
+    functions = {
+        node.name: node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    lines = sum(len(ast.unparse(functions[name]).splitlines()) for name in ("measure", "draw"))
+    assert lines < 40
 
 
 def test_readme_has_an_example_that_runs():

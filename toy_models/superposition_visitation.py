@@ -126,6 +126,7 @@ def visited_point(label: PhaseClass, visitation: Visitation, num_features: int =
     raise ArithmeticError(f"Newton's method did not converge at class {label}, {visitation}")
 
 
+@functools.partial(jax.jit, static_argnames=("visitation", "num_envs", "num_steps"))
 def play_visitation(
     key: jax.Array,
     params: Params,

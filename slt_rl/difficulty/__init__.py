@@ -1,0 +1,1 @@
+"""The ladder of difficulty: which estimator survives which difficulty of reinforcement learning."""

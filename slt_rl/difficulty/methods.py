@@ -68,6 +68,13 @@ class Method(NamedTuple):
     is_ordered: bool = True
 
     @property
+    def row(self) -> str:
+        """The estimator with what is done about difficulties in general."""
+        if self.predicted is not None:
+            return f"{self.potential}, uncorrected"
+        return f"{self.potential}, corrected" if self.correction else self.potential
+
+    @property
     def name(self) -> str:
         """Potential and correction."""
         return f"{self.potential}, {self.correction}" if self.correction else self.potential
@@ -242,7 +249,9 @@ def _critic_values(rung: Rung, label: str, examples) -> jax.Array:
 
 def _stale(potential_fn, rung: Rung, label: str) -> Population:
     assert rung.stale_law is not None
-    return Population(potential_fn, rung.stale_law, f"{rung.number} stale {label}")
+    return Population(
+        potential_fn, rung.stale_law, f"{rung.number} stale {potential_fn.__name__} {label}"
+    )
 
 
 def _frozen_visits(rung: Rung, label: str) -> Population:

@@ -37,9 +37,7 @@ class Protocol:
         num_reference_draws: Draws kept of a reference chain.
         num_positions: Reference positions of a chain at which sampled losses are evaluated.
         limit_nbeta: Inverse temperature of the estimates at low temperature.
-        num_runs: Training runs of each rung.
-        num_iterations: Steps of a training run.
-        num_checkpoints: Stored checkpoints of a training run.
+        rungs: Numbers of the rungs that are climbed.
     """
 
     name: str
@@ -54,9 +52,7 @@ class Protocol:
     num_reference_draws: int = 1200
     num_positions: int = 32
     limit_nbeta: float = 1e5
-    num_runs: int = 12
-    num_iterations: int = 1500
-    num_checkpoints: int = 60
+    rungs: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
 
     @property
     def nbeta(self) -> float:
@@ -71,5 +67,5 @@ QUICK = Protocol(
     num_draws=400,
     num_reference_draws=500,
     num_positions=16,
-    num_runs=0,
+    rungs=(0, 1, 3, 6),
 )

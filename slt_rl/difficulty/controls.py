@@ -35,7 +35,10 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
         protocol: Sizes.
     """
     key_batch, key_llc, key_diagnosis = jax.random.split(key, 3)
-    acting, other = (tms.critical_point(tms.PhaseClass(k), NUM_FEATURES) for k in (6, 5))
+    acting = tms.critical_point(tms.PhaseClass(NUM_FEATURES), NUM_FEATURES)
+    # Another hexagon: neighbors in the plane have become opposite, so that actions differ.
+    order = np.array([0, 3, 1, 4, 2, 5])
+    other = {"W": acting["W"][:, order], "b": acting["b"]}
     batch = _batch(key_batch, acting, protocol.num_examples)
 
     def estimate(build_fn):

@@ -16,7 +16,6 @@ from slt_rl.difficulty.rungs import Population, Rung
 from toy_models import superposition_rungs as rungs
 
 EXACT = ("exact regret", "exact KL")
-LIMIT_LOCALIZATION = 30.0
 VERDICTS = ("trusted", "doubtful", "refused")
 Progress = Callable[[str, int, int], None]
 
@@ -197,7 +196,7 @@ def _measure_exact(
         key_here, key_limit = jax.random.split(jax.random.fold_in(key, index))
         measure = functools.partial(_curve, population, rung.points[label], protocol)
         curve = measure(key_here, protocol.nbeta, protocol.localization)
-        limit = measure(key_limit, protocol.limit_nbeta, LIMIT_LOCALIZATION)
+        limit = measure(key_limit, protocol.limit_nbeta, protocol.localization)
         cell = _expected(reference, reference, 0.0)
         rows = [_quantities(estimate) for estimate in curve.estimates]
         cell |= {name: [row[name] for row in rows] for name in rows[0]}

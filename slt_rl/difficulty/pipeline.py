@@ -1,4 +1,4 @@
-"""Climbs the ladder: measures every rung, checks, reports. A killed run goes on where it stopped."""
+"""Climbs the ladder: measures every rung, checks, reports. A killed run goes on."""
 
 import contextlib
 import dataclasses

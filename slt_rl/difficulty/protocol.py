@@ -44,7 +44,8 @@ class Protocol:
     seed: int = 0
     num_keys: int = 10
     num_examples: int = 2000
-    localization: float = 10.0
+    # At 10 chains leave 5+ for the hexagon: three of eight supervised estimates are refused there.
+    localization: float = 30.0
     num_chains: int = 8
     num_draws: int = 800
     num_burnin: int = 200
@@ -67,5 +68,5 @@ QUICK = Protocol(
     num_draws=400,
     num_reference_draws=500,
     num_positions=16,
-    rungs=(0, 1, 3, 6),
+    rungs=(1, 3, 6),
 )

@@ -21,6 +21,11 @@ MIN_ORDER = 0.9
 SIGNIFICANCE = 0.025
 
 
+def is_too_few(hits: int, total: int, level: float = LEVEL) -> bool:
+    """Whether so few hits, or fewer, have a probability below `SIGNIFICANCE` at a hit rate."""
+    return bool(stats.binom.cdf(hits, total, level) < SIGNIFICANCE)
+
+
 class Score(NamedTuple):
     """How one estimator fared on one rung, over classes and keys.
 
@@ -65,10 +70,10 @@ class Score(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """ "survives", or why not."""
+        """Survives, or why not."""
         if self.refused > MAX_REFUSED:
             return "refused"
-        if stats.binom.cdf(self.covered, self.total, LEVEL) < SIGNIFICANCE:
+        if is_too_few(self.covered, self.total):
             return "wrong value"
         if self.order < MIN_ORDER:
             return "wrong order"

@@ -25,7 +25,7 @@ def _ignore(stage: str, done: int, total: int) -> None:
 
 
 def measure_rung(
-    key: jax.Array, rung: Rung, protocol: Protocol, progress: Progress = _ignore
+    key: jax.Array, rung: Rung, protocol: Protocol, *, progress: Progress = _ignore
 ) -> dict[str, np.ndarray]:
     """Everything measured on one rung.
 
@@ -81,7 +81,7 @@ def _references(key, rung: Rung, methods: tuple[Method, ...], protocol: Protocol
             jax.random.fold_in(key, i),
             potential_fn,
             _stack([rung.points[label] for _, label in cells]),
-            _stack([population.law for population, _ in cells]),
+            laws=_stack([population.law for population, _ in cells]),
             nbeta=protocol.nbeta,
             localization=protocol.localization,
             sizes=sizes,

@@ -264,47 +264,76 @@ def _late(rung: Rung, label: str) -> Population:
 
 def methods_of(rung: Rung) -> tuple[Method, ...]:
     """The estimators that are tried on a rung."""
-    own = functools.partial(functools.partial, _build_regret)
-    wanted, wanted_kl = Rung.wanted_regret, Rung.wanted_kl
-    kl_of = functools.partial(functools.partial, _build_kl)
-    importance = functools.partial(functools.partial, _build_importance)
-    late = DISCOUNT**DELAY
-    by_rung: dict[int, tuple[Method, ...]] = {
-        0: (Method("squared error", "", _build_supervised, wanted),),
-        1: (
-            Method("sampled regret", "", own(_inputs), wanted),
-            Method("KL", "", kl_of(_inputs), wanted_kl),
-            Method("importance regret", "", importance(_exact_values), wanted),
-        ),
-        2: (
-            Method("sampled regret", "", own(_inputs), wanted),
-            Method("KL", "", kl_of(_inputs), wanted_kl),
-            Method("importance regret", "", importance(_critic_values), wanted),
-            Method("value error", "", _build_critic, None, has_critic=True, is_ordered=False),
-            Method("regret + value error", "", _build_joint, wanted, has_critic=True),
-        ),
-        3: (
-            Method("sampled regret", "stale data", own(_stale_inputs), wanted,
-                   functools.partial(_stale, regret)),
-            Method("sampled regret", "drift weights", own(_corrected_inputs), wanted),
-            Method("KL", "stale data", kl_of(_stale_inputs), wanted_kl,
-                   functools.partial(_stale, kl)),
-            Method("KL", "drift weights", kl_of(_corrected_inputs), wanted_kl),
-        ),
-        4: (
-            Method("sampled regret", "visits frozen", own(_visited_inputs), wanted, _frozen_visits),
-            Method("KL", "", kl_of(_visited_inputs), wanted_kl),
-        ),
-        5: (
-            Method("sampled regret", "as paid", functools.partial(_build_episodes, late), wanted,
-                   _late),
-            Method("sampled regret", "delay divided out",
-                   functools.partial(_build_episodes, 1.0), wanted),
-            Method("KL", "", kl_of(_inputs), wanted_kl),
-        ),
-        6: (
-            Method("sampled regret", "", own(_inputs), wanted),
-            Method("KL", "", kl_of(_inputs), wanted_kl),
-        ),
-    }  # fmt: skip
-    return by_rung[rung.number]
+    special = {0: _supervised, 2: _with_critic, 3: _drifting, 4: _visiting, 5: _delayed}
+    return special.get(rung.number, _plain)() + _importance(rung.number)
+
+
+def _regret_on(inputs_fn) -> Callable:
+    return functools.partial(_build_regret, inputs_fn)
+
+
+def _kl_on(inputs_fn) -> Callable:
+    return functools.partial(_build_kl, inputs_fn)
+
+
+def _plain() -> tuple[Method, ...]:
+    """Nothing to correct."""
+    return (
+        Method("sampled regret", "", _regret_on(_inputs), Rung.wanted_regret),
+        Method("KL", "", _kl_on(_inputs), Rung.wanted_kl),
+    )
+
+
+def _supervised() -> tuple[Method, ...]:
+    return (Method("squared error", "", _build_supervised, Rung.wanted_regret),)
+
+
+def _importance(number: int) -> tuple[Method, ...]:
+    """Tried where it has its best chance: one step, with an exact or a learned baseline."""
+    baselines = {1: _exact_values, 2: _critic_values}
+    if number not in baselines:
+        return ()
+    build = functools.partial(_build_importance, baselines[number])
+    return (Method("importance regret", "", build, Rung.wanted_regret),)
+
+
+def _with_critic() -> tuple[Method, ...]:
+    """The policy's potentials are those of the bandit; the critic has one of its own."""
+    joint = "regret + value error"
+    return (
+        *_plain(),
+        Method("value error", "", _build_critic, None, has_critic=True, is_ordered=False),
+        Method(joint, "", _build_joint, Rung.wanted_regret, has_critic=True),
+    )
+
+
+def _drifting() -> tuple[Method, ...]:
+    """A buffer that lags, as it is and weighted to the current law."""
+    stale, weighted = "stale data", "drift weights"
+    stale_regret, stale_kl = (functools.partial(_stale, fn) for fn in (regret, kl))
+    return (
+        Method("sampled regret", stale, _regret_on(_stale_inputs), Rung.wanted_regret,
+               stale_regret),
+        Method("sampled regret", weighted, _regret_on(_corrected_inputs), Rung.wanted_regret),
+        Method("KL", stale, _kl_on(_stale_inputs), Rung.wanted_kl, stale_kl),
+        Method("KL", weighted, _kl_on(_corrected_inputs), Rung.wanted_kl),
+    )  # fmt: skip
+
+
+def _visiting() -> tuple[Method, ...]:
+    """The states that the policy met; how they would move with it is not in the data."""
+    return (
+        Method("sampled regret", "visits frozen", _regret_on(_visited_inputs), Rung.wanted_regret,
+               _frozen_visits),
+        Method("KL", "", _kl_on(_visited_inputs), Rung.wanted_kl),
+    )  # fmt: skip
+
+
+def _delayed() -> tuple[Method, ...]:
+    """Sums over episodes, discounted for the delay, as they are paid and divided by it."""
+    paid, divided = (functools.partial(_build_episodes, f) for f in (DISCOUNT**DELAY, 1.0))
+    return (
+        Method("sampled regret", "as paid", paid, Rung.wanted_regret, _late),
+        Method("sampled regret", "delay divided out", divided, Rung.wanted_regret),
+        Method("KL", "", _kl_on(_inputs), Rung.wanted_kl),
+    )

@@ -52,7 +52,7 @@ def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
 
         for rung in rungs:
             part = jax.random.fold_in(key, rung.number)
-            compute = functools.partial(measure_rung, part, rung, protocol, inner)
+            compute = functools.partial(measure_rung, part, rung, protocol, progress=inner)
             found = store.stage(f"rung_{rung.number}", compute)
             arrays[rung.number], seconds[f"rung {rung.number}"] = found.arrays, found.seconds
             bar.update()

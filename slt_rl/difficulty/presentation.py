@@ -35,8 +35,43 @@ def write_report(
         checks: All checks.
         seconds: Wall time of each stage.
     """
-    figure = rp.save_figure(
-        ladder_figure(scores, {rung.number: rung.title for rung in rungs}),
+    titles = {rung.number: rung.title for rung in rungs}
+    parts = (_figure(out, scores, titles),), (score_table(scores),)
+    sections = [
+        rp.Section("Recommendation", (recommendation(scores),)),
+        rp.Section("Estimators and difficulties", (), *parts),
+        rp.Section("Values", (), (), value_tables(rungs, arrays)),
+    ]
+    provenance = rp.collect_provenance(
+        {
+            "seed": protocol.seed,
+            "protocol": protocol.name,
+            "key": f"jax.random.key({protocol.seed})",
+        },
+        seconds,
+        notes={"drift": f"buffer at p6 = {STALE:g}, now {CURRENT:g}"},
+    )
+    abstract = _abstract(protocol, checks)
+    found = rp.Report("The ladder of difficulty", abstract, list(checks), sections, provenance)
+    rp.write_html(out, found)
+    rp.write_summary(out, found)
+    return found
+
+
+def _abstract(protocol: Protocol, checks: Sequence[rp.Check]) -> str:
+    held = sum(check.held for check in checks)
+    return (
+        f"The toy model of superposition at classes {', '.join(CLASSES)}: from supervised learning "
+        "to reinforcement learning, one difficulty at a time. Every estimate is compared with an "
+        f"independent value at the same temperature, n = {protocol.num_examples}, localization "
+        f"{protocol.localization:g}, over {protocol.num_keys} data sets. {held} of {len(checks)} "
+        "checks held."
+    )
+
+
+def _figure(out: Path, scores: Sequence[Score], titles: dict[int, str]) -> rp.FigureFile:
+    return rp.save_figure(
+        ladder_figure(scores, titles),
         out,
         "ladder",
         caption="Which estimator survives which difficulty. In a cell: mean estimate minus the "
@@ -45,34 +80,6 @@ def write_report(
         "Green: as many as 95 % intervals should, the order of the classes kept, hardly ever "
         "refused.",
     )
-    sections = [
-        rp.Section("Recommendation", (recommendation(scores),)),
-        rp.Section("Estimators and difficulties", (), (figure,), (score_table(scores),)),
-        rp.Section("Values", (), (), value_tables(rungs, arrays)),
-    ]
-    held = sum(check.held for check in checks)
-    found = rp.Report(
-        "The ladder of difficulty",
-        f"The toy model of superposition at classes {', '.join(CLASSES)}: from supervised learning "
-        "to reinforcement learning, one difficulty at a time. Every estimate is compared with an "
-        f"independent value at the same temperature, n = {protocol.num_examples}, localization "
-        f"{protocol.localization:g}, over {protocol.num_keys} data sets. {held} of {len(checks)} "
-        "checks held.",
-        list(checks),
-        sections,
-        rp.collect_provenance(
-            {
-                "seed": protocol.seed,
-                "protocol": protocol.name,
-                "key": f"jax.random.key({protocol.seed})",
-            },
-            seconds,
-            notes={"drift": f"buffer at p6 = {STALE:g}, now {CURRENT:g}"},
-        ),
-    )
-    rp.write_html(out, found)
-    rp.write_summary(out, found)
-    return found
 
 
 def score_table(scores: Sequence[Score]) -> rp.Table:

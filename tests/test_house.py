@@ -49,7 +49,7 @@ OPTIONAL = {
     "arviz": (),
     "craftax": (),
     "gymnasium": (),
-    "matplotlib": ("slt_rl.report", "slt_rl.difficulty.figure"),
+    "matplotlib": ("slt_rl.report", "slt_rl.difficulty"),
     "orbax": (),
     "seaborn": (),
     "tqdm": (),

@@ -17,9 +17,12 @@ from slt_rl.difficulty.exact_checks import exact_checks
 from slt_rl.difficulty.measure import measure_rung
 from slt_rl.difficulty.protocol import Protocol
 from slt_rl.difficulty.rungs import ladder_rungs
-from slt_rl.difficulty.score import rung_scores
+from slt_rl.difficulty.score import Climbed, rung_scores
 from slt_rl.report.summary import Report
 from slt_rl.validation.store import Store
+
+# Beyond the numbers of rungs, whose keys are folded in by them.
+CONTROL_KEY = 100
 
 
 def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
@@ -37,6 +40,21 @@ def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
 
     Raises:
         ValueError: If double precision is off, or `out` holds stages of other settings.
+    """
+    found = examine(protocol, out, progress=progress)
+    return presentation.write_report(Path(out), protocol, found)
+
+
+def examine(protocol: Protocol, out: Path, *, progress: bool = True) -> Climbed:
+    """What `climb` finds, without a report.
+
+    Args:
+        protocol: As in `climb`.
+        out: Rungs are kept in `out/stages`.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        ValueError: As in `climb`.
     """
     if not jax.config.read("jax_enable_x64"):
         raise ValueError("jax_enable_x64: got False, expected True; the exact points need it")
@@ -60,11 +78,9 @@ def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
     checks = [
         *exact_checks(),
         *ladder.ladder_checks(rungs, arrays, scores),
-        *control_checks(jax.random.fold_in(key, 100), protocol),
+        *control_checks(jax.random.fold_in(key, CONTROL_KEY), protocol),
     ]
-    return presentation.write_report(
-        Path(out), protocol, rungs, arrays=arrays, scores=scores, checks=checks, seconds=seconds
-    )
+    return Climbed(rungs, arrays, scores, checks, seconds)
 
 
 @contextlib.contextmanager

@@ -1,46 +1,32 @@
 """From scores to the page: one figure, one table, the recommendation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from slt_rl import report as rp
 from slt_rl.difficulty.figure import LIMIT, ladder_figure
 from slt_rl.difficulty.measure import EXACT
 from slt_rl.difficulty.methods import methods_of
 from slt_rl.difficulty.protocol import CLASSES, CURRENT, STALE, Protocol
-from slt_rl.difficulty.rungs import Rung
-from slt_rl.difficulty.score import Score, recommendation
+from slt_rl.difficulty.score import Climbed, Score, recommendation
 
 
-def write_report(
-    out: Path,
-    protocol: Protocol,
-    rungs: Sequence[Rung],
-    *,
-    arrays: Mapping[int, Mapping[str, np.ndarray]],
-    scores: Sequence[Score],
-    checks: Sequence[rp.Check],
-    seconds: Mapping[str, float],
-) -> rp.Report:
+def write_report(out: Path, protocol: Protocol, found: Climbed) -> rp.Report:
     """Draws the figure and writes `report.html` and `summary.json`.
 
     Args:
         out: Folder of the report.
         protocol: Sizes.
-        rungs: The rungs climbed.
-        arrays: For each rung what was measured.
-        scores: All scores.
-        checks: All checks.
-        seconds: Wall time of each stage.
+        found: What was found.
     """
-    titles = {rung.number: rung.title for rung in rungs}
-    parts = (_figure(out, scores, titles),), (score_table(scores),)
+    tables = (score_table(found.scores),)
     sections = [
-        rp.Section("Recommendation", (recommendation(scores),)),
-        rp.Section("Estimators and difficulties", (), *parts),
-        rp.Section("Values", (), (), value_tables(rungs, arrays)),
+        rp.Section("Recommendation", (recommendation(found.scores),)),
+        rp.Section("Estimators and difficulties", (), (_figure(out, found),), tables),
+        rp.Section("Values", (), (), value_tables(found)),
     ]
     provenance = rp.collect_provenance(
         {
@@ -48,17 +34,18 @@ def write_report(
             "protocol": protocol.name,
             "key": f"jax.random.key({protocol.seed})",
         },
-        seconds,
+        found.seconds,
         notes={"drift": f"buffer at p6 = {STALE:g}, now {CURRENT:g}"},
     )
-    abstract = _abstract(protocol, checks)
-    found = rp.Report("The ladder of difficulty", abstract, list(checks), sections, provenance)
-    rp.write_html(out, found)
-    rp.write_summary(out, found)
-    return found
+    text, checks = abstract(protocol, found.checks), list(found.checks)
+    report = rp.Report("The ladder of difficulty", text, checks, sections, provenance)
+    rp.write_html(out, report)
+    rp.write_summary(out, report)
+    return report
 
 
-def _abstract(protocol: Protocol, checks: Sequence[rp.Check]) -> str:
+def abstract(protocol: Protocol, checks: Sequence[rp.Check]) -> str:
+    """What was done and how much of it held, in words."""
     held = sum(check.held for check in checks)
     return (
         f"The toy model of superposition at classes {', '.join(CLASSES)}: from supervised learning "
@@ -69,9 +56,14 @@ def _abstract(protocol: Protocol, checks: Sequence[rp.Check]) -> str:
     )
 
 
-def _figure(out: Path, scores: Sequence[Score], titles: dict[int, str]) -> rp.FigureFile:
+def draw(found: Climbed) -> Figure:
+    """The one figure."""
+    return ladder_figure(found.scores, {rung.number: rung.title for rung in found.rungs})
+
+
+def _figure(out: Path, found: Climbed) -> rp.FigureFile:
     return rp.save_figure(
-        ladder_figure(scores, titles),
+        draw(found),
         out,
         "ladder",
         caption="Which estimator survives which difficulty. In a cell: mean estimate minus the "
@@ -125,13 +117,11 @@ def _number(value: float, digits: int) -> float | None:
     return round(float(value), digits) if np.isfinite(value) else None
 
 
-def value_tables(
-    rungs: Sequence[Rung], arrays: Mapping[int, Mapping[str, np.ndarray]]
-) -> tuple[rp.Table, ...]:
+def value_tables(climbed: Climbed) -> tuple[rp.Table, ...]:
     """Exact values at finite temperature beside mean estimates, and values at low temperature."""
     rows, limits = [], []
-    for rung in rungs:
-        found = arrays[rung.number]
+    for rung in climbed.rungs:
+        found = climbed.arrays[rung.number]
         names = {name: name for name in EXACT}
         names |= {str(i): method.name for i, method in enumerate(methods_of(rung))}
         for stem, name in names.items():

@@ -1,7 +1,7 @@
 """From measurements to outcomes: which estimator survives which difficulty, and what follows."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -83,6 +83,24 @@ class Score(NamedTuple):
     def survives(self) -> bool:
         """Whether nothing speaks against it."""
         return self.outcome == "survives"
+
+
+class Climbed(NamedTuple):
+    """All that was found.
+
+    Attributes:
+        rungs: The rungs that were climbed.
+        arrays: For each number of a rung what was measured.
+        scores: Every estimator on every rung.
+        checks: What must hold, of `slt_rl.report`.
+        seconds: Wall time of each rung.
+    """
+
+    rungs: Sequence[Rung]
+    arrays: Mapping[int, Mapping[str, np.ndarray]]
+    scores: Sequence[Score]
+    checks: Sequence[Any]
+    seconds: Mapping[str, float]
 
 
 def rung_scores(rung: Rung, arrays: Mapping[str, np.ndarray]) -> list[Score]:

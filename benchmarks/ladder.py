@@ -2,7 +2,7 @@
 
     python -m benchmarks.ladder [--quick]
 
-Writes `ladder.md`, `.json` and `ladder_survival.svg`; a run that was killed goes on where it stopped.
+Writes `ladder.md`, `.json` and `ladder_survival.svg`; a run that was killed goes on.
 """
 
 import argparse

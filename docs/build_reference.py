@@ -34,6 +34,8 @@ MODULES = (
     "toy_models.superposition_training",
     "toy_models.superposition_env",
     "toy_models.superposition_rl",
+    "toy_models.superposition_rungs",
+    "toy_models.superposition_visitation",
     "toy_models.first_only",
     "toy_models.color_streak",
 )

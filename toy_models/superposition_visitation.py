@@ -102,28 +102,35 @@ def visited_point(label: PhaseClass, visitation: Visitation, num_features: int =
     if label.hull < 5 or label.negative or label.positive not in (0, num_features - label.hull):
         raise ValueError(f"label: got {label}, expected 5 or more columns, dead features alike")
     start = critical_point(label, num_features)
-    hull = jnp.arange(num_features) < label.hull
     length = jnp.linalg.norm(start["W"][:, 0])
-
-    def build(vector):
-        dead = vector[2] if label.positive else start["b"][-1]
-        return {
-            "W": start["W"] * vector[0] / length,
-            "b": jnp.where(hull, vector[1], dead),
-        }
-
-    def loss(vector):
-        return visitation_regret(build(vector), visitation)
-
-    derivatives = jax.jit(lambda v: (jax.grad(loss)(v), jax.hessian(loss)(v)))
     vector = jnp.array([length, start["b"][0], start["b"][-1]])[: 3 if label.positive else 2]
+    derivatives = _derivatives(label, num_features)
     for _ in range(50):
-        gradient, hessian = derivatives(vector)
+        gradient, hessian = derivatives(vector, visitation)
         if jnp.max(jnp.abs(gradient)) < 1e-13:
-            return build(vector)
+            return _build(vector, label, num_features)
         move = jnp.linalg.solve(hessian, gradient)
         vector = vector - move * jnp.minimum(1.0, 0.1 / jnp.max(jnp.abs(move)))
     raise ArithmeticError(f"Newton's method did not converge at class {label}, {visitation}")
+
+
+def _build(vector: jax.Array, label: PhaseClass, num_features: int) -> Params:
+    """Parameters of a class from length, bias and, if positive, bias of the dead features."""
+    start = critical_point(label, num_features)
+    hull = jnp.arange(num_features) < label.hull
+    dead = vector[2] if label.positive else start["b"][-1]
+    weights = start["W"] * vector[0] / jnp.linalg.norm(start["W"][:, 0])
+    return {"W": weights, "b": jnp.where(hull, vector[1], dead)}
+
+
+@functools.lru_cache(maxsize=8)
+def _derivatives(label: PhaseClass, num_features: int):
+    """Jitted `(vector, visitation) -> (gradient, Hessian)`, one program for every visitation."""
+
+    def loss(vector, visitation):
+        return visitation_regret(_build(vector, label, num_features), visitation)
+
+    return jax.jit(lambda v, how: (jax.grad(loss)(v, how), jax.hessian(loss)(v, how)))
 
 
 @functools.partial(jax.jit, static_argnames=("visitation", "num_envs", "num_steps"))

@@ -25,6 +25,11 @@ from toy_models import superposition_rl as bandit
 from toy_models import superposition_rungs as rungs
 
 GROUP = "Negative controls"
+# Steps of an episode whose weight is a product: small inputs, on which all hexagons act alike,
+# leave single steps with weights that can be used.
+NUM_STEPS = 20
+# Floor of the effective share of the examples on a draw of the chain.
+MIN_SHARE = 0.05
 
 
 def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
@@ -50,7 +55,8 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
         ratios = loss_fn.importance_weights(other, data.examples)
         # A ratio that underflows is zero, and its logarithm minus infinity.
         with np.errstate(divide="ignore"):
-            return importance_weights(np.log(np.asarray(ratios)))
+            steps = np.log(np.asarray(ratios)).reshape(-1, NUM_STEPS)
+        return importance_weights(np.sum(steps, axis=1))
 
     def unseen():
         features = np.asarray(batch.observation["feature"])
@@ -60,7 +66,9 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
     return [
         _refusal("score surrogate", functools.partial(estimate, score_surrogate), "curvature"),
         _refusal("clipped surrogate", functools.partial(estimate, clipped_surrogate), "flat"),
-        _refusal("importance weights of another policy", carry_over, "effective sample size"),
+        _refusal(
+            "importance weights of episodes of another policy", carry_over, "effective sample size"
+        ),
         _refusal("drift weights after lost support", unseen, "impossible"),
         _diagnosis(key_diagnosis, acting, batch, protocol),
     ]
@@ -97,7 +105,13 @@ def _refusal(name: str, call: Callable[[], object], reason: str) -> Check:
 def _diagnosis(key: jax.Array, params: tms.Params, batch: Batch, protocol: Protocol) -> Check:
     loss_fn, data = importance_regret(POLICY, batch)
     found = importance_diagnostics(
-        key, loss_fn, data, params=params, nbeta=protocol.nbeta, potential_fn=tms.population_loss
+        key,
+        loss_fn,
+        data,
+        params=params,
+        nbeta=protocol.nbeta,
+        potential_fn=tms.population_loss,
+        min_ess=MIN_SHARE * len(data),
     )
     return Check(
         "importance regret, diagnosis",

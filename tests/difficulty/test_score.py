@@ -42,7 +42,7 @@ def test_classes_out_of_order():
 
 
 def test_where_theory_expects_another_value():
-    found = score_of(shift=1.0, predicted=np.array([6.0, 8.5, 9.5]))
+    found = score_of(shift=1.0, predicted=np.array([5.1, 8.5, 9.5]))
     assert found.separated == ("5+", "6")
     assert found.outside == 1.0
 
@@ -61,7 +61,8 @@ def test_the_recommendation_follows_from_the_scores():
             if method.potential == "importance regret":
                 arrays[f"{place}_verdict"][:] = measure.VERDICTS.index("refused")
             if rung.number == 4 and method.potential == "sampled regret":
-                arrays[f"{place}_mean"] += 2.0
+                for name in ("mean", "low", "high"):
+                    arrays[f"{place}_{name}"] += 2.0
         scores += score.rung_scores(rung, arrays)
     best = score.families(scores)[0]
     assert set(best.survived) == {1, 2, 3, 4, 5, 6}

@@ -66,9 +66,7 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
     return [
         _refusal("score surrogate", functools.partial(estimate, score_surrogate), "curvature"),
         _refusal("clipped surrogate", functools.partial(estimate, clipped_surrogate), "flat"),
-        _refusal(
-            "importance weights of episodes of another policy", carry_over, "effective sample size"
-        ),
+        _refusal("importance weights of other episodes", carry_over, "effective sample size"),
         _refusal("drift weights after lost support", unseen, "impossible"),
         _diagnosis(key_diagnosis, acting, batch, protocol),
     ]

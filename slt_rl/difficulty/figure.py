@@ -17,6 +17,7 @@ COLORS = {
     "survives": "#dcefe2",
     "wrong value": "#f9ddd6",
     "wrong order": "#f9ddd6",
+    "narrow intervals": "#fbf0c9",
     "refused": "#e6e6e6",
 }
 # Errors of a coefficient that a cell can show, to either side.
@@ -52,13 +53,14 @@ def ladder_figure(scores: Sequence[Score], titles: dict[int, str]) -> Figure:
         handles = [
             Patch(color=COLORS["survives"], label="survives"),
             Patch(color=COLORS["wrong value"], label="wrong value or order"),
+            Patch(color=COLORS["narrow intervals"], label="narrow intervals"),
             Patch(color=COLORS["refused"], label="refused"),
             *(
                 Line2D([], [], color=class_color(c), marker="o", ms=4, lw=1.2, label=f"class {c}")
                 for c in CLASSES
             ),
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 

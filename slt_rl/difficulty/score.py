@@ -74,7 +74,8 @@ class Score(NamedTuple):
         if self.refused > MAX_REFUSED:
             return "refused"
         if is_too_few(self.covered, self.total):
-            return "wrong value"
+            # Right in the mean, with intervals that claim too much, is another failure.
+            return "wrong value" if np.any(abs(self.error) > self.spread) else "narrow intervals"
         if self.order < MIN_ORDER:
             return "wrong order"
         return "survives"

@@ -29,6 +29,13 @@ def test_a_biased_one_has_a_wrong_value():
     assert found.order == 1.0
 
 
+def test_right_in_the_mean_with_narrow_intervals():
+    made = part()
+    narrow = {"low": made["mean"] - 0.05, "high": made["mean"] + 0.05}
+    found = score._score(RUNGS[1], "KL", "KL", made | narrow, True)
+    assert found.outcome == "narrow intervals"
+
+
 def test_one_that_is_refused_does_not_serve():
     verdict = np.zeros((3, 10), int)
     verdict[1, :4] = measure.VERDICTS.index("refused")

@@ -33,14 +33,14 @@ def references():
         laws=laws,
         nbeta=NBETA,
         localization=LOCALIZATION,
-        sizes=(16, 600, 100),
+        sizes=(64, 1000, 40),
     )
 
 
 def test_quadratic_potentials(references):
     for law, found in zip(*references, strict=True):
         assert abs(found.mean - exact(law)) < 4 * found.sem
-        assert found.sem < 0.03
+        assert found.sem < 0.01
         assert found.acceptance > 0.9
 
 

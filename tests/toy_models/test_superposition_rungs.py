@@ -13,14 +13,14 @@ from toy_models.superposition_rl import QuadraticCritic
 
 SIGMA = 0.1
 POINTS = {name: tms.parse_class(name) for name in ("5", "5+", "6")}
-LAW = rungs.drifted_law(0.3)._replace(hidden=jnp.asarray(0.25), scale=jnp.asarray(0.6))
+LAW = rungs.drifted_law(0.5)._replace(hidden=jnp.asarray(0.5), scale=jnp.asarray(0.6))
 
 
 def random_params(seed):
     generator = np.random.default_rng(seed)
     return {
         "W": jnp.asarray(generator.normal(size=(2, 6))),
-        "b": jnp.asarray(0.4 * generator.normal(size=6)),
+        "b": jnp.asarray(0.4 * generator.normal(size=6) + 0.4),
     }
 
 

@@ -10,12 +10,14 @@ STAMP := $(VENV)/.installed
 # Runs this machine's pip for the environment, which need not have a pip of its own.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
-.PHONY: help install lint format test validate validate-quick bench bench-accuracy docs wheel-check clean
+.PHONY: help install lint format test validate validate-quick ladder ladder-quick bench bench-accuracy docs wheel-check clean
 
 help:
 	@echo "make test            lint, then every test and doctest"
 	@echo "make validate        the main run; figures, report.html and summary.json in $(OUT)"
 	@echo "make validate-quick  a short form of the main run, in $(OUT)-quick"
+	@echo "make ladder          which estimator survives which difficulty; report in results/ladder"
+	@echo "make ladder-quick    three rungs of it, in results/ladder-quick"
 	@echo "make bench-accuracy  accuracy on every problem of known answer, in benchmarks/results"
 	@echo "make bench           every slow benchmark, in benchmarks/results; hours"
 	@echo "make lint            ruff and mypy"
@@ -51,6 +53,12 @@ validate: $(STAMP)
 validate-quick: $(STAMP)
 	$(BIN)/slt-rl validate --quick --out $(OUT)-quick
 
+ladder: $(STAMP)
+	$(BIN)/slt-rl ladder --out results/ladder
+
+ladder-quick: $(STAMP)
+	$(BIN)/slt-rl ladder --quick --out results/ladder-quick
+
 bench-accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy
 	$(BIN)/python -m benchmarks.accuracy --tolerance 0.01 --max-parameters 300 --exact-only
@@ -58,6 +66,7 @@ bench-accuracy: $(STAMP)
 
 bench: bench-accuracy
 	$(BIN)/python -m benchmarks.recursion
+	$(BIN)/python -m benchmarks.ladder
 	for class in 1K 10K 100K; do $(BIN)/python -m benchmarks.deep_linear --class $$class || exit 1; done
 	$(BIN)/python -m benchmarks.deep_linear --class 1M --nets 1
 

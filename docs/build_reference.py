@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 PACKAGES = ("slt_rl", "toy_models")
 NUMBERS = "ladder estimators diagnostics observables responses predictive"
+SUPERPOSITION = "training env rl rungs visitation"
 MODULES = (
     "slt_rl",
     *(f"slt_rl.{name}" for name in NUMBERS.split()),
@@ -31,9 +32,7 @@ MODULES = (
     "slt_rl.report",
     "toy_models",
     "toy_models.superposition",
-    "toy_models.superposition_training",
-    "toy_models.superposition_env",
-    "toy_models.superposition_rl",
+    *(f"toy_models.superposition_{name}" for name in SUPERPOSITION.split()),
     "toy_models.first_only",
     "toy_models.color_streak",
     "toy_models.staircases",

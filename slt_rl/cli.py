@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
@@ -17,6 +18,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     PPO, measures its learning coefficient, checks everything that is known of it and writes
     `DIR/report.html` and `DIR/summary.json`. Exit status 0: every check held; 1: some did not;
     2: bad arguments or unusable files; 130: interrupted.
+
+    `slt-rl ladder [--quick] [--out DIR]` adds the difficulties of reinforcement learning to the
+    same model one at a time and says which estimator survives which.
 
     Args:
         arguments: Words after the program's name; `sys.argv` if None.
@@ -49,6 +53,18 @@ def _parser() -> argparse.ArgumentParser:
         help="folder of the report (default results/validate); finished stages in it are reused",
     )
     validate.set_defaults(run=_validate)
+    ladder = commands.add_parser(
+        "ladder", help="which estimator survives which difficulty of reinforcement learning"
+    )
+    ladder.add_argument("--quick", action="store_true", help="four rungs, about three minutes")
+    ladder.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="folder of the report (default results/ladder); finished rungs in it are reused",
+    )
+    ladder.set_defaults(run=_ladder)
     return parser
 
 
@@ -71,9 +87,25 @@ def _validate(options: argparse.Namespace) -> int:
     jax.config.update("jax_enable_x64", True)
     from slt_rl.validation import FULL, QUICK, validate
 
-    out = options.out or Path("results/validate-quick" if options.quick else "results/validate")
+    return _report(options, "validate", validate, QUICK if options.quick else FULL)
+
+
+def _ladder(options: argparse.Namespace) -> int:
+    _avoid_deadlock()
+    import jax
+
+    # Critical points are solved to 1e-12: the whole run is in double precision.
+    jax.config.update("jax_enable_x64", True)
+    from slt_rl.difficulty import FULL, QUICK, climb
+
+    return _report(options, "ladder", climb, QUICK if options.quick else FULL)
+
+
+def _report(options: argparse.Namespace, name: str, run: Callable, protocol: Any) -> int:
+    """Runs to the report, prints its checks; 0 if all held."""
+    out = options.out or Path(f"results/{name}-quick" if options.quick else f"results/{name}")
     start = time.perf_counter()
-    report = validate(QUICK if options.quick else FULL, out)
+    report = run(protocol, out)
     for check in report.checks:
         print(check)
     held = sum(check.held for check in report.checks)

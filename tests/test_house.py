@@ -30,6 +30,7 @@ LAYERS = (
     ("slt_rl.development",),
     ("slt_rl.report",),
     ("slt_rl.validation",),
+    ("slt_rl.difficulty",),
     ("slt_rl.cli",),
 )
 # Where less is allowed than the layers say, the whole list of what is.
@@ -48,7 +49,7 @@ OPTIONAL = {
     "arviz": (),
     "craftax": (),
     "gymnasium": (),
-    "matplotlib": ("slt_rl.report",),
+    "matplotlib": ("slt_rl.report", "slt_rl.difficulty"),
     "orbax": (),
     "seaborn": (),
     "tqdm": (),
@@ -157,7 +158,14 @@ def test_import_of_the_package_stays_within_the_library():
     imported = imported_modules(
         ROOT / "slt_rl" / "__init__.py", tree_of(ROOT / "slt_rl/__init__.py").body
     )
-    outer = ("slt_rl.development", "slt_rl.report", "slt_rl.validation", "slt_rl.cli", "toy_models")
+    outer = (
+        "slt_rl.development",
+        "slt_rl.report",
+        "slt_rl.validation",
+        "slt_rl.difficulty",
+        "slt_rl.cli",
+        "toy_models",
+    )
     assert [name for name in imported if any(belongs(name, entry) for entry in outer)] == []
 
 

@@ -1,0 +1,124 @@
+"""Negative controls: what must be refused."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl import estimate_llc
+from slt_rl.difficulty.methods import POLICY
+from slt_rl.difficulty.protocol import NUM_FEATURES, Protocol
+from slt_rl.report.checks import Check
+from slt_rl.rl import (
+    Batch,
+    clipped_surrogate,
+    correct_states,
+    importance_diagnostics,
+    importance_regret,
+    importance_weights,
+    score_surrogate,
+)
+from toy_models import superposition as tms
+from toy_models import superposition_rl as bandit
+from toy_models import superposition_rungs as rungs
+
+GROUP = "Negative controls"
+# Steps of an episode whose weight is a product: small inputs, on which all hexagons act alike,
+# leave single steps with weights that can be used.
+NUM_STEPS = 20
+# Floor of the effective share of the examples on a draw of the chain.
+MIN_SHARE = 0.05
+
+
+def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
+    """Surrogates, weights that few examples carry, and lost support are refused with the reason.
+
+    Args:
+        key: Random key, consumed.
+        protocol: Sizes.
+    """
+    key_batch, key_llc, key_diagnosis = jax.random.split(key, 3)
+    acting = tms.critical_point(tms.PhaseClass(NUM_FEATURES), NUM_FEATURES)
+    # Another hexagon: neighbors in the plane have become opposite, so that actions differ.
+    order = np.array([0, 3, 1, 4, 2, 5])
+    other = {"W": acting["W"][:, order], "b": acting["b"]}
+    batch = _batch(key_batch, acting, protocol.num_examples)
+
+    def estimate(build_fn):
+        loss_fn, data = build_fn(POLICY, batch)
+        return estimate_llc(key_llc, loss_fn, acting, data, num_draws=50, num_burnin=0)
+
+    def carry_over():
+        loss_fn, data = importance_regret(POLICY, batch)
+        ratios = loss_fn.importance_weights(other, data.examples)
+        # A ratio that underflows is zero, and its logarithm minus infinity.
+        with np.errstate(divide="ignore"):
+            steps = np.log(np.asarray(ratios)).reshape(-1, NUM_STEPS)
+        return importance_weights(np.sum(steps, axis=1))
+
+    def unseen():
+        features = np.asarray(batch.observation["feature"])
+        law = rungs.drifted_law(0.2, NUM_FEATURES).probabilities
+        return correct_states(features[features < NUM_FEATURES - 1], target=np.asarray(law))
+
+    return [
+        _refusal("score surrogate", functools.partial(estimate, score_surrogate), "curvature"),
+        _refusal("clipped surrogate", functools.partial(estimate, clipped_surrogate), "flat"),
+        _refusal("importance weights of other episodes", carry_over, "effective sample size"),
+        _refusal("drift weights after lost support", unseen, "impossible"),
+        _diagnosis(key_diagnosis, acting, batch, protocol),
+    ]
+
+
+def _batch(key: jax.Array, params: tms.Params, num_examples: int) -> Batch:
+    """Actions of a policy on uniform inputs, with exact advantages."""
+    key_inputs, key_action = jax.random.split(key)
+    inputs = rungs.sample_law(key_inputs, num_examples, rungs.uniform_law(NUM_FEATURES))
+    found = jax.vmap(functools.partial(POLICY, params))(inputs)
+    noise = jax.random.normal(key_action, found.mean.shape)
+    action = jax.vmap(lambda d, z: d.transform(z))(found, noise)
+    log_prob = jax.vmap(lambda d, a: d.log_prob(a))(found, action)
+    reward = jax.vmap(bandit.sparse_reward)(inputs, action)
+    return Batch(inputs, action, log_prob, reward - jnp.mean(reward))
+
+
+def _refusal(name: str, call: Callable[[], object], reason: str) -> Check:
+    """The call must raise ValueError and name the reason."""
+    try:
+        found = f"returned {call()}"
+    except ValueError as error:
+        found = str(error)
+    return Check(
+        name,
+        "The message with which it is refused.",
+        f'a refusal that names "{reason}"',
+        found,
+        reason in found and not found.startswith("returned"),
+        group=GROUP,
+    )
+
+
+def _diagnosis(key: jax.Array, params: tms.Params, batch: Batch, protocol: Protocol) -> Check:
+    loss_fn, data = importance_regret(POLICY, batch)
+    found = importance_diagnostics(
+        key,
+        loss_fn,
+        data,
+        params=params,
+        nbeta=protocol.nbeta,
+        potential_fn=tms.population_loss,
+        min_ess=MIN_SHARE * len(data),
+    )
+    return Check(
+        "importance regret, diagnosis",
+        "Whether the importance-weighted regret may be used at class 6 with its own actions, at "
+        "the temperature of the ladder.",
+        "not usable",
+        "; ".join(found.reasons) or "usable",
+        not found.usable,
+        f"effective sample size {found.center_ess:.0f} at the center, {found.chain_ess:.1f} at the "
+        f"least on a draw; noise ratio {found.noise_ratio:.3g}",
+        GROUP,
+    )

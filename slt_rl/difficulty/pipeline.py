@@ -1,0 +1,92 @@
+"""Climbs the ladder: measures every rung, checks, reports. A killed run goes on."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import slt_rl
+from slt_rl.difficulty import checks as ladder
+from slt_rl.difficulty import presentation
+from slt_rl.difficulty.controls import control_checks
+from slt_rl.difficulty.exact_checks import exact_checks
+from slt_rl.difficulty.measure import measure_rung
+from slt_rl.difficulty.protocol import Protocol
+from slt_rl.difficulty.rungs import ladder_rungs
+from slt_rl.difficulty.score import Climbed, rung_scores
+from slt_rl.report.summary import Report
+from slt_rl.validation.store import Store
+
+# Beyond the numbers of rungs, whose keys are folded in by them.
+CONTROL_KEY = 100
+
+
+def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
+    """Measures every rung that `out` does not hold yet, checks everything and writes the report.
+
+    Double precision is needed: `jax_enable_x64` must be on.
+
+    Args:
+        protocol: `FULL` or `QUICK`, or one of your own.
+        out: Folder of the report, made if missing; rungs are kept in `out/stages`.
+        progress: Show a progress bar on a terminal.
+
+    Returns:
+        The report, also written to `report.html` and `summary.json`.
+
+    Raises:
+        ValueError: If double precision is off, or `out` holds stages of other settings.
+    """
+    found = examine(protocol, out, progress=progress)
+    return presentation.write_report(Path(out), protocol, found)
+
+
+def examine(protocol: Protocol, out: Path, *, progress: bool = True) -> Climbed:
+    """What `climb` finds, without a report.
+
+    Args:
+        protocol: As in `climb`.
+        out: Rungs are kept in `out/stages`.
+        progress: Show a progress bar on a terminal.
+
+    Raises:
+        ValueError: As in `climb`.
+    """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError("jax_enable_x64: got False, expected True; the exact points need it")
+    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
+    store = Store(Path(out) / "stages", settings)
+    rungs = [rung for rung in ladder_rungs() if rung.number in protocol.rungs]
+    key = jax.random.key(protocol.seed)
+    arrays, seconds = {}, {}
+    with _bar(len(rungs), progress) as bar:
+
+        def inner(name: str, done: int, total: int) -> None:
+            bar.set_postfix_str(f"{name} {done}/{total}")
+
+        for rung in rungs:
+            part = jax.random.fold_in(key, rung.number)
+            compute = functools.partial(measure_rung, part, rung, protocol, progress=inner)
+            found = store.stage(f"rung_{rung.number}", compute)
+            arrays[rung.number], seconds[f"rung {rung.number}"] = found.arrays, found.seconds
+            bar.update()
+    scores = [score for rung in rungs for score in rung_scores(rung, arrays[rung.number])]
+    checks = [
+        *exact_checks(),
+        *ladder.ladder_checks(rungs, arrays, scores),
+        *control_checks(jax.random.fold_in(key, CONTROL_KEY), protocol),
+    ]
+    return Climbed(rungs, arrays, scores, checks, seconds)
+
+
+@contextlib.contextmanager
+def _bar(total: int, show: bool) -> Iterator[Any]:
+    from tqdm import tqdm
+
+    # None: no bar where standard error is not a terminal.
+    with tqdm(total=total, unit="rung", disable=None if show else True) as bar:
+        yield bar

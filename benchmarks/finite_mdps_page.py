@@ -161,7 +161,7 @@ def _draw_curve(axis: Any, steps: np.ndarray, estimates: Sequence[Row], name: st
     widths = np.array([half_width(e) for e in estimates])
     axis.plot(steps, means, color=_COLORS[name], lw=0.9)
     axis.errorbar(steps, means, yerr=widths, fmt="none", ecolor=_COLORS[name], elinewidth=0.9)
-    for verdict, marker in _MARKERS.items():
+    for verdict in _MARKERS:
         chosen = np.array([e["verdict"] == verdict for e in estimates])
         axis.scatter(steps[chosen], means[chosen], **_look(verdict, _COLORS[name]), zorder=3)
     if name == "regret":

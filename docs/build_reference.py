@@ -36,6 +36,7 @@ MODULES = (
     "toy_models.superposition_rl",
     "toy_models.first_only",
     "toy_models.color_streak",
+    "toy_models.finite_envs",
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

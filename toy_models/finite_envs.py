@@ -130,20 +130,6 @@ def memory_chain() -> FiniteEnv:
     return _finite_env("MemoryChain", env, moves, horizon=6)
 
 
-def finite_envs() -> tuple[FiniteEnv, ...]:
-    """All of them, the easiest first."""
-    builders: tuple[Callable[[], FiniteEnv], ...] = (
-        catch,
-        deep_sea,
-        frozen_lake,
-        umbrella_chain,
-        memory_chain,
-        discounting_chain,
-        four_rooms,
-    )
-    return tuple(build() for build in builders)
-
-
 def _env(name: str, **arguments: Any) -> AdaptedEnv:
     """A gymnax environment with its own parameters, seen as one vector."""
     return AdaptedEnv(GymnaxEnv(*gymnax.make(name, **arguments)), flat)

@@ -198,10 +198,6 @@ class FiniteEnv:
         table = jnp.exp(log_policy_table(policy, params, self.observations))
         return jnp.dot(jnp.asarray(self.mdp.start, table.dtype), self.mdp.values(table))
 
-    def exact_values(self, policy: Policy, params: PyTree) -> jax.Array:
-        """The values `[S]` of a policy."""
-        return self.mdp.values(jnp.exp(log_policy_table(policy, params, self.observations)))
-
     @property
     def uniform_regret(self) -> float:
         """Regret of the policy that chooses at random: a unit that no scale of rewards changes."""

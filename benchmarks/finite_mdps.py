@@ -196,8 +196,9 @@ def played(
         params = jax.tree.map(lambda x, n=number: x[n], checkpoints)
         key_episodes = jax.random.fold_in(key, number)
         returns = finite.sample_returns(key_episodes, policy, params, num_episodes=NUM_EPISODES)
-        sem = standard_error(np.asarray(returns, np.float64), float(value), worst, best=best)
-        mean = float(np.mean(returns, dtype=np.float64))
+        returns = np.asarray(returns, np.float64)
+        sem = standard_error(returns, float(value), worst, best=best)
+        mean = float(returns.mean())
         # Rounding of a reward in single precision.
         difference = max(abs(mean - value) - 1e-6, 0.0)
         found.append({"mean": mean, "sem": sem, "z": difference / sem if sem else 0.0})
@@ -248,8 +249,9 @@ def main() -> int:
     chosen = [case for case in cases() if options.envs in case.name]
     found = rows.run_cases(journal, chosen, measure, num_keys=1)
     page = finite_mdps_page.make_page(found, settings())
-    finite_mdps_page.save_curves(found, options.out / "finite_mdps.png")
+    # The figure last: the page tells whether the checkout has changes.
     pages.write_page(page, found, {"envs": options.envs} | settings(), folder=options.out)
+    finite_mdps_page.save_curves(found, options.out / "finite_mdps.png")
     print("\n".join(str(check) for check in page.checks))
     return 0
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl.rl.env import Env, Transition
+from slt_rl.rl.env import Env, GymnaxEnv, Transition
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.tabular import log_policy_table
 from slt_rl.rl.rollout import reset_envs, rollout
@@ -151,7 +151,7 @@ class AdaptedEnv:
             limit is a termination: no value stands for what comes after.
     """
 
-    env: Env
+    env: GymnaxEnv
     features_fn: Callable[[PyTree], jax.Array] = dataclasses.field(metadata={"static": True})
     limit_ends: bool = dataclasses.field(default=False, metadata={"static": True})
 

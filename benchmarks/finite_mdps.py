@@ -106,7 +106,7 @@ def measure(case: EnvCase, key: jax.Array) -> dict[str, Any]:
         "num_states": finite.mdp.num_states,
         "num_parameters": sum(x.size for x in jax.tree.leaves(policy_params)) // len(exact),
         "exact": np.asarray(exact, np.float64).tolist(),
-        "played": played(key_play, finite, ppo.policy, policy_params, exact),
+        "played": played(key_play, finite, ppo.policy, checkpoints=policy_params, exact=exact),
         "seconds_train": seconds_train,
         "curves": {
             name: curve(jax.random.fold_in(key_llc, i), make, checkpoints[part])
@@ -187,7 +187,7 @@ def curve(key: jax.Array, make_target: Callable, checkpoints: PyTree) -> dict[st
 
 
 def played(
-    key: jax.Array, finite: FiniteEnv, policy: Any, checkpoints: PyTree, exact: jax.Array
+    key: jax.Array, finite: FiniteEnv, policy: Any, *, checkpoints: PyTree, exact: jax.Array
 ) -> list[dict[str, float]]:
     """Mean returns of play at every checkpoint, and their deviation from the exact ones."""
     worst, best = return_range(finite)

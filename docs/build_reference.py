@@ -34,9 +34,7 @@ MODULES = (
     "toy_models.superposition_training",
     "toy_models.superposition_env",
     "toy_models.superposition_rl",
-    "toy_models.first_only",
-    "toy_models.color_streak",
-    "toy_models.finite_envs",
+    *(f"toy_models.{name}" for name in ("first_only", "color_streak", "finite_envs")),
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

@@ -33,9 +33,7 @@ MODULES = (
     "toy_models",
     "toy_models.superposition",
     *(f"toy_models.superposition_{name}" for name in SUPERPOSITION.split()),
-    "toy_models.first_only",
-    "toy_models.color_streak",
-    "toy_models.staircases",
+    *(f"toy_models.{name}" for name in ("first_only", "color_streak", "staircases", "finite_envs")),
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

@@ -17,6 +17,7 @@ from slt_rl.rl.drift import (
     weighted_mean,
 )
 from slt_rl.rl.env import Env, GymnaxEnv, Transition
+from slt_rl.rl.finite import AdaptedEnv, FiniteEnv, Moves, enumerate_moves, regret_process
 from slt_rl.rl.networks import (
     MLP,
     CategoricalPolicy,
@@ -83,6 +84,7 @@ from slt_rl.rl.train import init_runs, linear_schedule, log_schedule, run_keys, 
 __all__ = [
     "MLP",
     "PPO",
+    "AdaptedEnv",
     "Batch",
     "Categorical",
     "CategoricalPolicy",
@@ -93,11 +95,13 @@ __all__ = [
     "EnvBatch",
     "EpisodeSums",
     "Evaluation",
+    "FiniteEnv",
     "GaussianPolicy",
     "GymnasiumEnvs",
     "GymnaxEnv",
     "ImportanceDiagnostics",
     "LearnedGaussianPolicy",
+    "Moves",
     "PPOState",
     "PPOStats",
     "Policy",
@@ -127,6 +131,7 @@ __all__ = [
     "designed_states",
     "drift_statement",
     "effective_sample_size",
+    "enumerate_moves",
     "evaluate",
     "exact_regret",
     "expected_bellman_error",
@@ -150,6 +155,7 @@ __all__ = [
     "policy_states",
     "prefix_weights",
     "record",
+    "regret_process",
     "reservoir",
     "reset_envs",
     "rollout",

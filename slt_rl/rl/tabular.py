@@ -4,6 +4,7 @@ Optima by dynamic programming in float64 NumPy; what depends on a policy in JAX,
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -71,7 +72,8 @@ class TabularMDP:
 
     def occupancy(self, policy: jax.Array) -> jax.Array:
         """Discounted visits `d = start' (I - discount P_pi)^-1` `[S]` of a policy `[S, A]`."""
-        return jnp.linalg.solve(self._resolvent(policy).T, jnp.asarray(self.start, policy.dtype))
+        step = self.discount * self._step(policy).T
+        return self._resolved(step, jnp.asarray(self.start, policy.dtype))
 
     def values(self, policy: jax.Array) -> jax.Array:
         """Values `(I - discount P_pi)^-1 r_pi` `[S]` of a policy `[S, A]`."""
@@ -80,15 +82,35 @@ class TabularMDP:
 
     def accumulated(self, policy: jax.Array, terms: jax.Array) -> jax.Array:
         """Discounted sums `(I - discount P_pi)^-1 terms` `[S]` of what each visit adds, `[S]`."""
-        return jnp.linalg.solve(self._resolvent(policy), terms)
+        return self._resolved(self.discount * self._step(policy), terms)
 
     def action_values(self, values: Any) -> np.ndarray:
         """`Q = r + discount P V` `[S, A]` of values `[S]`, on the host."""
         return self.reward + self.discount * self.transition @ np.asarray(values, np.float64)
 
-    def _resolvent(self, policy: jax.Array) -> jax.Array:
-        transition = jnp.einsum("sa,sat->st", policy, jnp.asarray(self.transition, policy.dtype))
-        return jnp.eye(self.num_states, dtype=policy.dtype) - self.discount * transition
+    def _step(self, policy: jax.Array) -> jax.Array:
+        return jnp.einsum("sa,sat->st", policy, jnp.asarray(self.transition, policy.dtype))
+
+    def _resolved(self, step: jax.Array, terms: jax.Array) -> jax.Array:
+        """`(I - step)^-1 terms`; where all episodes are short the finite series is much cheaper."""
+        if self.longest_path is None or self.longest_path > self.num_states / 4:
+            return jnp.linalg.solve(jnp.eye(self.num_states, dtype=step.dtype) - step, terms)
+
+        def add(total, _):
+            return terms + step @ total, None
+
+        return jax.lax.scan(add, terms, None, length=self.longest_path)[0]
+
+    @functools.cached_property
+    def longest_path(self) -> int | None:
+        """Largest number of steps from one state to another; None if states can come again."""
+        reached = self.transition.max(axis=1) > 0
+        alive = np.ones(self.num_states, bool)
+        for length in range(self.num_states):
+            alive = reached @ alive
+            if not alive.any():
+                return length
+        return None
 
     @property
     def optimal_values(self) -> np.ndarray:

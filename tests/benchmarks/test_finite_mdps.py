@@ -1,0 +1,65 @@
+"""The benchmark of finite environments: standard errors of rare events, and the page."""
+
+import numpy as np
+import pytest
+
+from benchmarks import finite_mdps, finite_mdps_page, pages
+
+
+def test_the_standard_error_knows_of_failures_that_were_not_seen():
+    # Ten of 1000 expected to fail, none did: three standard errors off, and not infinitely many.
+    error = finite_mdps.standard_error(np.ones(1000), 0.98, -1.0, best=1.0)
+    assert error == pytest.approx(np.sqrt(4 * 0.01 * 0.99 / 1000))
+    spread = np.random.default_rng(0).normal(0.98, 0.3, 1000)
+    error = finite_mdps.standard_error(spread, 0.98, -1.0, best=1.0)
+    assert error == pytest.approx(spread.std(ddof=1) / np.sqrt(1000))
+
+
+def estimate(mean, verdict):
+    interval = {"0.95": [None, None] if mean is None else [mean - 0.5, mean + 0.5]}
+    return {
+        "estimate": mean,
+        "verdict": verdict,
+        "regime": "plateau",
+        "intervals": interval,
+        "gradients": 4000,
+    }
+
+
+def row(*, z=1.0):
+    estimates = [estimate(1.0, "trusted"), estimate(3.0, "doubtful"), estimate(None, "refused")]
+    curve = {"seconds": 6.0, "estimates": estimates}
+    return {
+        "case": "Catch",
+        "steps": [0, 2048, 4096],
+        "target": 0.9,
+        "optimal": 1.0,
+        "uniform_regret": 2.0,
+        "num_states": 195,
+        "num_parameters": 100,
+        "exact": [-1.0, 0.5, 0.95],
+        "played": [{"mean": 0.0, "sem": 0.1, "z": z}] * 3,
+        "seconds_train": 1.0,
+        "curves": {name: curve for name in finite_mdps_page.POTENTIALS},
+    }
+
+
+def test_the_table_counts_verdicts_and_keeps_what_is_missing(tmp_path):
+    found = [row(), row()]
+    page = finite_mdps_page.make_page(found, finite_mdps.settings())
+    everything, single = page.tables[0].rows[0], page.tables[0].rows[3]
+    assert everything[:7] == ["all", "KL", 6, *[pytest.approx(1 / 3)] * 3, 1.0]
+    assert everything[7:10] == [0.5, 4.0, 2.0]
+    assert single[:3] == ["Catch", "KL", 3] and single[-3:] == [1.0, None, None]
+    np.testing.assert_allclose(finite_mdps_page.regret_curve(found[0]), [1.0, 0.25, 0.025])
+    finite_mdps_page.save_curves(found, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+    pages.write_page(page, found, {}, folder=tmp_path)
+    assert "Potentials" in (tmp_path / "finite_mdps.md").read_text()
+
+
+def test_checks_can_fail():
+    held = finite_mdps_page.checks([row()])
+    assert [check.held for check in held] == [True, True]
+    assert not finite_mdps_page.checks([row(z=4.1)])[-1].held
+    assert not finite_mdps_page.checks([row() | {"target": 0.96}])[0].held

@@ -35,8 +35,7 @@ MODULES = (
     "toy_models.superposition_env",
     "toy_models.superposition_rl",
     "toy_models.first_only",
-    "toy_models.color_streak",
-    "toy_models.staircases",
+    *(f"toy_models.{name}" for name in ("color_streak", "staircases")),
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

@@ -62,7 +62,10 @@ def train(key, folder, iterations):
         step = int(states.iteration[0])
         save_checkpoint(folder, step, jax.tree.map(lambda leaf: leaf[0], states.params["policy"]))
         if step:
-            print(f"iteration {step:3d}: mean return {float(stats.mean_return[0, -1]):.0f}")
+            # Over all iterations since the last checkpoint: in a single one no episode may end.
+            episodes = stats.episodes
+            mean_return = episodes.total_return[0].sum() / episodes.num_episodes[0].sum()
+            print(f"iteration {step:3d}: mean return {mean_return:.0f}")
 
 
 def measure(key, folder, **options):

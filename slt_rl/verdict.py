@@ -10,6 +10,8 @@ from slt_rl.result import LLCEstimate
 
 # Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
 PLATEAU_SLOPE = 0.1
+# Share of draws below the center from which on it is no minimum; rounding puts a few there.
+BELOW_SHARE = 0.01
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
@@ -88,12 +90,25 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "coefficient), or the chains have left its basin",
             refuse=True,
         )
-    if numbers["localization_slope"] > PLATEAU_SLOPE:
+    _localization_slope(numbers, flags)
+
+
+def _localization_slope(numbers: dict[str, float], flags: Flags) -> None:
+    """Does the estimate rise with localization? At a minimum it falls."""
+    if numbers["localization_slope"] <= PLATEAU_SLOPE:
+        return
+    if numbers["fraction_below_center"] > BELOW_SHARE:
         flags.add(
             "the loss falls away from the center, only localization holds the chain: no minimum "
             "here, so no finite learning coefficient (the estimate grows with log nbeta); use a "
             "potential with its minimum at the center (KL to the policy)",
             refuse=True,
+        )
+    else:
+        flags.add(
+            "the loss levels off or falls again far from the center, though never below it: the "
+            "number belongs to this localization alone; raise localization to stay in the basin",
+            refuse=False,
         )
 
 

@@ -57,6 +57,16 @@ def test_a_center_off_the_minimum():
     assert "the center is not a minimum: its gradient is large" in objections(result)
 
 
+def test_a_minimum_whose_loss_falls_again_far_away_is_doubted_and_not_denied():
+    """`w^2 exp(-w^2)` is never below its center, and a chain at 1/8 of the top gets over it."""
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.sum(w**2 * jnp.exp(-(w**2))), jnp.zeros(1), nbeta=8.0, localization=0.3
+    )
+    assert result.diagnostics["fraction_below_center"] == 0
+    assert "levels off or falls again" in objections(result)
+    assert not any("no minimum here" in flag for flag in result.flags)
+
+
 def test_a_norm_instead_of_its_square():
     def norm(w):
         return jnp.sqrt(jnp.sum(w**2))

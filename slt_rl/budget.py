@@ -137,7 +137,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "equipartition_worst_leaf_excess": float(leaf_excess[worst]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
-        "fraction_below_center": float(np.mean(np.asarray(excess) < 0)),
+        "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
         "growth": pull / estimate.mean if estimate.mean else float("nan"),
         "rms_distance": distance**0.5,
         "heating": context.heating,
@@ -145,6 +145,11 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
         **slopes,
     }
+
+
+def _fraction_below(scaled: np.ndarray) -> float:
+    """Share of draws below the center, in units of the temperature, by more than rounding."""
+    return float(np.mean(scaled < -1e-3))
 
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:

@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     validate = commands.add_parser("validate", help="the main job: train, measure, check, report")
-    validate.add_argument("--quick", action="store_true", help="a short form, about two minutes")
+    validate.add_argument("--quick", action="store_true", help="a short form, about three minutes")
     validate.add_argument(
         "--out",
         type=Path,

@@ -18,6 +18,7 @@ from slt_rl.development import (
     total_score,
     wilson_interval,
 )
+from slt_rl.development.partition import ar1_series
 from slt_rl.report import Check, Table
 from toy_models import staircases
 
@@ -168,7 +169,7 @@ def null_check(length: int, num_nulls: int) -> tuple[Table, list[Check]]:
     for rho in NULL_RHOS:
         alarms = 0
         for _ in range(num_nulls):
-            pair = [Curve(str(i), ar1(generator, length, rho)) for i in range(2)]
+            pair = [Curve(str(i), ar1_series(generator, length, rho)) for i in range(2)]
             alarms += bool(detect_transitions(steps, pair, level=LEVEL))
         low, high = wilson_interval(alarms, num_nulls)
         lows.append(low)
@@ -182,15 +183,6 @@ def null_check(length: int, num_nulls: int) -> tuple[Table, list[Check]]:
         f"{num_nulls} pairs of {length} records for each of {NULL_RHOS}",
     )
     return Table("False alarms", ("autocorrelation", "share [95 %]"), cells), [check]
-
-
-def ar1(generator: np.random.Generator, length: int, rho: float) -> np.ndarray:
-    """A stationary series of variance one."""
-    values = generator.standard_normal(length)
-    values[1:] *= np.sqrt(1 - rho**2)
-    for t in range(1, length):
-        values[t] += rho * values[t - 1]
-    return values
 
 
 def figure(rows: Sequence[Row]) -> Figure:

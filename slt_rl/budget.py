@@ -12,6 +12,8 @@ from slt_rl.step_error import extrapolate_step
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
 SIGNIFICANT = 2.5
+# Differences of a loss, in units of the temperature, that rounding may make.
+ROUNDING = 1e-3
 
 
 class Context(NamedTuple):
@@ -149,7 +151,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
 
 def _fraction_below(scaled: np.ndarray) -> float:
     """Share of draws below the center, in units of the temperature, by more than rounding."""
-    return float(np.mean(scaled < -1e-3))
+    return float(np.mean(scaled < -ROUNDING))
 
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:

@@ -43,29 +43,39 @@ def _parser() -> argparse.ArgumentParser:
         prog="slt-rl", description="The LLC in reinforcement learning."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    validate = commands.add_parser("validate", help="the main job: train, measure, check, report")
-    validate.add_argument("--quick", action="store_true", help="a short form, about three minutes")
-    validate.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="folder of the report (default results/validate); finished stages in it are reused",
+    _add_report(
+        commands,
+        "validate",
+        _validate,
+        about="the main job: train, measure, check, report",
+        quick="a short form, about three minutes",
+        stages="stages",
     )
-    validate.set_defaults(run=_validate)
-    ladder = commands.add_parser(
-        "ladder", help="which estimator survives which difficulty of reinforcement learning"
+    _add_report(
+        commands,
+        "ladder",
+        _ladder,
+        about="which estimator survives which difficulty of reinforcement learning",
+        quick="three rungs, two data sets each",
+        stages="rungs",
     )
-    ladder.add_argument("--quick", action="store_true", help="four rungs, about three minutes")
-    ladder.add_argument(
-        "--out",
-        type=Path,
-        default=None,
-        metavar="DIR",
-        help="folder of the report (default results/ladder); finished rungs in it are reused",
-    )
-    ladder.set_defaults(run=_ladder)
     return parser
+
+
+def _add_report(
+    commands: Any, name: str, run: Callable, *, about: str, quick: str, stages: str
+) -> None:
+    """A command that measures in stages and writes a report to a folder."""
+    command = commands.add_parser(name, help=about)
+    command.add_argument("--quick", action="store_true", help=quick)
+    command.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help=f"folder of the report (default results/{name}); finished {stages} in it are reused",
+    )
+    command.set_defaults(run=run)
 
 
 def _avoid_deadlock() -> None:
@@ -79,23 +89,23 @@ def _avoid_deadlock() -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREAD}".strip()
 
 
-def _validate(options: argparse.Namespace) -> int:
+def _use_double_precision() -> None:
+    """Levels are told apart at 1e-9 and critical points solved to 1e-12: for the whole process."""
     _avoid_deadlock()
     import jax
 
-    # Levels are told apart at 1e-9: the whole run is in double precision.
     jax.config.update("jax_enable_x64", True)
+
+
+def _validate(options: argparse.Namespace) -> int:
+    _use_double_precision()
     from slt_rl.validation import FULL, QUICK, validate
 
     return _report(options, "validate", validate, QUICK if options.quick else FULL)
 
 
 def _ladder(options: argparse.Namespace) -> int:
-    _avoid_deadlock()
-    import jax
-
-    # Critical points are solved to 1e-12: the whole run is in double precision.
-    jax.config.update("jax_enable_x64", True)
+    _use_double_precision()
     from slt_rl.difficulty import FULL, QUICK, climb
 
     return _report(options, "ladder", climb, QUICK if options.quick else FULL)

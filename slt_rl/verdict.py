@@ -10,7 +10,7 @@ from slt_rl.result import LLCEstimate
 
 # Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
 PLATEAU_SLOPE = 0.1
-# Share of draws below the center from which on it is no minimum; rounding puts a few there.
+# Share of draws below the center from which on it is no minimum.
 BELOW_SHARE = 0.01
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)

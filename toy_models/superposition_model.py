@@ -63,7 +63,7 @@ def outputs(params: Params, examples: Examples) -> jax.Array:
 
 
 def dense_inputs(examples: Examples, num_features: int) -> jax.Array:
-    """The dense inputs ``amplitude * e_feature`` of sparse examples, of shape ``[n, c]``."""
+    """The dense inputs ``amplitude * e_feature`` of sparse examples, of shape ``[..., c]``."""
     amplitude = examples["amplitude"]
     hot = jax.nn.one_hot(examples["feature"], num_features, dtype=amplitude.dtype)
     return amplitude[..., None] * hot

@@ -32,6 +32,7 @@ from slt_rl.rl import (
 from toy_models.superposition import (
     Examples,
     Params,
+    dense_inputs,
     forward,
     outputs,
     population_kl,
@@ -77,7 +78,7 @@ def sparse_policy(sigma: float) -> GaussianPolicy:
 
 def sparse_reward(example: Examples, action: jax.Array) -> jax.Array:
     """`-|a - x|^2` for one sparse input."""
-    return reconstruction_reward(_dense(example, action.shape[-1]), action)
+    return reconstruction_reward(dense_inputs(example, action.shape[-1]), action)
 
 
 def superposition_sampled_regret(
@@ -102,7 +103,7 @@ def superposition_sampled_regret(
         sparse_reward,
         params=params,
         observations=sample_examples(key_inputs, num_examples, num_features),
-        best_action_fn=lambda example: _dense(example, num_features),
+        best_action_fn=lambda example: dense_inputs(example, num_features),
     )
 
 
@@ -144,11 +145,6 @@ class ExactScoreSurrogate:
     def __call__(self, params: Params) -> jax.Array:
         """The surrogate `[]`."""
         return population_loss(params) - population_kl(params, self.reference, np.sqrt(0.5))
-
-
-def _dense(example: Examples, num_features: int) -> jax.Array:
-    amplitude = example["amplitude"]
-    return amplitude * jax.nn.one_hot(example["feature"], num_features, dtype=amplitude.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

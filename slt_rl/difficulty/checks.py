@@ -7,8 +7,9 @@ import numpy as np
 from slt_rl.difficulty.measure import EXACT
 from slt_rl.difficulty.protocol import CLASSES
 from slt_rl.difficulty.rungs import Rung, limits
-from slt_rl.difficulty.score import Z95, Score, families, is_too_few
+from slt_rl.difficulty.score import MAX_REFUSED, Score, families, is_too_few
 from slt_rl.report.checks import Check
+from slt_rl.validation.curve_checks import Z95
 
 VALUES, RECOMMENDED, DRIFT = "Values", "Recommended estimator", "Drift and visitation"
 # On these rungs the learning coefficient is that of the supervised problem, at the same points.
@@ -35,7 +36,7 @@ def ladder_checks(
 
 def _agreement(scores: Sequence[Score]) -> Check:
     """The sampler against the reference on the same data, where no estimate was refused."""
-    used = [s for s in scores if np.isfinite(s.agreement) and s.refused <= 0.1]
+    used = [s for s in scores if np.isfinite(s.agreement) and s.refused <= MAX_REFUSED]
     total = sum(s.total for s in used)
     agreeing = round(sum(s.agreement * s.total for s in used))
     worst = min(used, key=lambda s: s.agreement)
@@ -53,7 +54,7 @@ def _agreement(scores: Sequence[Score]) -> Check:
 
 def _prediction(scores: Sequence[Score]) -> Check:
     """Each estimator finds the value of the potential that it samples."""
-    used = [s for s in scores if s.refused <= 0.1]
+    used = [s for s in scores if s.refused <= MAX_REFUSED]
     few = [
         f"rung {s.rung}, {s.name}: {s.covered_predicted} of {s.total}"
         for s in used

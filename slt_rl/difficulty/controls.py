@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import estimate_llc
-from slt_rl.difficulty.methods import POLICY
+from slt_rl.difficulty.acting import POLICY, act
 from slt_rl.difficulty.protocol import NUM_FEATURES, Protocol
 from slt_rl.report.checks import Check
 from slt_rl.rl import (
@@ -21,7 +21,6 @@ from slt_rl.rl import (
     score_surrogate,
 )
 from toy_models import superposition as tms
-from toy_models import superposition_rl as bandit
 from toy_models import superposition_rungs as rungs
 
 GROUP = "Negative controls"
@@ -73,15 +72,10 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
 
 
 def _batch(key: jax.Array, params: tms.Params, num_examples: int) -> Batch:
-    """Actions of a policy on uniform inputs, with exact advantages."""
+    """Actions of a policy on uniform inputs, with their advantages over the mean reward."""
     key_inputs, key_action = jax.random.split(key)
     inputs = rungs.sample_law(key_inputs, num_examples, rungs.uniform_law(NUM_FEATURES))
-    found = jax.vmap(functools.partial(POLICY, params))(inputs)
-    noise = jax.random.normal(key_action, found.mean.shape)
-    action = jax.vmap(lambda d, z: d.transform(z))(found, noise)
-    log_prob = jax.vmap(lambda d, a: d.log_prob(a))(found, action)
-    reward = jax.vmap(bandit.sparse_reward)(inputs, action)
-    return Batch(inputs, action, log_prob, reward - jnp.mean(reward))
+    return act(key_action, params, inputs, baseline_fn=jnp.mean)
 
 
 def _refusal(name: str, call: Callable[[], object], reason: str) -> Check:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl.data import Dataset
+from slt_rl.difficulty.acting import POLICY, act
 from slt_rl.difficulty.protocol import (
     ACTION_SCALE,
     DELAY,
@@ -20,8 +21,6 @@ from slt_rl.difficulty.protocol import (
 )
 from slt_rl.difficulty.rungs import VISITATION, Population, Rung, kl, regret
 from slt_rl.rl import (
-    Batch,
-    GaussianPolicy,
     correct_states,
     importance_regret,
     policy_kl,
@@ -32,8 +31,6 @@ from toy_models import superposition as tms
 from toy_models import superposition_rl as bandit
 from toy_models import superposition_rungs as rungs
 from toy_models import superposition_visitation as visits
-
-POLICY = GaussianPolicy(rungs.seen_outputs, ACTION_SCALE)
 
 
 class Target(NamedTuple):
@@ -120,7 +117,7 @@ def _visited_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) 
 
 
 def _input_of(example: dict[str, jax.Array]) -> jax.Array:
-    return example["amplitude"] * jax.nn.one_hot(example["feature"], NUM_FEATURES)
+    return tms.dense_inputs(example, NUM_FEATURES)
 
 
 def _build_regret(inputs_fn, key, rung: Rung, label: str, protocol: Protocol) -> Target:
@@ -229,13 +226,13 @@ def _build_importance(values_fn, key, rung: Rung, label: str, protocol: Protocol
     """Importance-weighted regret from actions of the frozen policy and a baseline."""
     key_inputs, key_action = jax.random.split(key)
     inputs, center = _inputs(key_inputs, rung, label, protocol), rung.points[label]
-    found = jax.vmap(functools.partial(POLICY, center))(inputs.examples)
-    noise = jax.random.normal(key_action, found.mean.shape)
-    action = jax.vmap(lambda d, z: d.transform(z))(found, noise)
-    log_prob = jax.vmap(lambda d, a: d.log_prob(a))(found, action)
-    reward = jax.vmap(bandit.sparse_reward)(inputs.examples, action)
-    advantage = reward - values_fn(rung, label, inputs.examples)
-    loss_fn, data = importance_regret(POLICY, Batch(inputs.examples, action, log_prob, advantage))
+
+    def baseline(rewards):
+        del rewards
+        return values_fn(rung, label, inputs.examples)
+
+    batch = act(key_action, center, inputs.examples, baseline_fn=baseline)
+    loss_fn, data = importance_regret(POLICY, batch)
     return Target(loss_fn, Dataset(data.examples, inputs.weights), center)
 
 

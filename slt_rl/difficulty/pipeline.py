@@ -1,15 +1,10 @@
 """Climbs the ladder: measures every rung, checks, reports. A killed run goes on."""
 
-import contextlib
-import dataclasses
 import functools
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
-import slt_rl
 from slt_rl.difficulty import checks as ladder
 from slt_rl.difficulty import presentation
 from slt_rl.difficulty.controls import control_checks
@@ -19,7 +14,7 @@ from slt_rl.difficulty.protocol import Protocol
 from slt_rl.difficulty.rungs import ladder_rungs
 from slt_rl.difficulty.score import Climbed, rung_scores
 from slt_rl.report.summary import Report
-from slt_rl.validation.store import Store
+from slt_rl.validation.store import open_store, stage_bar
 
 # Beyond the numbers of rungs, whose keys are folded in by them.
 CONTROL_KEY = 100
@@ -58,12 +53,11 @@ def examine(protocol: Protocol, out: Path, *, progress: bool = True) -> Climbed:
     """
     if not jax.config.read("jax_enable_x64"):
         raise ValueError("jax_enable_x64: got False, expected True; the exact points need it")
-    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
-    store = Store(Path(out) / "stages", settings)
+    store = open_store(out, protocol)
     rungs = [rung for rung in ladder_rungs() if rung.number in protocol.rungs]
     key = jax.random.key(protocol.seed)
     arrays, seconds = {}, {}
-    with _bar(len(rungs), progress) as bar:
+    with stage_bar(len(rungs), unit="rung", show=progress) as bar:
 
         def inner(name: str, done: int, total: int) -> None:
             bar.set_postfix_str(f"{name} {done}/{total}")
@@ -81,12 +75,3 @@ def examine(protocol: Protocol, out: Path, *, progress: bool = True) -> Climbed:
         *control_checks(jax.random.fold_in(key, CONTROL_KEY), protocol),
     ]
     return Climbed(rungs, arrays, scores, checks, seconds)
-
-
-@contextlib.contextmanager
-def _bar(total: int, show: bool) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    # None: no bar where standard error is not a terminal.
-    with tqdm(total=total, unit="rung", disable=None if show else True) as bar:
-        yield bar

@@ -202,9 +202,8 @@ class FiniteEnv:
     def uniform_regret(self) -> float:
         """Regret of the policy that chooses at random: a unit that no scale of rewards changes."""
         uniform = np.full(self.mdp.reward.shape, 1 / self.mdp.num_actions)
-        step = np.einsum("sa,sat->st", uniform, self.mdp.transition)
-        resolvent = np.eye(self.mdp.num_states) - self.mdp.discount * step
-        values = np.linalg.solve(resolvent, np.sum(uniform * self.mdp.reward, axis=1))
+        reward = np.sum(uniform * self.mdp.reward, axis=1)
+        values = self.mdp.accumulated_on_host(uniform, reward)
         return self.mdp.optimal_return - float(self.mdp.start @ values)
 
     def sample_returns(
@@ -256,7 +255,8 @@ def regret_process(mdp: TabularMDP) -> tuple[TabularMDP, np.ndarray]:
         possible at all, the first states are kept.
     """
     # Rounding of a solve is no mistake.
-    gaps = np.where(mdp.gaps > 1e-9 * max(1.0, np.abs(mdp.reward).max()), mdp.gaps, 0.0)
+    gaps = mdp.gaps
+    gaps = np.where(gaps > 1e-9 * max(1.0, np.abs(mdp.reward).max()), gaps, 0.0)
     kept = gaps.max(axis=1) > 0
     reachable = mdp.transition.max(axis=1) > 0
     for _ in range(mdp.num_states):

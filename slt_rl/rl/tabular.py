@@ -84,6 +84,11 @@ class TabularMDP:
         """Discounted sums `(I - discount P_pi)^-1 terms` `[S]` of what each visit adds, `[S]`."""
         return self._resolved(self.discount * self._step(policy), terms)
 
+    def accumulated_on_host(self, policy: np.ndarray, terms: np.ndarray) -> np.ndarray:
+        """The same `[S]` in float64 NumPy, whatever the precision of JAX."""
+        step = self.discount * np.einsum("sa,sat->st", policy, self.transition)
+        return np.linalg.solve(np.eye(self.num_states) - step, terms)
+
     def action_values(self, values: Any) -> np.ndarray:
         """`Q = r + discount P V` `[S, A]` of values `[S]`, on the host."""
         return self.reward + self.discount * self.transition @ np.asarray(values, np.float64)
@@ -166,8 +171,7 @@ class TabularMDP:
         for _ in range(MAX_SWEEPS):
             policy = np.exp(log_policy)
             mean = np.sum(policy * (self.reward - temperature * (log_policy - prior)), axis=1)
-            step = self.discount * np.einsum("sa,sat->st", policy, self.transition)
-            values = np.linalg.solve(np.eye(self.num_states) - step, mean)
+            values = self.accumulated_on_host(policy, mean)
             new = prior + self.action_values(values) / temperature
             new = new - np.logaddexp.reduce(new, axis=1, keepdims=True)
             change = np.abs(new - log_policy).max()

@@ -120,7 +120,7 @@ def _measure_potential(
         key,
         make_target,
         checkpoints,
-        nbeta=protocol.num_examples / np.log(protocol.num_examples),
+        nbeta=protocol.nbeta,
         localization=protocol.localization,
         num_chains=protocol.num_chains,
         num_draws=protocol.num_draws * LENGTHENING[name],

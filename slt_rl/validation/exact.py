@@ -1,6 +1,6 @@
 """Checks on exact potentials: closed forms, critical points, tabulated learning coefficients."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -243,20 +243,24 @@ def signature(matrix: np.ndarray) -> tuple[int, int, int]:
     return negative, len(values) - negative - positive, positive
 
 
+def signature_at(potential_fn: Callable, params: tms.Params) -> tuple[int, int, int]:
+    """Signs of the Hessian of a potential `params -> []`, as `signature` counts them."""
+    flat, unravel = ravel_pytree(params)
+    return signature(np.asarray(jax.hessian(lambda w: potential_fn(unravel(w)))(flat)))
+
+
 def control_checks(key: jax.Array) -> list[Check]:
     """Negative controls: the score surrogate is indefinite, and refused."""
     found = {}
     for label in CLASSES:
         point = jax.tree.map(jnp.asarray, tms.critical_point(label, NUM_FEATURES))
-        flat, unravel = ravel_pytree(point)
 
-        def surrogate(vector, point=point, unravel=unravel):
+        def surrogate(params, point=point):
             # -2 E<x - f_old, f_w> = L(w) - E|f_w - f_old|^2 + const: both terms in closed form.
-            params = unravel(vector)
             divergence = tms.population_kl(params, point, ACTION_SCALE)
             return tms.population_loss(params) - 2 * ACTION_SCALE**2 * divergence
 
-        found[str(label)] = signature(np.asarray(jax.hessian(surrogate)(flat)))
+        found[str(label)] = signature_at(surrogate, point)
     indefinite = all(n > 0 and p > 0 for n, _, p in found.values())
     refusal = _refusal(key)
     return [

@@ -95,9 +95,8 @@ def kl_reference(
 
 def _measure(key, centers, observations, *, step_sizes, protocol: Protocol):
     """Draws, weights and averages of one chunk of checkpoints."""
-    nbeta = protocol.num_examples / np.log(protocol.num_examples)
     problem = chains.Problem(
-        _exact_kl, centers, None, jnp.asarray(nbeta), jnp.asarray(protocol.localization)
+        _exact_kl, centers, None, jnp.asarray(protocol.nbeta), jnp.asarray(protocol.localization)
     )
     anchors = chains.find_anchors(key, problem)
     keys = chains.center_keys(key, problem.num_centers)
@@ -114,8 +113,8 @@ def _measure(key, centers, observations, *, step_sizes, protocol: Protocol):
             exact.append(draws.excess_loss[..., -1])
             sampled.append(_sampled_kl(state.sampler_state.position, centers, observations))
     return _reweighted(
-        nbeta * np.stack(exact, axis=-1),
-        nbeta * np.stack([np.asarray(x) for x in sampled], axis=-1),
+        protocol.nbeta * np.stack(exact, axis=-1),
+        protocol.nbeta * np.stack([np.asarray(x) for x in sampled], axis=-1),
     )
 
 

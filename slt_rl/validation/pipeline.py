@@ -1,16 +1,13 @@
 """The main job: train, measure, check, report. A killed run goes on where it stopped."""
 
-import contextlib
-import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-import slt_rl
 from slt_rl.report.checks import Check
 from slt_rl.report.provenance import peak_memory_bytes
 from slt_rl.report.summary import Report
@@ -18,7 +15,7 @@ from slt_rl.rl import cartpole
 from slt_rl.validation import bayesian, curve_checks, curves, exact, presentation, training
 from slt_rl.validation.curve_checks import Measured
 from slt_rl.validation.protocol import Protocol
-from slt_rl.validation.store import StageResult, Store
+from slt_rl.validation.store import StageResult, Store, open_store, stage_bar
 
 MEMORY_LIMIT = 4 * 2**30
 
@@ -57,21 +54,11 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
         raise ValueError(
             "jax_enable_x64: got False, expected True; the check of the closed form needs it"
         )
-    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
-    store = Store(Path(out) / "stages", settings)
+    store = open_store(out, protocol)
     stages = _run_stages(store, protocol, progress)
     checks, parts = _examine(stages, protocol)
     checks.append(_memory_check())
     return presentation.write_report(Path(out), protocol, stages, checks=checks, parts=parts)
-
-
-@contextlib.contextmanager
-def _bar(total: int, show: bool) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    # None: no bar where standard error is not a terminal.
-    with tqdm(total=total, unit="stage", disable=None if show else True) as bar:
-        yield bar
 
 
 def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
@@ -79,7 +66,7 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
     found = Stages({}, {}, {})
-    with _bar(_num_stages(protocol), show) as bar:
+    with stage_bar(_num_stages(protocol), unit="stage", show=show) as bar:
 
         def inner(name: str, done: int, total: int) -> None:
             bar.set_postfix_str(f"{name} {done}/{total}")

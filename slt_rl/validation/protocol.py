@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 NUM_FEATURES = 6
 ACTION_SCALE = 0.1
 
@@ -55,6 +57,11 @@ class Protocol:
     cartpole_steps: int = 250_000
     min_supervised: int = 20
     min_ppo: int = 16
+
+    @property
+    def nbeta(self) -> float:
+        """Inverse temperature of every curve, `n / log n`."""
+        return float(self.num_examples / np.log(self.num_examples))
 
 
 FULL = Protocol("full")

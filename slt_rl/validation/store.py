@@ -1,13 +1,15 @@
 """Results of stages, kept on disk: a killed run goes on where it stopped."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+import slt_rl
 from slt_rl.array_files import fingerprint, load_arrays, save_arrays
 
 
@@ -53,3 +55,30 @@ class Store:
         seconds = time.perf_counter() - start
         save_arrays(path, found, {**key, "seconds": seconds})
         return StageResult(found, seconds, False)
+
+
+def open_store(out: Path, protocol: Any) -> Store:
+    """The stages of a run in `out/stages`, which depend on its protocol and on the version.
+
+    Args:
+        out: Folder of the run.
+        protocol: A dataclass of JSON values.
+    """
+    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
+    return Store(Path(out) / "stages", settings)
+
+
+@contextlib.contextmanager
+def stage_bar(total: int, *, unit: str, show: bool) -> Iterator[Any]:
+    """A progress bar over stages, on a terminal only.
+
+    Args:
+        total: Number of stages.
+        unit: What a stage is called.
+        show: Whether to show it at all.
+    """
+    from tqdm import tqdm
+
+    # None: no bar where standard error is not a terminal.
+    with tqdm(total=total, unit=unit, disable=None if show else True) as bar:
+        yield bar

@@ -5,10 +5,17 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-SINGLE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+# No threads within one operation: a program was seen to hang for ever in the pool
+# (docs/gotchas.md). Chunks of a curve still run side by side, each on one thread.
+SINGLE_THREAD = ("--xla_cpu_multi_thread_eigen=false",)
+# With these the programs of the main job compile in little more than half the time and run as fast.
+# Set only in the version they were measured with: a flag that XLA does not know ends the process.
+LIGHT_COMPILATION = ("--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false")
+MEASURED_JAXLIB = "0.10."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,20 +85,18 @@ def _add_report(
     command.set_defaults(run=run)
 
 
-def _avoid_deadlock() -> None:
-    """Turns off threads within one XLA operation on the CPU, before the first operation.
-
-    A program was seen to hang for ever in the pool (docs/gotchas.md). Chunks of a curve still run
-    side by side, each on one thread.
-    """
-    flags = os.environ.get("XLA_FLAGS", "")
-    if SINGLE_THREAD.split("=")[0] not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {SINGLE_THREAD}".strip()
+def _set_xla_flags() -> None:
+    """Adds to `XLA_FLAGS`, before the first operation, what the user has not set."""
+    given, flags = os.environ.get("XLA_FLAGS", ""), SINGLE_THREAD
+    if metadata.version("jaxlib").startswith(MEASURED_JAXLIB):
+        flags += LIGHT_COMPILATION
+    added = [flag for flag in flags if flag.split("=")[0] not in given]
+    os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 
 
 def _use_double_precision() -> None:
     """Levels are told apart at 1e-9 and critical points solved to 1e-12: for the whole process."""
-    _avoid_deadlock()
+    _set_xla_flags()
     import jax
 
     jax.config.update("jax_enable_x64", True)

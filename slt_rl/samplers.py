@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import optax
@@ -247,6 +246,18 @@ def _as_logdensity(oracle: Oracle):
     return lambda position: -oracle(jax.random.key(0), position)[0]
 
 
+def _blackjax():
+    """The package, imported at first use.
+
+    Its import runs an operation: after it XLA takes no more flags, nor JAX another platform or a
+    place among several processes. Importing this library must not decide that. And that operation
+    belongs to no program that is being traced.
+    """
+    with jax.ensure_compile_time_eval():
+        import blackjax
+    return blackjax
+
+
 def _blackjax_info(state, acceptance, num_gradients) -> Info:
     gradient = optax.tree.scale(-1, state.logdensity_grad)
     return Info(
@@ -272,11 +283,11 @@ class MALA:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
         """Starts at `position`."""
         del key
-        return blackjax.mala.init(position, _as_logdensity(oracle))
+        return _blackjax().mala.init(position, _as_logdensity(oracle))
 
     def step(self, key: jax.Array, state, oracle: Oracle):
         """One proposal; records the position after the accept or reject."""
-        kernel = blackjax.mala.build_kernel()
+        kernel = _blackjax().mala.build_kernel()
         state, info = kernel(key, state, _as_logdensity(oracle), self.step_size / 2)
         return state, _blackjax_info(state, info.acceptance_rate, 1)
 
@@ -300,11 +311,11 @@ class HMC:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
         """Starts at `position`."""
         del key
-        return blackjax.hmc.init(position, _as_logdensity(oracle))
+        return _blackjax().hmc.init(position, _as_logdensity(oracle))
 
     def step(self, key: jax.Array, state, oracle: Oracle):
         """One trajectory; records the position after the accept or reject."""
-        kernel = blackjax.hmc.build_kernel()
+        kernel = _blackjax().hmc.build_kernel()
         mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
         state, info = kernel(
             key, state, _as_logdensity(oracle), self.step_size, mass, self.num_integration_steps
@@ -331,11 +342,11 @@ class NUTS:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle):
         """Starts at `position`."""
         del key
-        return blackjax.nuts.init(position, _as_logdensity(oracle))
+        return _blackjax().nuts.init(position, _as_logdensity(oracle))
 
     def step(self, key: jax.Array, state, oracle: Oracle):
         """One trajectory; records the chosen position."""
-        kernel = blackjax.nuts.build_kernel()
+        kernel = _blackjax().nuts.build_kernel()
         mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
         state, info = kernel(
             key, state, _as_logdensity(oracle), self.step_size, mass, self.max_num_doublings

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from slt_rl.validation.protocol import Protocol
 from slt_rl.validation.store import StageResult, Store, open_store, stage_bar
 
 MEMORY_LIMIT = 4 * 2**30
+# Stages side by side: compilation takes much of them, and one compilation uses one core.
+NUM_WORKERS = 2
 
 
 class Stages(NamedTuple):
@@ -55,14 +58,17 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
             "jax_enable_x64: got False, expected True; the check of the closed form needs it"
         )
     store = open_store(out, protocol)
-    stages = _run_stages(store, protocol, progress)
-    checks, parts = _examine(stages, protocol)
+    with ThreadPoolExecutor(1) as pool:
+        # One core is at times idle while the stages run.
+        timeless = pool.submit(_timeless_checks, protocol)
+        stages = _run_stages(store, protocol, progress)
+    checks, parts = _examine(stages, protocol, timeless.result())
     checks.append(_memory_check())
     return presentation.write_report(Path(out), protocol, stages, checks=checks, parts=parts)
 
 
 def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
-    """Runs or loads all stages in their order."""
+    """Runs or loads all stages: what needs no other stage side by side, then run after run."""
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
     found = Stages({}, {}, {})
@@ -78,11 +84,10 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
             bar.update()
             return result.arrays
 
-        run("exact", lambda: exact.measure_targets(keys["exact"], protocol))
-        if protocol.cartpole_steps:
-            run("cartpole", lambda: _cartpole(keys["cartpole"], protocol))
-        for name, train in (("sgd", training.train_supervised), ("ppo", training.train_ppo)):
-            arrays = run(name, functools.partial(train, keys[name], protocol, inner))
+        with ThreadPoolExecutor(NUM_WORKERS) as pool:
+            list(pool.map(lambda item: run(*item), _independent(keys, protocol, inner).items()))
+        for name in ("sgd", "ppo"):
+            arrays = found.arrays[name]
             found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
             for i in found.choices[name]:
                 curve_key = jax.random.fold_in(keys[f"{name}_curves"], int(i))
@@ -92,10 +97,24 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
                         curves.measure_run, curve_key, arrays, int(i), protocol=protocol
                     ),
                 )
-        run("occupancy", lambda: bayesian.measure_occupancy(keys["occupancy"], protocol))
-        if protocol.num_nuts_chains:
-            run("nuts", lambda: bayesian.measure_nuts(keys["nuts"], protocol))
     return found
+
+
+def _independent(
+    keys: Mapping[str, jax.Array], protocol: Protocol, progress: training.Progress
+) -> dict[str, Callable[[], Mapping[str, Any]]]:
+    """The stages that need no other one, the longest first."""
+    tasks: dict[str, Callable[[], Mapping[str, Any]]] = {
+        "ppo": lambda: training.train_ppo(keys["ppo"], protocol, progress),
+        "sgd": lambda: training.train_supervised(keys["sgd"], protocol, progress),
+        "exact": lambda: exact.measure_targets(keys["exact"], protocol),
+        "occupancy": lambda: bayesian.measure_occupancy(keys["occupancy"], protocol),
+    }
+    if protocol.cartpole_steps:
+        tasks["cartpole"] = lambda: _cartpole(keys["cartpole"], protocol)
+    if protocol.num_nuts_chains:
+        tasks["nuts"] = lambda: bayesian.measure_nuts(keys["nuts"], protocol)
+    return tasks
 
 
 _KEYS = (
@@ -125,15 +144,19 @@ def _cartpole(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]:
     return {"returns": returns}
 
 
-def _examine(stages: Stages, protocol: Protocol) -> tuple[list[Check], presentation.Parts]:
+def _timeless_checks(protocol: Protocol) -> tuple[list[Check], list[Check]]:
+    """The checks that need no stage: of the closed form, and of the negative controls."""
+    key = jax.random.fold_in(jax.random.key(protocol.seed), _KEYS.index("controls"))
+    return exact.closed_form_checks(), exact.control_checks(key)
+
+
+def _examine(
+    stages: Stages, protocol: Protocol, timeless: tuple[list[Check], list[Check]]
+) -> tuple[list[Check], presentation.Parts]:
     """All checks, and what the figures need."""
     arrays = stages.arrays
-    key = jax.random.fold_in(jax.random.key(protocol.seed), _KEYS.index("controls"))
-    checks = [
-        *exact.closed_form_checks(),
-        *exact.target_checks(arrays["exact"]),
-        *exact.control_checks(key),
-    ]
+    closed_form, controls = timeless
+    checks = [*closed_form, *exact.target_checks(arrays["exact"]), *controls]
     if "cartpole" in arrays:
         checks.append(_cartpole_check(arrays["cartpole"]["returns"], protocol))
     checks += training.supervised_checks(arrays["sgd"], protocol)

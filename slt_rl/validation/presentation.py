@@ -16,7 +16,6 @@ from slt_rl.validation.training import count_sequences
 from toy_models import superposition as tms
 
 STEP_LABELS = {"Supervised": "SGD steps", "PPO": "PPO iterations"}
-POTENTIALS = ("supervised", "regret", "kl", "exact_regret", "exact_kl")
 
 
 class Parts(NamedTuple):
@@ -216,17 +215,22 @@ def _tables(parts: Parts) -> rp.Section:
     return rp.Section("Numbers", (), (), tuple(tables))
 
 
+def _measured_potentials(all_measured: Sequence[Measured]) -> list[str]:
+    """Names of the potentials that were measured along training."""
+    return [k.removesuffix("_verdict") for k in all_measured[0].curves[0] if k.endswith("_verdict")]
+
+
 def _class_table(all_measured: Sequence[Measured]) -> rp.Table:
     """Mean estimate of every class under every potential."""
-    rows = []
+    rows, potentials = [], _measured_potentials(all_measured)
     for measured in all_measured:
         for label in np.unique(measured.labels):
             inside = measured.labels == label
-            means = [float(np.nanmean(measured.stack(f"{p}_mean")[inside])) for p in POTENTIALS]
+            means = [float(np.nanmean(measured.stack(f"{p}_mean")[inside])) for p in potentials]
             rows.append((measured.name, str(label), int(inside.sum()), *means))
     return rp.Table(
         "Mean estimate by class and potential",
-        ("training", "class", "checkpoints", *POTENTIALS),
+        ("training", "class", "checkpoints", *potentials),
         rows,
         "On 4-gons the numbers are reported, and no order is asserted.",
     )
@@ -236,7 +240,7 @@ def _verdict_table(all_measured: Sequence[Measured]) -> rp.Table:
     """How many estimates were trusted, and what they cost."""
     rows = []
     for measured in all_measured:
-        for potential in POTENTIALS:
+        for potential in _measured_potentials(all_measured):
             verdicts = measured.stack(f"{potential}_verdict")
             counts = [int((verdicts == v).sum()) for v in ("trusted", "doubtful", "refused")]
             cost = float(np.mean(measured.stack(f"{potential}_gradients")))

@@ -97,7 +97,7 @@ def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:
         f"Command `{' '.join(sys.argv)}`; commit {provenance.commit}; "
         + ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
         + f"; {provenance.machine['cores']} cores, {provenance.machine['processor']}; "
-        + f"{provenance.wall_seconds:.0f} s.",
+        + f"{provenance.total_seconds:.0f} s.",
         "",
         "Mean over seeds with its 95 % Student interval, and below it each seed. Update 0 plays "
         "the initial policy, `end` is the mean of the last 20 updates, `half_decay` the first "

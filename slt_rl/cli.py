@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "validate",
         _validate,
         about="the main job: train, measure, check, report",
-        quick="a short form, about three minutes",
+        quick="a short form, about two minutes",
         stages="stages",
     )
     _add_report(
@@ -87,9 +87,9 @@ def _add_report(
 
 def _set_xla_flags() -> None:
     """Adds to `XLA_FLAGS`, before the first operation, what the user has not set."""
-    given, flags = os.environ.get("XLA_FLAGS", ""), SINGLE_THREAD
-    if metadata.version("jaxlib").startswith(MEASURED_JAXLIB):
-        flags += LIGHT_COMPILATION
+    given = os.environ.get("XLA_FLAGS", "")
+    is_measured = metadata.version("jaxlib").startswith(MEASURED_JAXLIB)
+    flags = SINGLE_THREAD + (LIGHT_COMPILATION if is_measured else ())
     added = [flag for flag in flags if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 

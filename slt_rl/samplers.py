@@ -247,12 +247,7 @@ def _as_logdensity(oracle: Oracle):
 
 
 def _blackjax():
-    """The package, imported at first use.
-
-    Its import runs an operation: after it XLA takes no more flags, nor JAX another platform or a
-    place among several processes. Importing this library must not decide that. And that operation
-    belongs to no program that is being traced.
-    """
+    """Imported late: it runs an operation, which settles XLA's flags, and belongs to no trace."""
     with jax.ensure_compile_time_eval():
         import blackjax
     return blackjax

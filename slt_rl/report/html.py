@@ -107,9 +107,9 @@ def _verdict(report: Report) -> str:
         headline = "Nothing was checked."
     else:
         headline = f"{len(failed)} of {number} checks did not hold."
-    seconds = report.provenance.wall_seconds
+    seconds = report.provenance.total_seconds
     memory = report.provenance.peak_memory_bytes / 2**30
-    facts = f"Wall time {_duration(seconds)}, peak memory {memory:.2f} GiB."
+    facts = f"The stages took {_duration(seconds)} in sum, peak memory {memory:.2f} GiB."
     items = "".join(
         f'<li><a href="#{_anchor(check)}">{escape(check.name)}</a>: '
         f"{escape(format_value(check.value))}, expected {escape(check.target)}</li>"
@@ -220,7 +220,7 @@ def _kind(value: Any) -> str:
 def _provenance(report: Report) -> str:
     p = report.provenance
     timings = {name: _duration(seconds) for name, seconds in p.stage_seconds.items()}
-    timings["total"] = _duration(p.wall_seconds)
+    timings["sum"] = _duration(p.total_seconds)
     facts = {"commit": p.commit, "peak memory": f"{p.peak_memory_bytes / 2**30:.2f} GiB"}
     groups: dict[str, Mapping[str, Any]] = {
         "Source": facts | dict(p.notes),

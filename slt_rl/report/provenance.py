@@ -38,8 +38,8 @@ class Provenance:
     notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
-    def wall_seconds(self) -> float:
-        """Wall time of all stages."""
+    def total_seconds(self) -> float:
+        """Sum over the stages; those that ran side by side count in full."""
         return float(sum(self.stage_seconds.values()))
 
 

@@ -103,7 +103,7 @@ def summary(report: Report) -> dict[str, Any]:
         "keys": strict(dict(provenance.keys)),
         "machine": strict(dict(provenance.machine)),
         "stage_seconds": strict(dict(provenance.stage_seconds)),
-        "wall_seconds": provenance.wall_seconds,
+        "total_seconds": provenance.total_seconds,
         "peak_memory_bytes": provenance.peak_memory_bytes,
         "notes": strict(dict(provenance.notes)),
     }

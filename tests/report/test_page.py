@@ -157,7 +157,7 @@ def test_summary_has_everything(tmp_path):
             "group": check.group,
         }
     assert summary["checks"][2]["value"] == "nan"
-    assert summary["wall_seconds"] == 63.5 and summary["stage_seconds"]["train"] == 61.0
+    assert summary["total_seconds"] == 63.5 and summary["stage_seconds"]["train"] == 61.0
     assert summary["peak_memory_bytes"] == 2**30 and summary["commit"] == "abc"
     assert summary["keys"] == {"seed": 1} and summary["machine"] == {"cores": 2}
     assert summary["tables"][0]["rows"] == [["4+ → 5", 3], ["<4>", None]]

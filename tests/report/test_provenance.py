@@ -9,7 +9,7 @@ from slt_rl.report import provenance as module
 
 def test_provenance_of_this_process():
     found = collect_provenance({"seed": 1}, {"a": 1.0, "b": 2.5}, notes={"x": 1})
-    assert found.wall_seconds == 3.5 and found.keys == {"seed": 1} and found.notes == {"x": 1}
+    assert found.total_seconds == 3.5 and found.keys == {"seed": 1} and found.notes == {"x": 1}
     assert re.fullmatch(r"\d+\.\d+\.\d+.*", found.versions["numpy"])
     assert found.machine["cores"] >= 1 and found.machine["memory_gib"] > 0
     assert "cpu" in found.machine["devices"] or "gpu" in found.machine["devices"]

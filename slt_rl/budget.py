@@ -7,13 +7,17 @@ import numpy as np
 from slt_rl import diagnostics, estimators
 from slt_rl.chains import Draws
 from slt_rl.estimators import Estimate
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
 SIGNIFICANT = 2.5
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
+# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
+SMOOTH_GROWTH = 1.5
+# Fractions `t` of the way from the center to the chains at which slopes are taken; 0 first.
+RAY_FRACTIONS = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 
 class Context(NamedTuple):
@@ -33,6 +37,8 @@ class Context(NamedTuple):
             along the gradient), in units of the learning coefficient.
         data_set: standard error over data sets, NaN for an exact potential.
         beta: `nbeta / n`, zero for an exact potential.
+        growth_at_center: exponent of the loss along rays to the chains, see `growth_on_rays`; NaN
+            where the draws themselves leave no doubt of it.
         audit: adjusted draws that went on from the chains, or None.
         stable: whether calibration found a stable step.
         notes: what calibration did, in words.
@@ -52,6 +58,7 @@ class Context(NamedTuple):
     anchor_drop: float
     data_set: float
     beta: float
+    growth_at_center: float
     audit: Draws | None
     stable: bool
     notes: tuple[str, ...]
@@ -114,39 +121,93 @@ def _beyond(value: float, sem: float) -> float:
 
 
 def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:
-    ratio, ratio_sem, per_leaf = diagnostics.equipartition(draws.virial, context.leaf_sizes)
-    leaf_excess = diagnostics.leaf_equipartition_excess(draws.virial)
-    worst = int(np.argmax(np.abs(leaf_excess)))
+    steps = context.step_sizes if context.extrapolate else None
+    balance = balance_of(draws.virial, context.leaf_sizes, steps)
+    worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
+    slope, slope_sem = _localization_slope(draws, context)
     slopes = {
-        "localization_slope": estimators.localization_slope(
-            excess,
-            draws.squared_distance,
-            nbeta=context.nbeta,
-            localization=context.localization,
-        ),
+        "localization_slope": slope,
+        "localization_slope_sem": slope_sem,
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
     distance = float(np.mean(draws.squared_distance))
-    pull = ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
         "drift": diagnostics.drift(excess),
-        "equipartition": ratio,
-        "equipartition_sem": ratio_sem,
-        "equipartition_worst_leaf": float(per_leaf[worst]),
-        "equipartition_worst_leaf_excess": float(leaf_excess[worst]),
+        "equipartition": balance.ratio,
+        "equipartition_sem": balance.sem,
+        "equipartition_worst_leaf": float(balance.per_leaf[worst]),
+        "equipartition_worst_leaf_excess": float(balance.leaf_excess[worst]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
         "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
-        "growth": pull / estimate.mean if estimate.mean else float("nan"),
+        "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
+        "growth_at_center": context.growth_at_center,
         "rms_distance": distance**0.5,
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
         **slopes,
     }
+
+
+def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
+    r"""`d log lambda_hat / d log localization` and its standard error, of two forms the sharper.
+
+    With `l = nbeta (L - L*)` and `g` the localization, linear response gives `-Cov[l, g |v|^2] / 2`
+    over `E[l]`. Free directions drown it: `g |v|^2` varies by their number. They cancel in
+    `G = v . grad U - g |v|^2 = nbeta v . grad L`, and integration by parts, `Cov[l, v . grad U] =
+    E[G]`, gives the same as `(Cov[l, G] - E[G]) / 2`: noisier in a regular model, where `g |v|^2`
+    is small. It is not used with gradient noise, which `l` and `G` have in common.
+    """
+    scaled = context.nbeta * np.asarray(draws.excess_loss, np.float64)
+    pull = context.localization * np.asarray(draws.squared_distance, np.float64)
+    centered, size = scaled - scaled.mean(), scaled.mean()
+    forms = [-centered * (pull - pull.mean()) / 2]
+    if context.heating == 0:
+        inner = np.asarray(draws.virial, np.float64) @ context.leaf_sizes - pull
+        forms.append((centered * (inner - inner.mean()) - inner) / 2)
+    found = min((estimators.mean_estimate(x) for x in forms), key=lambda x: x.sem)
+    return float(found.mean / size), float(found.sem / abs(size))
+
+
+def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbeta: float) -> float:
+    """`E[(w - w*) . grad L] / E[L - L*]` over draws `[chain, draw]`.
+
+    It is the degree of a homogeneous loss. Where chains reach beyond the basin it is about what
+    lies there and not about the center.
+    """
+    excess = nbeta * float(np.mean(draws.excess_loss, dtype=np.float64))
+    virial = float(np.mean(np.asarray(draws.virial, np.float64), axis=(0, 1)) @ leaf_sizes)
+    pull = virial - localization * float(np.mean(draws.squared_distance, dtype=np.float64))
+    return pull / excess if excess else float("nan")
+
+
+def growth_on_rays(slopes: np.ndarray) -> float:
+    r"""The largest exponent with which the loss grows along rays from the center.
+
+    With `s(t) = v . grad L(w* + t v)`, summed over rays `v = w - w*` to the chains,
+
+        p(t) = 1 + log_2 [(s(2t) - s(0)) / (s(t) - s(0))]
+
+    which is `p` for a loss homogeneous of degree `p`, at every `t` and whatever flat directions `v`
+    has, and tends to 2 or more as `t` falls for a smooth loss. So a loss is not smooth if no `t`
+    shows an exponent of that kind: 1 for a norm.
+
+    Args:
+        slopes: `[chain, t]` at `RAY_FRACTIONS`.
+
+    Returns:
+        The largest exponent; NaN if the loss rises at no scale.
+    """
+    total = np.asarray(slopes, np.float64).sum(axis=0)
+    rise = total[1:] - total[0]
+    both = (rise[1:] > 0) & (rise[:-1] > 0)
+    if not both.any():
+        return float("nan")
+    return float(np.max(1 + np.log2(rise[1:][both] / rise[:-1][both])))
 
 
 def _fraction_below(scaled: np.ndarray) -> float:

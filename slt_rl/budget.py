@@ -18,8 +18,10 @@ ROUNDING = 1e-3
 BELOW_SHARE = 0.01
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
 SMOOTH_GROWTH = 1.5
-# Fractions `t` of the way from the center to the chains at which slopes are taken; 0 first.
-RAY_FRACTIONS = (0.0, 0.125, 0.25, 0.5, 1.0)
+# Fractions of the way from the center to the chains; 0 first, then each twice the one before.
+RAY_FRACTIONS = (0.0, *(2.0**-k for k in range(12, -1, -1)))
+# Halvings of the thermal distance at which growth is looked at.
+RAY_HALVINGS = 3
 
 
 class Context(NamedTuple):
@@ -188,29 +190,37 @@ def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbet
     return pull / excess if excess else float("nan")
 
 
-def growth_on_rays(slopes: np.ndarray) -> float:
-    r"""The largest exponent with which the loss grows along rays from the center.
+def growth_on_rays(losses: np.ndarray, slopes: np.ndarray, size: float) -> float:
+    r"""The largest exponent with which the loss grows from the center at thermal distances.
 
-    With `s(t) = v . grad L(w* + t v)`, summed over rays `v = w - w*` to the chains,
+    On the ray `w* + t v` to a chain let `T` be the largest `t` up to which the loss stays below its
+    thermal mean: a chain may have gone round a ridge. With `s(t) = v . grad L(w* + t v)`, and sums
+    over rays,
 
-        p(t) = 1 + log_2 [(s(2t) - s(0)) / (s(t) - s(0))]
+        p = 1 + log_2 [sum (s(2t) - s(0)) / sum (s(t) - s(0))],   t = T/2, T/4, T/8
 
-    which is `p` for a loss homogeneous of degree `p`, at every `t` and whatever flat directions `v`
-    has, and tends to 2 or more as `t` falls for a smooth loss. So a loss is not smooth if no `t`
-    shows an exponent of that kind: 1 for a norm.
+    It is `p` for a loss homogeneous of degree `p`, whatever flat directions `v` has, and tends to 2
+    or more as `t` falls for a smooth loss. So a loss is not smooth there if no `t` shows such an
+    exponent: 1 for a norm.
 
     Args:
-        slopes: `[chain, t]` at `RAY_FRACTIONS`.
+        losses: `[chain, t]`, the loss at `RAY_FRACTIONS`.
+        slopes: `[chain, t]`, `s(t)` there.
+        size: the mean of `L - L*` over the draws.
 
     Returns:
         The largest exponent; NaN if the loss rises at no scale.
     """
-    total = np.asarray(slopes, np.float64).sum(axis=0)
-    rise = total[1:] - total[0]
+    losses, slopes = np.asarray(losses, np.float64), np.asarray(slopes, np.float64)
+    above = losses - losses[:, :1] > size
+    first_above = np.where(above.any(axis=1), above.argmax(axis=1), above.shape[1])
+    thermal = np.maximum(first_above - 1, RAY_HALVINGS + 1)
+    columns = thermal[:, None] - np.arange(RAY_HALVINGS + 1)
+    rise = (np.take_along_axis(slopes, columns, axis=1) - slopes[:, :1]).sum(axis=0)
     both = (rise[1:] > 0) & (rise[:-1] > 0)
     if not both.any():
         return float("nan")
-    return float(np.max(1 + np.log2(rise[1:][both] / rise[:-1][both])))
+    return float(np.max(1 + np.log2(rise[:-1][both] / rise[1:][both])))
 
 
 def _fraction_below(scaled: np.ndarray) -> float:

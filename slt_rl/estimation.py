@@ -157,8 +157,9 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
     )
     if not np.any(over_draws < SMOOTH_GROWTH):
         return np.full(problem.num_centers, np.nan)
-    slopes = np.asarray(probes.ray_slopes(problem, sample.ends, jnp.asarray(RAY_FRACTIONS)))
-    found = np.array([growth_on_rays(x) for x in slopes])
+    sizes = np.mean(sample.draws.excess_loss, axis=(1, 2), dtype=np.float64)
+    rays = probes.along_rays(problem, sample.ends, jnp.asarray(RAY_FRACTIONS))
+    found = [growth_on_rays(*x) for x in zip(*rays, sizes, strict=True)]
     return np.where(over_draws < SMOOTH_GROWTH, found, np.nan)
 
 

@@ -102,24 +102,35 @@ def step_sizes_of(sampler: Any, problem: Problem) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _ray_slopes(make_target, centers, shared, positions, fractions):
+def _along_rays(make_target, centers, shared, positions, fractions):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
         ray = optax.tree.sub(position, center)
 
-        def slope(fraction):
+        def along(fraction):
             at = jax.tree.map(lambda c, r: (c + fraction * r).astype(c.dtype), center, ray)
-            return jax.jvp(lambda w: mean_loss(loss_fn, data, w), (at,), (ray,))[1]
+            return jax.jvp(lambda w: mean_loss(loss_fn, data, w), (at,), (ray,))
 
-        return jax.lax.map(slope, fractions)
+        return jax.lax.map(along, fractions)
 
     over_chains = jax.vmap(one, in_axes=(None, 0))
     return jax.vmap(over_chains)(centers, positions)
 
 
-def ray_slopes(problem: Problem, positions: PyTree, fractions: jax.Array) -> jax.Array:
-    """Slopes `v . grad L(w* + t v)`, `v = w - w*`, at fractions `t`, `[center, chain, t]`."""
-    return _ray_slopes(problem.make_target, problem.centers, problem.shared, positions, fractions)
+def along_rays(
+    problem: Problem, positions: PyTree, fractions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Loss and slope, `L(w* + t v)` and `v . grad L(w* + t v)` with `v = w - w*`.
+
+    Args:
+        problem: centers and target.
+        positions: the `w`, axes `[center, chain]`.
+        fractions: `[t]`.
+
+    Returns:
+        Two arrays `[center, chain, t]`.
+    """
+    return _along_rays(problem.make_target, problem.centers, problem.shared, positions, fractions)
 
 
 @functools.partial(jax.jit, static_argnums=0)

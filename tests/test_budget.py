@@ -161,13 +161,20 @@ def test_free_directions_do_not_drown_the_slope_in_localization(num_free):
 def test_growth_on_rays_is_the_degree(degree, gradient):
     """Whatever the lengths of the rays, and whatever is left of the gradient at the center."""
     lengths = np.random.default_rng(1).uniform(0.1, 3.0, (8, 1))
-    fractions = np.asarray(RAY_FRACTIONS)
-    rise = degree * lengths**degree * fractions ** (degree - 1) * (fractions > 0)
-    assert growth_on_rays(rise + gradient * lengths) == pytest.approx(degree)
+    t = np.asarray(RAY_FRACTIONS)
+    losses = (lengths * t) ** degree + gradient * lengths * t
+    slopes = degree * lengths**degree * t ** (degree - 1) * (t > 0) + gradient * lengths
+    for size in (0.01, 1.0, 100.0):
+        assert growth_on_rays(losses, slopes, size) == pytest.approx(degree)
 
 
-def test_growth_on_rays_sees_a_smooth_center_in_a_loss_that_levels_off():
-    """`1 - exp(-r^2)` out to where it is flat, whose draws show no growth at all; a fall is NaN."""
+def test_growth_on_rays_is_that_at_thermal_distances():
+    """A norm rounded off far below them is a norm; a ridge between center and chain is no kink."""
     points = 4.0 * np.asarray(RAY_FRACTIONS)[None]
-    assert growth_on_rays(points * 2 * points * np.exp(-(points**2))) > 1.5
-    assert np.isnan(growth_on_rays(-points))
+    rounded = np.hypot(points, 1e-2)
+    assert growth_on_rays(rounded, points * 4 / rounded, 2.0) < 1.1
+    # Up to a height of 0.37 at distance 1, of which chains see a tenth, and down again to nothing.
+    losses = points**2 * np.exp(-(points**2))
+    slopes = 4 * 2 * points * (1 - points**2) * np.exp(-(points**2))
+    assert growth_on_rays(losses, slopes, 0.04) > 1.9
+    assert np.isnan(growth_on_rays(-points, -np.ones_like(points), 1.0))

@@ -54,7 +54,7 @@ def make_reference(
         nbeta: Inverse temperature.
         localization: In 1/parameter^2, positive.
         sem: Relative standard error of the result at which both runs stop.
-        seconds: Time after which a run stops all the same.
+        seconds: Processor time after which a run stops all the same.
 
     Returns:
         The pooled value and what is wrong with it.
@@ -143,7 +143,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--nbeta", type=float, default=1e4)
     parser.add_argument("--localization", type=float, default=10.0)
     parser.add_argument("--sem", type=float, default=0.002, help="relative, to stop at")
-    parser.add_argument("--seconds", type=float, default=90.0, help="for each of two runs")
+    parser.add_argument(
+        "--seconds", type=float, default=90.0, help="of processor time, for each of two runs"
+    )
     parser.add_argument("--problems", default="", help="only names that contain this")
     parser.add_argument("--again", action="store_true", help="also what is stored already")
     parser.add_argument("--out", type=Path, default=references.PATH)

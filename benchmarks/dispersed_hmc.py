@@ -19,11 +19,11 @@ from slt_rl import chains, diagnostics
 
 NUM_CHAINS = 64
 # Trajectories between two looks at the chains.
-BLOCK = 32
+BLOCK = 16
 NUM_ADAPTATIONS = 16
 ACCEPTANCE = 0.85
 # The shortest run, in draws of a chain.
-MIN_DRAWS = 512
+MIN_DRAWS = 256
 MAX_LEAPFROG = 1024
 # A trajectory has between this share and the whole of the longest length.
 SHORTEST = 0.3

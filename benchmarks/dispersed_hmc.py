@@ -29,6 +29,8 @@ MAX_LEAPFROG = 1024
 SHORTEST = 0.3
 # `nbeta (L(w) - L(w*))` from which on a chain has found a lower minimum; rounding is far above it.
 LEFT = -1.0
+# With more of them the center is not even metastable.
+MAX_LEFT = NUM_CHAINS // 10
 
 
 @jax.tree_util.register_dataclass
@@ -79,8 +81,7 @@ class Run(NamedTuple):
         gradients: Gradient evaluations, adaptation included.
         step_size: The largest step.
         acceptance: Mean acceptance.
-        left: Draws of a chain after which one of them had left for a lower minimum; None if none
-            did.
+        left: Chains that left for a lower minimum; they are not part of the value.
         split_r_hat: Of the loss.
         equipartition: Mean virial per parameter, 1 at equilibrium.
         worst_leaf: The ratio of the leaf that is farthest from 1.
@@ -93,7 +94,7 @@ class Run(NamedTuple):
     gradients: int
     step_size: float
     acceptance: float
-    left: int | None
+    left: int
     split_r_hat: float
     equipartition: float
     worst_leaf: float
@@ -112,8 +113,8 @@ def sample(
 ) -> Run:
     """One seed: adapts, samples until `sem` (relative) is reached, judges itself.
 
-    Where a lower minimum is not far the law at the center is only metastable. The run then ends as
-    soon as one chain has left, and its last quarter is dropped, in which the chain was on its way.
+    Where a lower minimum is within reach the law at the center is only metastable. A chain that
+    leaves is dropped whole: the value is then that of the law given that the chain stays.
 
     Args:
         key: Random key, consumed.
@@ -146,10 +147,6 @@ def sample(
     blocks: list[chains.Draws] = []
     while True:
         state, draws = advance(sampler, state)
-        if float(target.nbeta) * np.min(draws.excess_loss) < LEFT:
-            kept = blocks[: 3 * len(blocks) // 4] or [draws]
-            left = len(blocks) * BLOCK
-            return judge(kept, target, step_size=sampler.step_size, spent=spent, left=left)
         blocks.append(draws)
         # Looked at when the run has become longer by an eighth: judging costs time too.
         if len(blocks) * BLOCK < MIN_DRAWS or len(blocks) % max(len(blocks) // 8, 1):
@@ -183,7 +180,6 @@ def judge(
     *,
     step_size: float,
     spent: int,
-    left: int | None = None,
 ) -> Run:
     """The value of the draws so far, its error, and what speaks against it.
 
@@ -192,16 +188,19 @@ def judge(
         target: What was sampled.
         step_size: The largest step.
         spent: Gradients of the adaptation.
-        left: Draws of a chain after which one of them had left.
     """
     draws = chains.Draws(*(np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True)))
+    stayed = np.all(float(target.nbeta) * draws.excess_loss > LEFT, axis=1)
+    left = int(np.sum(~stayed))
+    if left <= MAX_LEFT:
+        draws = chains.Draws(*(np.asarray(x)[stayed] for x in draws))
     values = float(target.nbeta) * draws.excess_loss
-    by_chain = values.mean(axis=1).std(ddof=1) / NUM_CHAINS**0.5
+    by_chain = values.mean(axis=1).std(ddof=1) / len(values) ** 0.5
     sem = max(values.std() / diagnostics.effective_sample_size(values) ** 0.5, by_chain)
     ratio, ratio_sem, leaves = diagnostics.equipartition(draws.virial, target.leaf_sizes)
     r_hat = diagnostics.split_r_hat(values)
     faults = {
-        "chains leave for a lower minimum too soon": len(blocks) * BLOCK < MIN_DRAWS,
+        f"more than {MAX_LEFT} chains left for a lower minimum": left > MAX_LEFT,
         "a chain left the finite numbers": not np.all(draws.alive),
         "split R-hat above 1.01": not r_hat < 1.01,
         "halves of the run differ": not abs(diagnostics.drift(values)) < 4,

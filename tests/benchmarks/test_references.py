@@ -32,22 +32,36 @@ def test_an_exact_value_is_reproduced(problem):
     assert abs(found.mean - problem.finite_llc(NBETA, LOCALIZATION)) < 3 * found.sem
 
 
-def test_a_run_ends_when_a_chain_finds_a_lower_minimum():
-    # Two wells, the center in the upper one; the barrier is low enough for every chain to leave.
-    problem = dataclasses.replace(
+def two_wells(barrier):
+    """A quadratic at the center, and a well of the same width that is lower by 10 in units of U."""
+    distance = 2 * (2 * barrier / NBETA) ** 0.5
+    return dataclasses.replace(
         exact.regular_quadratic((1.0,)),
         params=jnp.zeros(1),
-        potential=lambda w: jnp.minimum(jnp.sum(w**2), jnp.sum((w - 0.06) ** 2) - 2e-3) / 2,
+        potential=lambda w: jnp.minimum(
+            jnp.sum(w**2) / 2, jnp.sum((w - distance) ** 2) / 2 - 10 / NBETA
+        ),
     )
-    found = dispersed_hmc.sample(
-        KEY, problem, NBETA, localization=LOCALIZATION, step=1.0, sem=0.01, seconds=np.inf
+
+
+def sample_wells(barrier):
+    return dispersed_hmc.sample(
+        KEY, two_wells(barrier), NBETA, localization=LOCALIZATION, step=1.0, sem=0.02, seconds=3.0
     )
-    assert found.left is not None
-    assert "chains leave for a lower minimum too soon" in found.faults
+
+
+def test_chains_that_leave_for_a_lower_minimum_are_dropped():
+    few = sample_wells(15.0)
+    assert 0 < few.left <= dispersed_hmc.MAX_LEFT
+    assert few.faults == ()
+    # One direction, given that it stays: a half.
+    assert abs(few.mean - 0.5 * NBETA / (NBETA + LOCALIZATION)) < 3 * few.sem
+    many = sample_wells(5.0)
+    assert "more than 6 chains left for a lower minimum" in many.faults
 
 
 def run(mean, sem=0.01, draws=100, faults=()):
-    return dispersed_hmc.Run(mean, sem, draws, 1, 0.1, 0.9, None, 1.0, 1.0, 1.0, faults)
+    return dispersed_hmc.Run(mean, sem, draws, 1, 0.1, 0.9, 0, 1.0, 1.0, 1.0, faults)
 
 
 def test_runs_are_pooled_by_their_draws_and_must_agree():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def test_a_changed_potential_or_center_is_stale(name):
     shifted = jax.tree.map(lambda leaf: leaf + 0.01, problem.params)
     moved = dataclasses.replace(problem, params=shifted)
     for changed in (steeper, moved):
-        with pytest.raises(ValueError, match=f"^references: got .*{problem.name}"):
+        with pytest.raises(ValueError, match=f"^references: got .*{re.escape(name)}"):
             changed.reference(NBETA, LOCALIZATION)
 
 

@@ -93,5 +93,10 @@ def stored_references(path: Path = PATH) -> dict[str, tuple[Reference, ...]]:
 
 
 def _reference(row: dict[str, Any]) -> Reference:
-    numbers = (float(row[name]) for name in ("mean", "sem", "nbeta", "localization"))
-    return Reference(*numbers, tuple(row["probes"]))
+    return Reference(
+        mean=float(row["mean"]),
+        sem=float(row["sem"]),
+        nbeta=float(row["nbeta"]),
+        localization=float(row["localization"]),
+        probes=tuple(row["probes"]),
+    )

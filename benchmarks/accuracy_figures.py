@@ -46,8 +46,15 @@ def _scatter(axis: Axes, rows: Sequence[Row], x: Sequence[float], y: Sequence[fl
 
 
 def draw_truth(axis: Axes, rows: Sequence[Row]) -> None:
-    """Estimates against their references, with the line of equality and 10 % around it."""
+    """Estimates against their references, with the line of equality and 10 % around it.
+
+    Sampled references have a ring.
+    """
     reference = [row["reference"] for row in rows]
+    sampled = [row for row in rows if row.get("truth") == "sampled"]
+    if sampled:
+        points = [r["reference"] for r in sampled], [max(r["estimate"], _FLOOR) for r in sampled]
+        axis.plot(*points, "o", ms=6.5, mfc="none", mec=INK, mew=0.5, label="sampled reference")
     _scatter(axis, rows, reference, [max(row["estimate"], _FLOOR) for row in rows])
     ends = np.array([min(reference), max(reference)])
     axis.fill_between(ends, 0.9 * ends, 1.1 * ends, color=MUTED, alpha=0.15, lw=0, label="10 %")

@@ -124,6 +124,7 @@ def make_checks(rows: Sequence[Row], tolerance: float) -> list[Check]:
     """Every figure that the suite has to show, beside its target."""
     known = [row for row in rows if has_reference(row)]
     errors = [relative_error(row) for row in known]
+    sampled = sum(row.get("truth") == "sampled" for row in known)
     aim = targets(tolerance)
     limits = [("median", 0.5, aim.median), ("95th percentile", 0.95, aim.percentile95)]
     checks = [
@@ -131,7 +132,7 @@ def make_checks(rows: Sequence[Row], tolerance: float) -> list[Check]:
             f"{name} of the relative error to the value at finite temperature",
             quantile(errors, level),
             limit,
-            f"{len(known)} runs",
+            f"{len(known)} runs, {sampled} of them against a sampled reference",
         )
         for name, level, limit in limits
         if limit is not None

@@ -2,5 +2,6 @@
 
 from toy_models.catalog import problems as problems
 from toy_models.problem import ToyProblem as ToyProblem
+from toy_models.references import Reference as Reference
 
-__all__ = ["ToyProblem", "problems"]
+__all__ = ["Reference", "ToyProblem", "problems"]

@@ -1,5 +1,7 @@
 """All toy problems."""
 
+import dataclasses
+
 from toy_models import (
     bandits,
     compound,
@@ -12,6 +14,7 @@ from toy_models import (
     superposition_problems,
 )
 from toy_models.problem import ToyProblem
+from toy_models.references import stored_references
 from toy_models.superposition_critical import PhaseClass
 
 
@@ -20,8 +23,17 @@ def problems() -> tuple[ToyProblem, ...]:
 
     Returns:
         Problems with unique names, of at most 1550 parameters; larger deep linear networks are
-        built by `toy_models.deep_linear.deep_linear`.
+        built by `toy_models.deep_linear.deep_linear`. Those without an exact value at finite
+        temperature have a sampled one, see `ToyProblem.reference`.
     """
+    stored = stored_references()
+    return tuple(
+        dataclasses.replace(problem, references=stored.get(problem.name, ()))
+        for problem in _problems()
+    )
+
+
+def _problems() -> tuple[ToyProblem, ...]:
     classes = PhaseClass(5), PhaseClass(5, 1), PhaseClass(6)
     return (
         exact.regular_quadratic(),

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from slt_rl.data import Dataset
+from toy_models.references import Reference, is_stale
 
 PyTree = Any
 
@@ -30,6 +31,8 @@ class ToyProblem:
         dataset: ``(key, n) -> Dataset`` for ``loss_fn``; or None.
         finite_llc: ``(nbeta, localization) -> float``: exact ``nbeta (E[L] - L(w*))`` under
             ``exp(-nbeta L - localization/2 |w - w*|^2)``; None where no exact value is known.
+        references: Sampled values of the same quantity, each at one temperature and localization;
+            read them by `reference`. `toy_models.problems` attaches those that are stored.
 
     Raises:
         ValueError: If the kind is neither, there is no loss, or ``loss_fn`` comes without data.
@@ -44,6 +47,7 @@ class ToyProblem:
     loss_fn: Callable[[PyTree, PyTree], jax.Array] | None = None
     dataset: Callable[[jax.Array, int], Dataset] | None = None
     finite_llc: Callable[[float, float], float] | None = None
+    references: tuple[Reference, ...] = ()
 
     def __post_init__(self):
         if self.kind not in ("supervised", "rl"):
@@ -52,3 +56,24 @@ class ToyProblem:
             raise ValueError("potential: got None, expected a potential or a loss_fn with data")
         if (self.loss_fn is None) != (self.dataset is None):
             raise ValueError("dataset: expected together with loss_fn, or neither")
+
+    def reference(self, nbeta: float, localization: float) -> Reference | None:
+        """The sampled value at this temperature and localization; None where there is none.
+
+        Args:
+            nbeta: Inverse temperature.
+            localization: In 1/parameter^2.
+
+        Raises:
+            ValueError: If the stored value belongs to another potential or center.
+        """
+        for stored in self.references:
+            if (stored.nbeta, stored.localization) != (nbeta, localization):
+                continue
+            if self.potential is None or is_stale(stored, self.potential, self.params):
+                raise ValueError(
+                    f"references: got one of another potential or center for {self.name!r}, "
+                    "expected one of this problem; make it again by benchmarks.make_references"
+                )
+            return stored
+        return None

@@ -11,7 +11,6 @@ import pytest
 import slt_rl
 import toy_models
 from benchmarks import accuracy, rows
-from toy_models import exact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +94,3 @@ def test_the_suite_presents_noisy_labels_in_minibatches_of_high_noise():
     assert set(cases) > {problem.name for problem in toy_models.problems() if problem.potential}
     nbeta = accuracy.NUM_EXAMPLES / np.log(accuracy.NUM_EXAMPLES)
     assert nbeta / cases["noisy_regression/minibatch"].batch_size == pytest.approx(60, rel=0.1)
-
-
-def test_a_reference_of_the_problem_comes_before_the_formula():
-    problem = exact.regular_quadratic()
-    assert accuracy.reference_of(problem, 1e4, 10.0) == (problem.finite_llc(1e4, 10.0), 0.0)
-
-    class Stored:
-        def __init__(self, value):
-            self.value = value
-
-        def reference(self, nbeta, localization):
-            return self.value
-
-    assert accuracy.reference_of(Stored((2.0, 0.1)), 1e4, 10.0) == (2.0, 0.1)
-    assert accuracy.reference_of(Stored(None), 1e4, 10.0) == (None, 0.0)

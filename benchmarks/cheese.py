@@ -22,149 +22,34 @@ import jax.numpy as jnp
 import numpy as np
 
 import slt_rl
-from benchmarks import cheese_page, pages, rows
+from benchmarks import cheese_agents, cheese_figure, cheese_page, pages, rows
+from benchmarks.cheese_agents import MazeCase, agents_of
 from slt_rl.responses import group_susceptibility
-from slt_rl.rl import (
-    PPO,
-    CategoricalPolicy,
-    GymnaxEnv,
-    ValueNetwork,
-    clipped_adam,
-    init_runs,
-    linear_schedule,
-    log_schedule,
-    policy_kl,
-    train,
-)
-from toy_models.cheese import CheeseEnv, CheeseParams, Levels, block_levels, open_levels
-from toy_models.cheese_exact import CheeseProcess, CheeseRegret, ConvNet, cheese_process
+from slt_rl.rl import policy_kl
+from toy_models.cheese_exact import CheeseProcess, CheeseRegret
 
 PyTree = Any
 NBETA, LOCALIZATION, TOLERANCE, NUM_CHAINS = 1_000.0, 10.0, 0.1, 4
-DISCOUNT, ENTROPY_WEIGHT, LEARNING_RATE = 0.9, 0.01, 1e-3
 OBSERVE_EVERY = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class MazeCase:
-    """A set of levels, and how agents are trained and measured on it.
+class Targets(NamedTuple):
+    """What seeds are measured by; the same objects for all of a case, which so share programs.
 
     Attributes:
-        alpha: Share of levels with the cheese off the corner.
-        make_levels: `alpha -> levels`.
-        channels: Channels of the convolutions of actor and critic.
-        num_seeds: Agents, trained in one program.
-        num_iterations: Iterations of PPO.
-        num_records: Records of the exact regret after the start, evenly spaced.
-        num_envs: Environments of each agent.
-        num_draws: Draws per chain under the KL on all states; half of it for the others.
-    """
-
-    alpha: float
-    make_levels: Callable[[float], Levels]
-    channels: tuple[int, ...] = (6, 8)
-    num_seeds: int = 12
-    num_iterations: int = 400
-    num_records: int = 100
-    num_envs: int = 16
-    num_draws: int = 2_048
-
-    @property
-    def name(self) -> str:
-        """Unique among the cases."""
-        return f"alpha {self.alpha:g}"
-
-    @property
-    def records(self) -> tuple[int, ...]:
-        """Iterations at which the regret is recorded."""
-        return (0, *linear_schedule(self.num_iterations, self.num_records))
-
-    @property
-    def checkpoints(self) -> np.ndarray:
-        """Numbers of the records at which LLCs are taken: a fifth of all, more of them early."""
-        early = (0, *log_schedule(self.num_records // 5, 4))
-        return np.unique([*early, *linear_schedule(self.num_records, self.num_records // 5)])
-
-
-def cases(*, quick: bool, gpu: bool) -> list[MazeCase]:
-    """The shares that are compared; without any level off the corner nothing asks for the cheese."""
-    if quick:
-        small = {"num_seeds": 2, "num_iterations": 200, "num_records": 50, "num_draws": 256}
-        return [MazeCase(0.02, _open, **small)]
-    if gpu:
-        large = {"channels": (16, 32, 32), "num_iterations": 4_000, "num_envs": 128}
-        return [MazeCase(alpha, _blocks, **large) for alpha in (0.0, 0.02)]
-    return [MazeCase(alpha, _open) for alpha in (0.0, 0.02)]
-
-
-def _open(alpha: float) -> Levels:
-    return open_levels(5, alpha)
-
-
-def _blocks(alpha: float) -> Levels:
-    return block_levels(jax.random.key(7), 13, alpha, num_layouts=16)
-
-
-class Agents(NamedTuple):
-    """Everything that the seeds of a case share.
-
-    Attributes:
-        keys: `[seed]`, the key of each run.
-        process: The levels as processes.
-        policy: `(params, observation) -> Categorical`.
-        params: Policy parameters `[record, seed]`, on the host.
-        regrets: Exact regret of each level `[record, seed, level]`, in units of the uniform policy.
-        targets: `params -> potential`, by name.
+        potentials: `params -> exact potential`, by name.
         behavior: What is observed at draws.
-        seconds: Time of training, compilation included.
     """
 
-    keys: jax.Array
-    process: CheeseProcess
-    policy: CategoricalPolicy
-    params: PyTree
-    regrets: np.ndarray
-    targets: dict[str, Callable]
+    potentials: dict[str, Callable]
     behavior: Callable
-    seconds: float
 
 
 @functools.lru_cache(maxsize=1)
-def agents_of(case: MazeCase) -> Agents:
-    """Trains the agents of a case."""
-    start = time.perf_counter()
-    levels = case.make_levels(case.alpha)
-    process = cheese_process(levels, DISCOUNT)
-    actor, critic = ConvNet(4, case.channels, output_scale=0.01), ConvNet(1, case.channels)
-    policy = CategoricalPolicy(actor.apply)
-    ppo = PPO(
-        policy=policy,
-        value_fn=ValueNetwork(critic.apply),
-        optimizer=clipped_adam(LEARNING_RATE),
-        num_envs=case.num_envs,
-        num_steps=32,
-        discount=DISCOUNT,
-        entropy_weight=ENTROPY_WEIGHT,
-    )
-    seen = process.observations[0, 0]
-
-    def init_fn(key):
-        key_actor, key_critic = jax.random.split(key)
-        return {"policy": actor.init(key_actor, seen), "value": critic.init(key_critic, seen)}
-
-    env = GymnaxEnv(CheeseEnv(levels), CheeseParams(levels=levels))
-    keys = jnp.stack([rows.case_key(case.name, seed) for seed in range(case.num_seeds)])
-    states = init_runs(keys, ppo, env, init_fn=init_fn)
-    regret = CheeseRegret(process, policy, process.uniform_regret)
-    per_level = jax.jit(jax.vmap(regret.per_level))
-    found = []
-    for now, _ in train(keys, ppo, env, states=states, checkpoints=case.records):
-        params = now.params["policy"]
-        found.append(jax.tree.map(np.asarray, (params, per_level(params))))
-    params, regrets = jax.tree.map(lambda *x: np.stack(x), *found)
-    targets, behavior = potentials(regret), Behavior(regret)
-    seconds = time.perf_counter() - start
-    return Agents(keys, process, policy, params, regrets, targets, behavior, seconds)
+def targets_of(case: MazeCase) -> Targets:
+    """The potentials of a case."""
+    regret = agents_of(case).regret
+    return Targets(potentials(regret), Behavior(regret))
 
 
 def potentials(regret: CheeseRegret) -> dict[str, Callable]:
@@ -202,11 +87,12 @@ class Behavior:
 
     def __call__(self, params: PyTree) -> dict[str, jax.Array]:
         """Log probabilities `[level, cell, action]` and mean regrets `[class]`, corner first."""
-        table = self.regret.process.policy_table(self.regret.policy, params)
-        regrets = self.regret.process.regrets(table) / self.regret.unit
-        corner = self.regret.process.levels.in_corner
+        process = self.regret.process
+        log_policy = process.log_policy(self.regret.policy, params)
+        regrets = process.regrets(jnp.exp(log_policy)) / self.regret.unit
+        corner = process.levels.in_corner
         means = jnp.stack([jnp.mean(regrets[corner]), jnp.mean(regrets[~corner])])
-        return {"log_policy": jnp.log(table), "regret": means}
+        return {"log_policy": log_policy, "regret": means}
 
 
 def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
@@ -217,13 +103,12 @@ def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
     chosen = case.checkpoints
     params = jax.tree.map(lambda x: jnp.asarray(x[chosen, seed]), agents.params)
     curves, seconds = {}, {}
-    for number, (name, make) in enumerate(agents.targets.items()):
+    for number, name in enumerate(targets_of(case).potentials):
         start = time.perf_counter()
-        curves[name] = curve(jax.random.fold_in(key, number), make, params, case, agents.behavior)
+        curves[name] = curve(jax.random.fold_in(key, number), case, name, params=params)
         seconds[name] = time.perf_counter() - start
-    tables = jax.jit(jax.vmap(functools.partial(agents.process.policy_table, agents.policy)))(
-        params
-    )
+    log_policy = functools.partial(agents.process.log_policy, agents.policy)
+    tables = np.asarray(jax.jit(jax.vmap(log_policy))(params), np.float64)
     regrets, corner = agents.regrets[:, seed], agents.process.levels.in_corner
     return {
         "alpha": case.alpha,
@@ -235,8 +120,8 @@ def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
             "off corner": regrets[:, ~corner].mean(axis=1).tolist(),
         },
         "curves": {name: columns(found) for name, found in curves.items()},
-        "susceptibility": susceptibilities(agents.process, np.asarray(tables), curves["KL"]),
-        "corner_divergence": corner_divergences(agents.process, np.asarray(tables)).tolist(),
+        "susceptibility": susceptibilities(agents.process, tables, curves["KL"]),
+        "corner_divergence": corner_divergences(agents.process, tables).tolist(),
         "num_parameters": sum(x[0].size for x in jax.tree.leaves(params)),
         "num_states": int(np.count_nonzero(agents.process.starts)),
         "uniform_regret": agents.process.uniform_regret,
@@ -245,22 +130,20 @@ def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
     }
 
 
-def curve(
-    key: jax.Array, make: Callable, params: PyTree, case: MazeCase, behavior: Callable
-) -> slt_rl.LLCCurve:
+def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_rl.LLCCurve:
     """One LLC curve; its checkpoints in two halves that run side by side."""
-    everything = make is agents_of(case).targets["KL"]
+    targets, is_main = targets_of(case), name == "KL"
     return slt_rl.llc_curve(
         key,
-        make,
+        targets.potentials[name],
         params,
         nbeta=NBETA,
         localization=LOCALIZATION,
         num_chains=NUM_CHAINS,
-        num_draws=case.num_draws if everything else case.num_draws // 2,
+        num_draws=case.num_draws if is_main else case.num_draws // 2,
         tolerance=TOLERANCE,
         chunk_size=-(-len(case.checkpoints) // 2),
-        observe_fn=behavior if everything else None,
+        observe_fn=targets.behavior if is_main else None,
         observe_every=OBSERVE_EVERY,
     )
 
@@ -288,14 +171,19 @@ def susceptibilities(
 
     `nbeta group_susceptibility`: the derivative of the posterior mean of the regret of a class
     along `(1 - h) all states alike + h off-corner states alike`.
+
+    Args:
+        process: The levels as processes.
+        tables: Log probabilities `[checkpoint, level, cell, action]` of the centers.
+        found: The curve with what `Behavior` observed.
     """
     states, corner = process.starts > 0, process.levels.in_corner
     classes = [states & corner[:, None], states & ~corner[:, None]]
     before = np.array([chosen.sum() for chosen in classes]) / states.sum()
     kept: dict[str, list] = {"corner": [], "off corner": []}
-    for table, estimate in zip(tables, found.estimates, strict=True):
+    for center, estimate in zip(tables, found.estimates, strict=True):
         log_policy = np.asarray(estimate.observations["log_policy"], np.float64)
-        terms = np.sum(table * (np.log(table) - log_policy), axis=-1)
+        terms = np.sum(np.exp(center) * (center - log_policy), axis=-1)
         losses = np.stack([terms[..., chosen].mean(axis=-1) for chosen in classes], axis=-1)
         for number, name in enumerate(kept):
             answer = group_susceptibility(
@@ -311,8 +199,8 @@ def susceptibilities(
 def corner_divergences(process: CheeseProcess, tables: np.ndarray) -> np.ndarray:
     """Mean symmetric divergence of the policies of two checkpoints on corner levels, in nats."""
     corner = (process.starts > 0) & process.levels.in_corner[:, None]
-    policy = np.asarray(tables[:, corner], np.float64)
-    logs = np.log(policy)
+    logs = np.asarray(tables[:, corner], np.float64)
+    policy = np.exp(logs)
     own = np.einsum("isa,isa->i", policy, logs)
     cross = np.einsum("isa,jsa->ij", policy, logs)
     return ((own[:, None] - cross + own - cross.T) / 2 / policy.shape[1]).round(6)
@@ -328,9 +216,10 @@ def settings(case: MazeCase) -> dict[str, Any]:
         "localization": LOCALIZATION,
         "tolerance": TOLERANCE,
         "num_chains": NUM_CHAINS,
-        "discount": DISCOUNT,
-        "entropy_weight": ENTROPY_WEIGHT,
-        "learning_rate": LEARNING_RATE,
+        "discount": cheese_agents.DISCOUNT,
+        "entropy_weight": cheese_agents.ENTROPY_WEIGHT,
+        "learning_rate": cheese_agents.LEARNING_RATE,
+        "num_steps": cheese_agents.NUM_STEPS,
     }
 
 
@@ -342,10 +231,12 @@ def main() -> int:
     scale.add_argument("--gpu", action="store_true", help="a grid of 13 by 13 with walls")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
-    chosen = cases(quick=options.quick, gpu=options.gpu)
+    chosen = cheese_agents.cases(quick=options.quick, gpu=options.gpu)
     made = settings(chosen[0])
     name = "cheese" + "_quick" * options.quick + "_gpu" * options.gpu
-    source = rows.source_digest("benchmarks/cheese.py", "slt_rl/rl/potentials/*.py")
+    source = rows.source_digest(
+        "benchmarks/cheese.py", "benchmarks/cheese_agents.py", "slt_rl/rl/potentials/*.py"
+    )
     journal = rows.Journal(rows.WORK / f"{name}.jsonl", made, source)
     start = time.perf_counter()
     found = rows.run_cases(journal, chosen, measure, num_keys=chosen[0].num_seeds)
@@ -353,7 +244,7 @@ def main() -> int:
     page = cheese_page.make_page(found, made, name=name)
     # The figure last: the page tells whether the checkout has changes.
     pages.write_page(page, found, made, folder=options.out)
-    cheese_page.save_curves(found, options.out / f"{name}.png")
+    cheese_figure.save_curves(found, options.out / f"{name}.png")
     print("\n".join(str(check) for check in page.checks))
     return 0
 

@@ -2,17 +2,14 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from benchmarks import pages
 from slt_rl.development import Curve, detect_transitions, wilson_interval
 from slt_rl.report import Check, Table
-from slt_rl.report.style import INK, MUTED, styled
 
 Row = Mapping[str, Any]
 POTENTIALS = {
@@ -29,8 +26,6 @@ MAX_DIVERGENCE, MAX_REGRET_CHANGE = 0.01, 0.01
 DESCENT = 20
 LEAST_SEEDS = 8
 MAX_SECONDS = 1_200
-_COLORS = {"KL": "#2b83c6", "regret": "#cc4b0a", "KL corner": "#00745c"}
-_MARKERS = {"trusted": "o", "doubtful": "s", "refused": "x"}
 
 
 class Jump(NamedTuple):
@@ -284,10 +279,10 @@ def response_table(found: Sequence[Row]) -> Table:
             lines.append(line)
     note = (
         "Derivative of the posterior mean regret of a class of levels when the KL gives more "
-        "weight to off-corner levels, `-nbeta^... Cov`: `nbeta` times the group susceptibility, "
-        "mean over seeds with its bootstrap interval; `significant`: seeds in which it is more "
-        "than two standard errors from zero. Negative: the regret would fall."
-    ).replace("`-nbeta^... Cov`: ", "")
+        "weight to off-corner levels: `nbeta` times the group susceptibility, mean over seeds with "
+        "its bootstrap interval; `significant`: seeds in which it is more than two standard errors "
+        "from zero. Negative: the regret would fall."
+    )
     return Table("Susceptibility to the law of levels", header, lines, note)
 
 
@@ -332,68 +327,3 @@ def make_page(found: Sequence[Row], settings: Mapping[str, Any], *, name: str) -
     tables = [staircases, correlation_table(found), verdict_table(found), subset_table(found)]
     tables += [response_table(found), agent_table(found)]
     return pages.Page(name, "Cheese in the corner", abstract, checks, tables)
-
-
-def save_curves(found: Sequence[Row], path: Path) -> None:
-    """Regret and the three estimates along training, one column for each share."""
-    groups = list(by_alpha(found))
-    with styled():
-        figure = Figure(figsize=(4.6 * len(groups) + 0.6, 9.4), layout="constrained")
-        axes = figure.subplots(5, len(groups), squeeze=False, sharex=True, sharey="row")
-        for column, (alpha, group) in zip(axes.T, groups, strict=True):
-            column[0].set_title(f"alpha = {alpha:g}, {len(group)} seeds")
-            for row in group:
-                _draw_regret(column[0], row)
-                for axis, name in zip(column[1:4], POTENTIALS, strict=True):
-                    _draw_curve(axis, row, name)
-                answers = np.array(row["susceptibility"]["off corner"])
-                column[4].plot(row["checkpoints"], answers[:, 0], color=INK, lw=0.6, alpha=0.6)
-            column[0].set_ylim(bottom=0)
-            # Far below zero where the center is no minimum.
-            column[2].set_yscale("symlog", linthresh=10)
-            column[2].axhline(0, color=MUTED, lw=0.7)
-            column[4].axhline(0, color=MUTED, lw=0.7)
-            column[4].set_xlabel("iteration")
-        axes[0, 0].set_ylabel("exact regret")
-        for axis, text in zip(axes[1:4, 0], POTENTIALS.values(), strict=True):
-            axis.set_ylabel(f"LLC, {text}")
-        axes[4, 0].set_ylabel("susceptibility of\noff-corner regret")
-        figure.legend(handles=_handles(axes[0, 0]), loc="outside lower center", ncols=6)
-        figure.savefig(path)
-
-
-def _draw_regret(axis: Any, row: Row) -> None:
-    for name, color in (("corner", _COLORS["KL corner"]), ("off corner", _COLORS["regret"])):
-        axis.plot(row["records"], row["regret"][name], color=color, lw=0.7, alpha=0.7)
-    for jump in jumps(row):
-        axis.axvline(jump.step, ymax=0.06, color=INK, lw=1.2)
-
-
-def _draw_curve(axis: Any, row: Row, name: str) -> None:
-    curve, steps, color = row["curves"][name], np.array(row["checkpoints"]), _COLORS[name]
-    means = np.array([np.nan if x is None else x for x in curve["llc"]], np.float64)
-    axis.plot(steps, means, color=color, lw=0.5, alpha=0.5)
-    for verdict in VERDICTS:
-        chosen = np.array([v == verdict for v in curve["verdict"]])
-        axis.scatter(steps[chosen], means[chosen], **_look(verdict, color), zorder=3)
-
-
-def _look(verdict: str, color: str) -> dict[str, Any]:
-    look = {"marker": _MARKERS[verdict], "s": 12, "linewidths": 0.7}
-    if verdict == "refused":
-        return look | {"color": color}
-    face = color if verdict == "trusted" else "white"
-    return look | {"facecolor": face, "edgecolor": color}
-
-
-def _handles(axis: Any) -> list[Any]:
-    lines = [
-        axis.plot([], [], color=color, label=text)[0]
-        for text, color in (
-            ("corner levels", _COLORS["KL corner"]),
-            ("off-corner levels", _COLORS["regret"]),
-        )
-    ]
-    transition = axis.plot([], [], color=INK, lw=1.2, label="transition")[0]
-    marks = [axis.scatter([], [], label=name, **_look(name, MUTED)) for name in VERDICTS]
-    return [*lines, transition, *marks]

@@ -73,11 +73,11 @@ class CheeseProcess:
         policy = np.full(self.reward.shape, 1 / len(MOVES))
         return float(np.asarray(self.levels.law) @ np.asarray(self.regrets(policy)))
 
-    def policy_table(self, policy: Policy, params: PyTree) -> jax.Array:
-        """Action probabilities `[level, cell, action]` of a policy."""
+    def log_policy(self, policy: Policy, params: PyTree) -> jax.Array:
+        """Log probabilities `[level, cell, action]` of the actions of a policy."""
         shape = self.observations.shape
         seen = jnp.asarray(self.observations).reshape(-1, *shape[2:])
-        return jnp.exp(log_policy_table(policy, params, seen)).reshape(*shape[:2], -1)
+        return log_policy_table(policy, params, seen).reshape(*shape[:2], -1)
 
     def returns(self, table: jax.Array) -> jax.Array:
         """Mean discounted return of each level `[level]`, of action probabilities."""
@@ -166,7 +166,8 @@ class CheeseRegret:
 
     def per_level(self, params: PyTree) -> jax.Array:
         """Regret of each level, `[level]`."""
-        return self.process.regrets(self.process.policy_table(self.policy, params)) / self.unit
+        table = jnp.exp(self.process.log_policy(self.policy, params))
+        return self.process.regrets(table) / self.unit
 
 
 class ConvNet(nn.Module):

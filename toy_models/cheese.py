@@ -83,7 +83,7 @@ def open_levels(size: int, alpha: float) -> Levels:
     _check_size(size)
     num_cells = (size - 2) ** 2
     walls = np.broadcast_to(_border(size), (num_cells, size, size))
-    return with_share(Levels(walls, np.arange(num_cells, dtype=np.int32), None), alpha)
+    return _levels(walls, np.arange(num_cells, dtype=np.int32), alpha)
 
 
 def block_levels(
@@ -122,7 +122,7 @@ def block_levels(
     walls[alone, 1, 2] = False
     elsewhere = np.asarray(jax.random.categorical(key_cheese, np.where(free, 0.0, -np.inf)))
     cheese = np.concatenate([np.full(num_layouts, CORNER), elsewhere]).astype(np.int32)
-    return with_share(Levels(np.concatenate([walls, walls]), cheese, None), alpha)
+    return _levels(np.concatenate([walls, walls]), cheese, alpha)
 
 
 def with_share(levels: Levels, alpha: float) -> Levels:
@@ -137,13 +137,7 @@ def with_share(levels: Levels, alpha: float) -> Levels:
     Raises:
         ValueError: If `alpha` is out of range or a class has no level.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha: got {alpha}, expected a share in [0, 1]")
-    corner = levels.in_corner
-    if corner.all() or not corner.any():
-        raise ValueError("levels: expected some with the cheese in the corner and some without")
-    law = np.where(corner, (1 - alpha) / corner.sum(), alpha / (~corner).sum())
-    return Levels(jnp.asarray(levels.walls), jnp.asarray(levels.cheese), jnp.asarray(law, float))
+    return _levels(levels.walls, levels.cheese, alpha)
 
 
 def successors(walls: jax.Array) -> jax.Array:
@@ -310,3 +304,13 @@ def _border(size: int) -> np.ndarray:
     walls = np.ones((size, size), bool)
     walls[1:-1, 1:-1] = False
     return walls
+
+
+def _levels(walls: Any, cheese: Any, alpha: float) -> Levels:
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha: got {alpha}, expected a share in [0, 1]")
+    corner = np.asarray(cheese) == CORNER
+    if corner.all() or not corner.any():
+        raise ValueError("levels: expected some with the cheese in the corner and some without")
+    law = np.where(corner, (1 - alpha) / corner.sum(), alpha / (~corner).sum())
+    return Levels(jnp.asarray(walls), jnp.asarray(cheese), jnp.asarray(law, float))

@@ -107,7 +107,7 @@ def cheese_process(levels: Levels, discount: float) -> CheeseProcess:
         discount: Discount per step, in (0, 1).
 
     Raises:
-        ValueError: If the discount is out of range.
+        ValueError: If the discount is out of range, or in some level no cell is left to start from.
 
     Example:
         >>> from toy_models.cheese import open_levels
@@ -117,6 +117,9 @@ def cheese_process(levels: Levels, discount: float) -> CheeseProcess:
     """
     if not 0 < discount < 1:
         raise ValueError(f"discount: got {discount}, expected a number in (0, 1)")
+    starts = np.asarray(jax.vmap(start_law)(levels.walls, levels.cheese))
+    if not np.all(np.isfinite(starts)):
+        raise ValueError("levels: expected a free cell besides that of the cheese in each")
     cells = np.arange(levels.num_cells)
     following = np.asarray(jax.vmap(successors)(levels.walls))
     cheese = np.asarray(levels.cheese)[:, None]
@@ -138,7 +141,7 @@ def cheese_process(levels: Levels, discount: float) -> CheeseProcess:
         np.asarray(seen(levels.walls, levels.cheese)),
         transition.astype(dtype),
         arrives.astype(dtype),
-        np.asarray(jax.vmap(start_law)(levels.walls, levels.cheese)),
+        starts,
         best,
         # A wall cell or one without a path has no better action; else rounding of powers.
         np.where(gaps > 1e-9, gaps, 0.0).astype(dtype),

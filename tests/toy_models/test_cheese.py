@@ -111,29 +111,32 @@ def test_open_levels_enumerate_every_place():
     np.testing.assert_allclose(cheese.with_share(levels, 0.0).law, [1.0] + [0.0] * 8)
 
 
-@given(seed=st.integers(0, 7))
-def test_the_environment_moves_as_the_process_says(seed):
-    process = process_of(seed)
-    env, params = cheese.CheeseEnv(process.levels), cheese.CheeseParams(levels=process.levels)
+@jax.jit
+def all_moves(params):
+    """What is seen in each state and where each action leads, by the environment's own step."""
+    env = cheese.CheeseEnv(cheese.open_levels(6, 0.1))
 
-    @jax.jit
-    @functools.partial(jax.vmap, in_axes=(0, None, None))
-    @functools.partial(jax.vmap, in_axes=(None, 0, None))
-    @functools.partial(jax.vmap, in_axes=(None, None, 0))
     def step(level, mouse, action):
         state = cheese.CheeseState(time=0, level=level, mouse=mouse)
         seen = env.get_obs(state, params)
         return seen, *env.step_env(jax.random.key(0), state, action, params)[1:4]
 
-    numbers = [jnp.arange(n) for n in process.reward.shape]
-    seen, state, reward, end = step(*numbers)
+    for axis in range(3):
+        step = jax.vmap(step, [0 if i == 2 - axis else None for i in range(3)])
+    levels = params.levels
+    return step(*(jnp.arange(n) for n in (levels.num_levels, levels.num_cells, 4)))
+
+
+@given(seed=st.integers(0, 7))
+def test_the_environment_moves_as_the_process_says(seed):
+    process = process_of(seed)
+    seen, state, reward, end = all_moves(cheese.CheeseParams(levels=process.levels))
     np.testing.assert_array_equal(seen[:, :, 0], process.observations)
     walkable = process.starts > 0
     np.testing.assert_array_equal(reward[walkable], process.reward[walkable])
     np.testing.assert_array_equal(end, reward == 1)
-    reached = (
-        np.eye(process.levels.num_cells)[np.asarray(state.mouse)] * ~np.asarray(end)[..., None]
-    )
+    reached = np.eye(process.levels.num_cells)[np.asarray(state.mouse)]
+    reached *= ~np.asarray(end)[..., None]
     np.testing.assert_array_equal(reached[walkable], process.transition[walkable])
 
 
@@ -175,7 +178,7 @@ def test_optimal_policies_have_no_regret(seed):
     assert np.abs(process.regrets(table)).max() == 0
     # One mistake with a positive chance costs something.
     table = 0.999 * table + 0.001 / 4
-    assert process.regrets(table)[0] > 0
+    assert np.max(process.regrets(table)) > 0
 
 
 @given(seed=seeds)

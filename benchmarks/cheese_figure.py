@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.cheese_page import POTENTIALS, VERDICTS, Row, by_alpha, jumps
+from benchmarks.cheese_page import POTENTIALS, VERDICTS, Row, by_alpha, jumps, llcs_of
 from slt_rl.report.style import INK, MUTED, styled
 
 _COLORS = {"KL": "#2b83c6", "regret": "#cc4b0a", "KL corner": "#00745c"}
@@ -26,7 +26,7 @@ def save_curves(found: Sequence[Row], path: Path) -> None:
                 _draw_regret(column[0], row)
                 for axis, name in zip(column[1:4], POTENTIALS, strict=True):
                     _draw_curve(axis, row, name)
-                answers = np.array(row["susceptibility"]["off corner"])
+                answers = np.array(row["susceptibility"]["off corner"], np.float64)
                 column[4].plot(row["checkpoints"], answers[:, 0], color=INK, lw=0.6, alpha=0.6)
             column[0].set_ylim(bottom=0)
             # Far below zero where the center is no minimum.
@@ -51,7 +51,7 @@ def _draw_regret(axis: Any, row: Row) -> None:
 
 def _draw_curve(axis: Any, row: Row, name: str) -> None:
     curve, steps, color = row["curves"][name], np.array(row["checkpoints"]), _COLORS[name]
-    means = np.array([np.nan if x is None else x for x in curve["llc"]], np.float64)
+    means = llcs_of(curve)
     axis.plot(steps, means, color=color, lw=0.5, alpha=0.5)
     for verdict in VERDICTS:
         chosen = np.array([v == verdict for v in curve["verdict"]])

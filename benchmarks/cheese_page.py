@@ -80,8 +80,12 @@ def standing(row: Row, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Iterations and values of the estimates that were not refused."""
     curve = row["curves"][name]
     kept = np.array([verdict != "refused" for verdict in curve["verdict"]])
-    values = np.array([np.nan if x is None else x for x in curve["llc"]], np.float64)
-    return np.array(row["checkpoints"])[kept], values[kept]
+    return np.array(row["checkpoints"])[kept], llcs_of(curve)[kept]
+
+
+def llcs_of(curve: Row) -> np.ndarray:
+    """The estimates of a curve, NaN where there is no number."""
+    return np.array(curve["llc"], np.float64)
 
 
 def correlation(row: Row, name: str, regret: str, *, first: int = 0) -> float:
@@ -208,7 +212,7 @@ def verdict_table(found: Sequence[Row]) -> Table:
             number = len(verdicts)
             seconds = sum(row["seconds_curve"][name] for row in group) / number
             plateau = sum(r == "plateau" for curve in curves for r in curve["regime"])
-            ends = [np.mean([curve["llc"][i] for curve in curves]) for i in (0, -1)]
+            ends = np.nanmean([llcs_of(curve)[[0, -1]] for curve in curves], axis=0)
             line = [alpha, text, number, *map(verdicts.count, VERDICTS), plateau, *ends, seconds]
             lines.append([*line, None if reason is None else f"{reason} ({flags.count(reason)})"])
     note = (
@@ -273,7 +277,7 @@ def response_table(found: Sequence[Row]) -> Table:
             i = int(np.argmin(np.abs(np.array(steps) - target)))
             line = [alpha, steps[i]]
             for name in ("corner", "off corner"):
-                answers = np.array([row["susceptibility"][name][i] for row in group])
+                answers = np.array([row["susceptibility"][name][i] for row in group], np.float64)
                 significant = np.abs(answers[:, 0]) > 2 * answers[:, 1]
                 line += [mean_interval(answers[:, 0]), f"{significant.sum()} of {len(group)}"]
             lines.append(line)

@@ -1,6 +1,6 @@
 """Cheese in the corner: regret and learning coefficients of PPO agents while they learn a maze.
 
-    python -m benchmarks.cheese [--quick | --gpu] [--out benchmarks/results]
+    python -m benchmarks.cheese [--quick | --gpu] [--alpha 0.02] [--out benchmarks/results]
 
 Trains all seeds of a share `alpha` of levels with the cheese off the corner in one program, then
 takes three LLC curves of each: under the KL to the frozen policy on all states, under the exact
@@ -97,6 +97,7 @@ class Behavior:
 
 def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
     """Regret and LLC curves of the agent that was trained with a key."""
+    spent = time.process_time()
     agents = agents_of(case)
     same = jax.random.key_data(agents.keys) == jax.random.key_data(key)
     seed = int(np.flatnonzero(np.all(same, axis=-1))[0])
@@ -127,12 +128,13 @@ def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
         "uniform_regret": agents.process.uniform_regret,
         "seconds_train": agents.seconds,
         "seconds_curve": seconds,
+        "processor_seconds": time.process_time() - spent,
     }
 
 
 def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_rl.LLCCurve:
     """One LLC curve; its checkpoints in two halves that run side by side."""
-    targets, is_main = targets_of(case), name == "KL"
+    targets = targets_of(case)
     return slt_rl.llc_curve(
         key,
         targets.potentials[name],
@@ -140,10 +142,10 @@ def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_r
         nbeta=NBETA,
         localization=LOCALIZATION,
         num_chains=NUM_CHAINS,
-        num_draws=case.num_draws if is_main else case.num_draws // 2,
+        num_draws=case.num_draws,
         tolerance=TOLERANCE,
         chunk_size=-(-len(case.checkpoints) // 2),
-        observe_fn=targets.behavior if is_main else None,
+        observe_fn=targets.behavior if name == "KL" else None,
         observe_every=OBSERVE_EVERY,
     )
 
@@ -228,10 +230,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", action="store_true", help="two seeds and short chains")
+    parser.add_argument("--alpha", type=float, help="only this share of off-corner levels")
     scale.add_argument("--gpu", action="store_true", help="a grid of 13 by 13 with walls")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
-    chosen = cheese_agents.cases(quick=options.quick, gpu=options.gpu)
+    every = cheese_agents.cases(quick=options.quick, gpu=options.gpu)
+    chosen = [case for case in every if options.alpha in (None, case.alpha)]
+    if not chosen:
+        parser.error(f"--alpha: expected one of {[case.alpha for case in every]}")
     made = settings(chosen[0])
     name = "cheese" + "_quick" * options.quick + "_gpu" * options.gpu
     source = rows.source_digest(

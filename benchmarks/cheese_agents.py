@@ -41,7 +41,7 @@ class MazeCase:
         num_iterations: Iterations of PPO.
         num_records: Records of the exact regret after the start, evenly spaced.
         num_envs: Environments of each agent.
-        num_draws: Draws per chain under the KL on all states; half of it for the others.
+        num_draws: Draws per chain.
     """
 
     alpha: float
@@ -51,7 +51,7 @@ class MazeCase:
     num_iterations: int = 400
     num_records: int = 100
     num_envs: int = 16
-    num_draws: int = 2_048
+    num_draws: int = 1_024
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ MAX_DIVERGENCE, MAX_REGRET_CHANGE = 0.01, 0.01
 # Iterations of the descent from the initialization, left out in the second correlation.
 DESCENT = 20
 LEAST_SEEDS = 8
-MAX_SECONDS = 1_200
+MAX_SECONDS = 1_800
 
 
 class Jump(NamedTuple):
@@ -309,14 +309,14 @@ def make_page(found: Sequence[Row], settings: Mapping[str, Any], *, name: str) -
     """The result as a page."""
     staircases, checks = staircase_table(found)
     seeds = min(len(group) for _, group in by_alpha(found))
-    seconds = sum(row["seconds"] for row in found)
+    seconds = sum(row["processor_seconds"] for row in found)
     text = "seeds of each share of off-corner levels"
     checks.append(Check("seeds", text, f">= {LEAST_SEEDS}", seeds, seeds >= LEAST_SEEDS))
     checks.append(
         Check(
             "time",
-            "seconds of all measurements, training included",
-            f"<= {MAX_SECONDS} on two cores",
+            "processor seconds of everything, training and compilation included",
+            f"<= {MAX_SECONDS}, within 20 minutes on two cores",
             round(seconds),
             seconds <= MAX_SECONDS,
         )

@@ -221,7 +221,8 @@ class CheeseEnv(environment.Environment[CheeseState, CheeseParams]):
             raise ValueError(
                 f"levels: got a law of shape {levels.law.shape} for {levels.num_levels} levels"
             )
-        if np.min(levels.law) < 0 or abs(float(np.sum(levels.law)) - 1) > _ROUNDING:
+        law = np.asarray(levels.law)
+        if law.min() < 0 or abs(law.sum() - 1) > _ROUNDING:
             raise ValueError(f"levels: expected probabilities of sum one, got {levels.law}")
         self.levels = levels
 

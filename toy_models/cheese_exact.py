@@ -70,7 +70,7 @@ class CheeseProcess:
     @property
     def uniform_regret(self) -> float:
         """Mean regret of the policy that chooses at random, under the law of the levels."""
-        policy = np.full(self.reward.shape, 1 / len(MOVES))
+        policy = jnp.full(self.reward.shape, 1 / len(MOVES))
         return float(np.asarray(self.levels.law) @ np.asarray(self.regrets(policy)))
 
     def log_policy(self, policy: Policy, params: PyTree) -> jax.Array:

@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Runs this machine's pip for the environment, which need not have a pip of its own.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
-.PHONY: help install lint format test validate validate-quick ladder ladder-quick bench bench-accuracy docs wheel-check clean
+.PHONY: help install lint format test validate validate-quick ladder ladder-quick bench bench-accuracy bench-cheese docs wheel-check clean
 
 help:
 	@echo "make test            lint, then every test and doctest"
@@ -19,6 +19,7 @@ help:
 	@echo "make ladder          which estimator survives which difficulty; report in results/ladder"
 	@echo "make ladder-quick    three rungs of it, in results/ladder-quick"
 	@echo "make bench-accuracy  accuracy on every problem of known answer, in benchmarks/results"
+	@echo "make bench-cheese    staircases of PPO agents in a maze, in benchmarks/results"
 	@echo "make bench           every slow benchmark, in benchmarks/results; hours"
 	@echo "make lint            ruff and mypy"
 	@echo "make format          let ruff rewrite the layout of the code"
@@ -64,7 +65,10 @@ bench-accuracy: $(STAMP)
 	$(BIN)/python -m benchmarks.accuracy --tolerance 0.01 --max-parameters 300 --exact-only
 	$(BIN)/python -m benchmarks.broken
 
-bench: bench-accuracy
+bench-cheese: $(STAMP)
+	$(BIN)/python -m benchmarks.cheese
+
+bench: bench-accuracy bench-cheese
 	$(BIN)/python -m benchmarks.recursion
 	$(BIN)/python -m benchmarks.ladder
 	$(BIN)/python -m benchmarks.finite_mdps

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 PACKAGES = ("slt_rl", "toy_models")
 NUMBERS = "ladder estimators diagnostics observables responses predictive"
 SUPERPOSITION = "training env rl rungs visitation"
+TOYS = "first_only color_streak staircases finite_envs cheese cheese_exact"
 MODULES = (
     "slt_rl",
     *(f"slt_rl.{name}" for name in NUMBERS.split()),
@@ -33,7 +34,7 @@ MODULES = (
     "toy_models",
     "toy_models.superposition",
     *(f"toy_models.superposition_{name}" for name in SUPERPOSITION.split()),
-    *(f"toy_models.{name}" for name in ("first_only", "color_streak", "staircases", "finite_envs")),
+    *(f"toy_models.{name}" for name in TOYS.split()),
 )
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"

@@ -157,7 +157,7 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
     )
     if not np.any(over_draws < SMOOTH_GROWTH):
         return np.full(problem.num_centers, np.nan)
-    sizes = np.mean(sample.draws.excess_loss, axis=(1, 2), dtype=np.float64)
+    sizes = np.asarray(sample.draws.excess_loss, np.float64).mean(axis=(1, 2))
     rays = probes.along_rays(problem, sample.ends, jnp.asarray(RAY_FRACTIONS))
     found = [growth_on_rays(*x) for x in zip(*rays, sizes, strict=True)]
     return np.where(over_draws < SMOOTH_GROWTH, found, np.nan)

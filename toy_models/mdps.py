@@ -214,7 +214,7 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
 
     ``x' = A x + u``, ``u = -K x``, cost ``x^T Q x + |u|^2``, discount 0.95, starts ``N(0, I)``. The
     regret is comparable to ``|K - K*|^2``: 2 for a direct gain, that of reduced rank regression
-    for ``K = W_2 W_1``. Beyond the stable gains the potential is not a number.
+    for ``K = W_2 W_1``. Beyond the stable gains it is infinite.
 
     Args:
         name: Name of the problem.
@@ -235,7 +235,10 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
             eye - 0.95 * jnp.kron(closed, closed), jnp.eye(2, dtype=dtype).ravel()
         ).reshape(2, 2)
         error = gain - jnp.asarray(best, dtype)
-        return jnp.trace(covariance @ error.T @ jnp.asarray(weight, dtype) @ error)
+        value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, dtype) @ error)
+        # The equation has a solution for unstable gains too, which is then no covariance.
+        stable = (jnp.trace(covariance) > 0) & (jnp.linalg.det(covariance) > 0)
+        return jnp.where(stable, value, jnp.inf)
 
     if not factored:
 

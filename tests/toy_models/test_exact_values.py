@@ -195,6 +195,19 @@ def test_occupancy_identity_is_the_regret():
     assert float(found) == pytest.approx(direct, rel=1e-10)
 
 
+def test_regulator_costs_infinitely_much_beyond_the_stable_gains():
+    potential = jax.jit(BY_NAME["regulator_factored_rank_0"].potential)
+    dynamics = np.array([[0.5, 0.1], [0.0, 0.4]])
+    radii = []
+    for size in (0.3, 0.5, 0.6, 5.0):
+        layers = (size**0.5 * jnp.eye(2), -(size**0.5) * jnp.eye(2))
+        # The gain is the product, so `A - K` has the eigenvalues of `A` plus the size.
+        radii.append(0.95 * np.abs(np.linalg.eigvals(dynamics + size * np.eye(2))).max() ** 2)
+        value = float(potential(layers))
+        assert 0 < value < np.inf if radii[-1] < 1 else value == np.inf
+    assert radii[1] < 1 < radii[2]
+
+
 def test_regulator_has_the_published_gain():
     problem = BY_NAME["regulator_direct"]
     expected = [[0.5238, 0.1311], [0.0189, 0.3902]]

@@ -129,32 +129,8 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
     lines, checks = [], []
     for alpha, group in by_alpha(found):
         each = [jumps(row) for row in group]
-        every = [jump for one in each for jump in one]
-        number, seeds = len(every), len(group)
-        rises = {name: [j.llcs[name] for j in every] for name in POTENTIALS}
-        counts = {
-            name: share(
-                sum(x > 0 for x in values if x is not None), sum(x is not None for x in values)
-            )
-            for name, values in rises.items()
-        }
-        opposing = sum(bool(one) and all(jump.is_opposing for jump in one) for one in each)
-        both = sum(jump.is_opposing for jump in every)
-        lines.append(
-            [
-                alpha,
-                seeds,
-                share(sum(map(bool, each)), seeds),
-                number,
-                share(sum(jump.regret < 0 for jump in every), number),
-                counts["KL"],
-                share(both, number),
-                sum(x is None for x in rises["KL"]),
-                share(opposing, seeds),
-                counts["KL corner"],
-                counts["regret"],
-            ]
-        )
+        lines.append([alpha, *_staircase_cells(each)])
+        number, both = sum(map(len, each)), sum(j.is_opposing for one in each for j in one)
         checks.append(
             Check(
                 f"signs, alpha {alpha:g}",
@@ -162,7 +138,7 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
                 "every transition",
                 both,
                 bool(number) and both == number,
-                f"of {number} transitions in {seeds} seeds",
+                f"of {number} transitions in {len(group)} seeds",
             )
         )
     note = (
@@ -172,6 +148,29 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
         "transitions with an estimate under the exact regret that stands on both sides."
     )
     return Table("Opposing staircases", header, lines, note), checks
+
+
+def _staircase_cells(each: Sequence[Sequence[Jump]]) -> list[Any]:
+    """The line of one share, from the transitions of each seed."""
+    every = [jump for one in each for jump in one]
+    rises = {
+        name: [jump.llcs[name] > 0 for jump in every if jump.llcs[name] is not None]
+        for name in POTENTIALS
+    }
+    counts = {name: share(sum(values), len(values)) for name, values in rises.items()}
+    opposing = sum(bool(one) and all(jump.is_opposing for jump in one) for one in each)
+    return [
+        len(each),
+        share(sum(map(bool, each)), len(each)),
+        len(every),
+        share(sum(jump.regret < 0 for jump in every), len(every)),
+        counts["KL"],
+        share(sum(jump.is_opposing for jump in every), len(every)),
+        len(every) - len(rises["KL"]),
+        share(opposing, len(each)),
+        counts["KL corner"],
+        counts["regret"],
+    ]
 
 
 def correlation_table(found: Sequence[Row]) -> Table:

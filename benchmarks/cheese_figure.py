@@ -38,7 +38,9 @@ def save_curves(found: Sequence[Row], path: Path) -> None:
         for axis, text in zip(axes[1:4, 0], POTENTIALS.values(), strict=True):
             axis.set_ylabel(f"LLC, {text}")
         axes[4, 0].set_ylabel("susceptibility of\noff-corner regret")
-        figure.legend(handles=_handles(axes[0, 0]), loc="outside lower center", ncols=3 * axes.shape[1])
+        figure.legend(
+            handles=_handles(axes[0, 0]), loc="outside lower center", ncols=3 * axes.shape[1]
+        )
         figure.savefig(path)
 
 

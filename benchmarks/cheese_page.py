@@ -87,7 +87,7 @@ def standing(row: Row, name: str) -> tuple[np.ndarray, np.ndarray]:
 def falls(row: Row) -> bool:
     """Whether the LLC under the KL falls during the descent from the initialization."""
     values = llcs_of(row["curves"]["KL"])
-    return bool(values[row["checkpoints"].index(DESCENT)] < values[0])
+    return bool(values[np.searchsorted(row["checkpoints"], DESCENT)] < values[0])
 
 
 def llcs_of(curve: Row) -> np.ndarray:
@@ -151,8 +151,8 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
     note = (
         "Transitions are found in the exact regrets of the two classes of levels; a change is that "
         "of medians over the stages before and after. Shares with 95 % Wilson intervals. "
-        "`undecided`: one side has only refused estimates under the KL. Under the exact regret only "
-        "transitions count that have an estimate that stands on both sides. The descent, from "
+        "`undecided`: one side has only refused estimates under the KL. Under the exact regret "
+        "only transitions count that have an estimate that stands on both sides. The descent, from "
         f"iteration 0 to {DESCENT}, is no transition between stages and not counted as one."
     )
     return Table("Opposing staircases", header, lines, note), checks
@@ -227,7 +227,7 @@ def verdict_table(found: Sequence[Row]) -> Table:
     note = (
         "`plateau`: estimates that would not change with localization or temperature. `first`, "
         "`last`: mean over seeds of the estimate before and after training, whatever its verdict. "
-        "`seconds each` includes compilation."
+        "`seconds each` is wall time with compilation, on a core that others used meanwhile."
     )
     return Table("Verdicts", header, lines, note)
 
@@ -291,10 +291,10 @@ def response_table(found: Sequence[Row]) -> Table:
                 line += [mean_interval(answers[:, 0]), f"{significant.sum()} of {len(group)}"]
             lines.append(line)
     note = (
-        "In thousandths: derivative of the posterior mean regret of a class of levels when the KL gives more "
-        "weight to off-corner levels: `nbeta` times the group susceptibility, mean over seeds with "
-        "its bootstrap interval; `significant`: seeds in which it is more than two standard errors "
-        "from zero. Negative: the regret would fall."
+        "In thousandths: derivative of the posterior mean regret of a class of levels when the KL "
+        "gives more weight to off-corner levels, `nbeta` times the group susceptibility; mean over "
+        "seeds with its bootstrap interval; `significant`: seeds in which it is more than two "
+        "standard errors from zero. Negative: the regret would fall."
     )
     return Table("Susceptibility to the law of levels", header, lines, note)
 

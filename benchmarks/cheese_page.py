@@ -1,6 +1,7 @@
 """Transitions, signs, correlations and curves of `benchmarks.cheese`, from its rows alone."""
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -83,6 +84,12 @@ def standing(row: Row, name: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(row["checkpoints"])[kept], llcs_of(curve)[kept]
 
 
+def falls(row: Row) -> bool:
+    """Whether the LLC under the KL falls during the descent from the initialization."""
+    values = llcs_of(row["curves"]["KL"])
+    return bool(values[np.searchsorted(row["checkpoints"], DESCENT)] < values[0])
+
+
 def llcs_of(curve: Row) -> np.ndarray:
     """The estimates of a curve, NaN where there is no number."""
     return np.array(curve["llc"], np.float64)
@@ -125,11 +132,11 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
     """Signs at transitions, and the share of seeds with opposing staircases."""
     header = ("alpha", "seeds", "with a transition", "transitions", "regret falls", "KL LLC rises")
     header += ("both", "undecided", "seeds with opposing staircases", "corner KL LLC rises")
-    header += ("regret LLC rises",)
+    header += ("regret LLC rises", "seeds whose KL LLC falls in the descent")
     lines, checks = [], []
     for alpha, group in by_alpha(found):
         each = [jumps(row) for row in group]
-        lines.append([alpha, *_staircase_cells(each)])
+        lines.append([alpha, *_staircase_cells(each), share(sum(map(falls, group)), len(group))])
         number, both = sum(map(len, each)), sum(j.is_opposing for one in each for j in one)
         checks.append(
             Check(
@@ -144,8 +151,9 @@ def staircase_table(found: Sequence[Row]) -> tuple[Table, list[Check]]:
     note = (
         "Transitions are found in the exact regrets of the two classes of levels; a change is that "
         "of medians over the stages before and after. Shares with 95 % Wilson intervals. "
-        "`undecided`: one side has only refused estimates under the KL. The last column counts "
-        "transitions with an estimate under the exact regret that stands on both sides."
+        "`undecided`: one side has only refused estimates under the KL. Under the exact regret "
+        "only transitions count that have an estimate that stands on both sides. The descent, from "
+        f"iteration 0 to {DESCENT}, is no transition between stages and not counted as one."
     )
     return Table("Opposing staircases", header, lines, note), checks
 
@@ -206,7 +214,9 @@ def verdict_table(found: Sequence[Row]) -> Table:
         for name, text in POTENTIALS.items():
             curves = [row["curves"][name] for row in group]
             verdicts = [v for curve in curves for v in curve["verdict"]]
-            flags = [f for curve in curves for one in curve["flags"] for f in one]
+            # Without their numbers, by which reasons of one kind differ.
+            every = [f for curve in curves for one in curve["flags"] for f in one]
+            flags = [re.split(r"[ (]+(?:split R-hat )?-?\d", f)[0] for f in every]
             reason = max(sorted(set(flags)), key=flags.count) if flags else None
             number = len(verdicts)
             seconds = sum(row["seconds_curve"][name] for row in group) / number
@@ -217,7 +227,7 @@ def verdict_table(found: Sequence[Row]) -> Table:
     note = (
         "`plateau`: estimates that would not change with localization or temperature. `first`, "
         "`last`: mean over seeds of the estimate before and after training, whatever its verdict. "
-        "`seconds each` includes compilation."
+        "`seconds each` is wall time with compilation, on a core that others used meanwhile."
     )
     return Table("Verdicts", header, lines, note)
 
@@ -276,15 +286,15 @@ def response_table(found: Sequence[Row]) -> Table:
             i = int(np.argmin(np.abs(np.array(steps) - target)))
             line = [alpha, steps[i]]
             for name in ("corner", "off corner"):
-                answers = np.array([row["susceptibility"][name][i] for row in group], np.float64)
+                answers = 1e3 * np.array([row["susceptibility"][name][i] for row in group])
                 significant = np.abs(answers[:, 0]) > 2 * answers[:, 1]
                 line += [mean_interval(answers[:, 0]), f"{significant.sum()} of {len(group)}"]
             lines.append(line)
     note = (
-        "Derivative of the posterior mean regret of a class of levels when the KL gives more "
-        "weight to off-corner levels: `nbeta` times the group susceptibility, mean over seeds with "
-        "its bootstrap interval; `significant`: seeds in which it is more than two standard errors "
-        "from zero. Negative: the regret would fall."
+        "In thousandths: derivative of the posterior mean regret of a class of levels when the KL "
+        "gives more weight to off-corner levels, `nbeta` times the group susceptibility; mean over "
+        "seeds with its bootstrap interval; `significant`: seeds in which it is more than two "
+        "standard errors from zero. Negative: the regret would fall."
     )
     return Table("Susceptibility to the law of levels", header, lines, note)
 

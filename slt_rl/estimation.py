@@ -5,19 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from slt_rl import chains, probes
-from slt_rl.budget import (
-    RAY_FRACTIONS,
-    SMOOTH_GROWTH,
-    Context,
-    growth_of,
-    growth_on_rays,
-)
-from slt_rl.calibration import Plan, calibrate, stiffness_of
+from slt_rl.budget import Context
+from slt_rl.calibration import Plan, calibrate, heating_of, stiffness_of
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -135,7 +128,7 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     """What gradient noise adds: measured in calibration, here for a given sampler."""
     if run.is_automatic or run.plan.batch_size is None:
         return run.plan.heating
-    return probes.heating_of(
+    return heating_of(
         key,
         run.problem,
         run.anchors,
@@ -145,24 +138,6 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     )
 
 
-def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
-    """The loss's exponents along rays to the chains, `[center]`; NaN if no draws ask for them."""
-    problem = run.problem
-    nbeta, localization = float(problem.nbeta), float(problem.localization)
-    over_draws = np.array(
-        [
-            growth_of(center_draws(sample.draws, i), problem.leaf_sizes, localization, nbeta=nbeta)
-            for i in range(problem.num_centers)
-        ]
-    )
-    if not np.any(over_draws < SMOOTH_GROWTH):
-        return np.full(problem.num_centers, np.nan)
-    sizes = np.asarray(sample.draws.excess_loss, np.float64).mean(axis=(1, 2))
-    rays = probes.along_rays(problem, sample.ends, jnp.asarray(RAY_FRACTIONS))
-    found = [growth_on_rays(*x) for x in zip(*rays, sizes, strict=True)]
-    return np.where(over_draws < SMOOTH_GROWTH, found, np.nan)
-
-
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
@@ -170,7 +145,6 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(problem)
     used, aside = sample.num_gradients
-    growths = _growths_at_center(run, sample)
     order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2
     for i in range(problem.num_centers):
         yield Context(
@@ -186,7 +160,6 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
             anchor_drop=float(drops[i]),
             data_set=float(data_sets[i]),
             beta=0.0 if num_examples is None else float(problem.nbeta) / num_examples,
-            growth_at_center=float(growths[i]),
             audit=None if sample.audit is None else center_draws(sample.audit, i),
             stable=bool(plan.stable[i]),
             notes=plan.notes,

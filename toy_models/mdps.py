@@ -229,11 +229,10 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
     best, weight = _riccati(a, q)
 
     def regret(gain):
-        dtype, eye = gain.dtype, jnp.eye(4, dtype=gain.dtype)
-        closed = jnp.asarray(a, dtype) - gain
-        covariance = jnp.linalg.solve(
-            eye - 0.95 * jnp.kron(closed, closed), jnp.eye(2, dtype=dtype).ravel()
-        ).reshape(2, 2)
+        dtype = gain.dtype
+        closed, start = jnp.asarray(a, dtype) - gain, jnp.eye(2, dtype=dtype)
+        recursion = jnp.eye(4, dtype=dtype) - 0.95 * jnp.kron(closed, closed)
+        covariance = jnp.linalg.solve(recursion, start.ravel()).reshape(2, 2)
         error = gain - jnp.asarray(best, dtype)
         value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, dtype) @ error)
         # The equation has a solution for unstable gains too, which is then no covariance.

@@ -229,12 +229,11 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
     best, weight = _riccati(a, q)
 
     def regret(gain):
-        dtype = gain.dtype
-        closed, start = jnp.asarray(a, dtype) - gain, jnp.eye(2, dtype=dtype)
-        recursion = jnp.eye(4, dtype=dtype) - 0.95 * jnp.kron(closed, closed)
+        closed, start = jnp.asarray(a, gain.dtype) - gain, jnp.eye(2, dtype=gain.dtype)
+        recursion = jnp.eye(4, dtype=gain.dtype) - 0.95 * jnp.kron(closed, closed)
         covariance = jnp.linalg.solve(recursion, start.ravel()).reshape(2, 2)
-        error = gain - jnp.asarray(best, dtype)
-        value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, dtype) @ error)
+        error = gain - jnp.asarray(best, gain.dtype)
+        value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, gain.dtype) @ error)
         # The equation has a solution for unstable gains too, which is then no covariance.
         stable = (jnp.trace(covariance) > 0) & (jnp.linalg.det(covariance) > 0)
         return jnp.where(stable, value, jnp.inf)

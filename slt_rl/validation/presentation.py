@@ -11,7 +11,7 @@ from slt_rl.validation import curve_checks
 from slt_rl.validation.bayesian import CONVENTION
 from slt_rl.validation.curve_checks import Measured
 from slt_rl.validation.curves import describe_choice
-from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, Protocol
+from slt_rl.validation.protocol import ACTION_SCALE, NUM_FEATURES, POTENTIALS, Protocol
 from slt_rl.validation.training import count_sequences
 from toy_models import superposition as tms
 
@@ -216,8 +216,8 @@ def _tables(parts: Parts) -> rp.Section:
 
 
 def _measured_potentials(all_measured: Sequence[Measured]) -> list[str]:
-    """Names of the potentials that were measured along training."""
-    return [k.removesuffix("_verdict") for k in all_measured[0].curves[0] if k.endswith("_verdict")]
+    """Names of the potentials that were measured along training, in one order always."""
+    return [name for name in POTENTIALS if f"{name}_verdict" in all_measured[0].curves[0]]
 
 
 def _class_table(all_measured: Sequence[Measured]) -> rp.Table:

@@ -66,6 +66,8 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path, monkeypatch):
     resumed = validate(TINY, tmp_path / "parts", progress=False)
     assert len(resumed.checks) == len(whole.checks)
     assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
+    validate(TINY, tmp_path / "parts", progress=False)
+    assert numbers(tmp_path / "parts") == numbers(tmp_path / "whole")
     assert (tmp_path / "parts" / "report.html").exists()
     # So short a run reaches no level: it must not claim that everything held.
     assert not whole.all_held

@@ -30,11 +30,13 @@ class Stages(NamedTuple):
         arrays: Arrays of each stage by its name.
         seconds: Wall time of each stage.
         choices: Measured runs of each training.
+        checks: Those that need no stage, by their subject.
     """
 
     arrays: dict[str, Mapping[str, np.ndarray]]
     seconds: dict[str, float]
     choices: dict[str, np.ndarray]
+    checks: dict[str, list[Check]]
 
 
 def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
@@ -57,12 +59,8 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
         raise ValueError(
             "jax_enable_x64: got False, expected True; the check of the closed form needs it"
         )
-    store = open_store(out, protocol)
-    with ThreadPoolExecutor(1) as pool:
-        # One core is at times idle while the stages run.
-        timeless = pool.submit(_timeless_checks, protocol)
-        stages = _run_stages(store, protocol, progress)
-    checks, parts = _examine(stages, protocol, timeless.result())
+    stages = _run_stages(open_store(out, protocol), protocol, progress)
+    checks, parts = _examine(stages, protocol)
     checks.append(_memory_check())
     return presentation.write_report(Path(out), protocol, stages, checks=checks, parts=parts)
 
@@ -71,7 +69,7 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
     """Runs or loads all stages: what needs no other stage side by side, then run after run."""
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
-    found = Stages({}, {}, {})
+    found = Stages({}, {}, {}, {})
     with stage_bar(_num_stages(protocol), unit="stage", show=show) as bar:
 
         def inner(name: str, done: int, total: int) -> None:
@@ -84,19 +82,27 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
             bar.update()
             return result.arrays
 
+        def check() -> None:
+            found.checks["closed form"] = exact.closed_form_checks()
+            found.checks["controls"] = exact.control_checks(keys["controls"])
+
+        tasks = {
+            name: functools.partial(run, name, compute)
+            for name, compute in _independent(keys, protocol, inner).items()
+        }
+        # What is stored comes first: a file of other settings is refused before anything is run.
+        for name in filter(store.holds, list(tasks)):
+            tasks.pop(name)()
         with ThreadPoolExecutor(NUM_WORKERS) as pool:
-            list(pool.map(lambda item: run(*item), _independent(keys, protocol, inner).items()))
+            list(pool.map(lambda task: task(), [*tasks.values(), check]))
         for name in ("sgd", "ppo"):
             arrays = found.arrays[name]
             found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
             for i in found.choices[name]:
                 curve_key = jax.random.fold_in(keys[f"{name}_curves"], int(i))
-                run(
-                    f"{name}_curves_{i}",
-                    functools.partial(
-                        curves.measure_run, curve_key, arrays, int(i), protocol=protocol
-                    ),
-                )
+                args = curve_key, arrays, int(i)
+                measure = functools.partial(curves.measure_run, *args, protocol=protocol)
+                run(f"{name}_curves_{i}", measure)
     return found
 
 
@@ -144,19 +150,14 @@ def _cartpole(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]:
     return {"returns": returns}
 
 
-def _timeless_checks(protocol: Protocol) -> tuple[list[Check], list[Check]]:
-    """The checks that need no stage: of the closed form, and of the negative controls."""
-    key = jax.random.fold_in(jax.random.key(protocol.seed), _KEYS.index("controls"))
-    return exact.closed_form_checks(), exact.control_checks(key)
-
-
-def _examine(
-    stages: Stages, protocol: Protocol, timeless: tuple[list[Check], list[Check]]
-) -> tuple[list[Check], presentation.Parts]:
+def _examine(stages: Stages, protocol: Protocol) -> tuple[list[Check], presentation.Parts]:
     """All checks, and what the figures need."""
     arrays = stages.arrays
-    closed_form, controls = timeless
-    checks = [*closed_form, *exact.target_checks(arrays["exact"]), *controls]
+    checks = [
+        *stages.checks["closed form"],
+        *exact.target_checks(arrays["exact"]),
+        *stages.checks["controls"],
+    ]
     if "cartpole" in arrays:
         checks.append(_cartpole_check(arrays["cartpole"]["returns"], protocol))
     checks += training.supervised_checks(arrays["sgd"], protocol)

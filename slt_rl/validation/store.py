@@ -39,13 +39,21 @@ class Store:
     folder: Path
     settings: Mapping[str, Any]
 
+    def path(self, name: str) -> Path:
+        """Where the result of a stage is kept."""
+        return self.folder / f"{name}.safetensors"
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a file of a stage, whatever its settings."""
+        return self.path(name).exists()
+
     def stage(self, name: str, compute: Callable[[], Mapping[str, Any]]) -> StageResult:
         """Returns the stored result of a stage, or computes and stores it.
 
         Raises:
             ValueError: If the file is damaged or belongs to other settings.
         """
-        path = self.folder / f"{name}.safetensors"
+        path = self.path(name)
         key = {"fingerprint": fingerprint(dict(self.settings))}
         if path.exists():
             arrays, metadata = load_arrays(path, expected=key)

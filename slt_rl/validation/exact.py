@@ -243,23 +243,27 @@ def signature(matrix: np.ndarray) -> tuple[int, int, int]:
     return negative, len(values) - negative - positive, positive
 
 
+def _hessian_at(potential_fn: Callable, params: tms.Params) -> jax.Array:
+    """Hessian of a potential `params -> []` in the flattened parameters."""
+    flat, unravel = ravel_pytree(params)
+    return jax.hessian(lambda w: potential_fn(unravel(w)))(flat)
+
+
 def signature_at(potential_fn: Callable, params: tms.Params) -> tuple[int, int, int]:
     """Signs of the Hessian of a potential `params -> []`, as `signature` counts them."""
-    flat, unravel = ravel_pytree(params)
-    hessian = jax.jit(jax.hessian(lambda w: potential_fn(unravel(w))))
-    return signature(np.asarray(hessian(flat)))
+    hessian = jax.jit(lambda w: _hessian_at(potential_fn, w))(params)
+    return signature(np.asarray(hessian))
 
 
 def _surrogate_hessian(point: tms.Params) -> jax.Array:
     """Hessian of the score-function surrogate of the policy at its own parameters."""
-    flat, unravel = ravel_pytree(point)
 
-    def surrogate(w):
+    def surrogate(params):
         # -2 E<x - f_old, f_w> = L(w) - E|f_w - f_old|^2 + const: both terms in closed form.
-        divergence = tms.population_kl(unravel(w), point, ACTION_SCALE)
-        return tms.population_loss(unravel(w)) - 2 * ACTION_SCALE**2 * divergence
+        divergence = tms.population_kl(params, point, ACTION_SCALE)
+        return tms.population_loss(params) - 2 * ACTION_SCALE**2 * divergence
 
-    return jax.hessian(surrogate)(flat)
+    return _hessian_at(surrogate, point)
 
 
 def control_checks(key: jax.Array) -> list[Check]:

@@ -197,7 +197,7 @@ def main() -> int:
     cases = chosen(options)
     for case in cases:
         # A stale reference ends the run before it begins, and is not taken for a refusal.
-        truth_of(case.problem, options.nbeta, options.localization)
+        case.problem.reference(options.nbeta, options.localization)
     found = rows.run_cases(
         journal,
         cases,

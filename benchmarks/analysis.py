@@ -66,6 +66,18 @@ def relative_error(row: Row) -> float:
     return abs(row["estimate"] / row["reference"] - 1)
 
 
+def mean_interval(values: Sequence[float]) -> str:
+    """Mean and 95 % bootstrap interval over seeds; seeds without a value are counted out."""
+    kept = np.asarray(values, np.float64)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return "none"
+    means = np.random.default_rng(0).choice(kept, (2_000, kept.size)).mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    missing = f", {len(kept)} of {len(values)} seeds" if len(kept) < len(values) else ""
+    return f"{kept.mean():.3f} [{low:.3f}, {high:.3f}]{missing}"
+
+
 def quantile(values: Sequence[float], level: float) -> float:
     """The smallest value that at least a share `level` does not exceed; NaN of nothing."""
     if not len(values):

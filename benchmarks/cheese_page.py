@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from benchmarks import pages
+from benchmarks.analysis import mean_interval
 from slt_rl.development import Curve, detect_transitions, wilson_interval
 from slt_rl.report import Check, Table
 
@@ -102,18 +103,6 @@ def correlation(row: Row, name: str, regret: str, *, first: int = 0) -> float:
     late = steps >= first
     # Three points have a correlation of one by chance too easily.
     return spearmanr(at[late], values[late]).statistic if late.sum() > 3 else np.nan
-
-
-def mean_interval(values: Sequence[float]) -> str:
-    """Mean and 95 % bootstrap interval over seeds; seeds without a value are counted out."""
-    kept = np.asarray(values, np.float64)
-    kept = kept[np.isfinite(kept)]
-    if not len(kept):
-        return "none"
-    means = np.random.default_rng(0).choice(kept, (2_000, kept.size)).mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    missing = f", {len(kept)} of {len(values)} seeds" if len(kept) < len(values) else ""
-    return f"{kept.mean():.3f} [{low:.3f}, {high:.3f}]{missing}"
 
 
 def share(successes: int, trials: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 import slt_rl
 import toy_models
-from slt_rl import chains, diagnostics
+from slt_rl import chains, diagnostics, estimators
 
 NUM_CHAINS = 64
 # Trajectories between two looks at the chains.
@@ -196,7 +196,7 @@ def judge(
         draws = chains.Draws(*(np.asarray(x)[stayed] for x in draws))
     values = float(target.nbeta) * draws.excess_loss
     by_chain = values.mean(axis=1).std(ddof=1) / len(values) ** 0.5
-    sem = max(values.std() / diagnostics.effective_sample_size(values) ** 0.5, by_chain)
+    sem = max(estimators.mean_estimate(values).sem, by_chain)
     ratio, ratio_sem, leaves = diagnostics.equipartition(draws.virial, target.leaf_sizes)
     leaf_excess = diagnostics.leaf_equipartition_excess(draws.virial)
     r_hat = diagnostics.split_r_hat(values)

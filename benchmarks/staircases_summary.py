@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from benchmarks.analysis import mean_interval
 from benchmarks.pages import Page
 from slt_rl.development import (
     Curve,
@@ -140,13 +141,9 @@ def sign_table(rows: Sequence[Row]) -> tuple[Table, list[Check]]:
     for row in rows:
         runs = runs_of(row)
         each = [signs(run) for run in runs]
-        rho = np.array([spearmanr(run.regret, run.llc).statistic for run in runs])
-        generator = np.random.default_rng(0)
-        means = generator.choice(rho, (2000, rho.size)).mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
+        spearman = mean_interval([spearmanr(run.regret, run.llc).statistic for run in runs])
         opposing = sum(map(all, each))
         trusted = np.mean([v == "trusted" for run in row["verdicts"] for v in run])
-        spearman = f"{rho.mean():.3f} [{low:.3f}, {high:.3f}]"
         cells.append((row["trainer"], f"{opposing} of {len(runs)}", spearman, f"{trusted:.2f}"))
         checks.append(
             Check(

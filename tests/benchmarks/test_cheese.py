@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import cheese, cheese_agents, cheese_figure, cheese_page, pages
+from benchmarks import analysis, cheese, cheese_agents, cheese_figure, cheese_page, pages
 from slt_rl.rl import CategoricalPolicy
 from toy_models.cheese import open_levels
 from toy_models.cheese_exact import CheeseRegret, ConvNet, cheese_process
@@ -78,9 +78,9 @@ def test_refused_estimates_decide_nothing():
 
 def test_correlations_have_the_sign_of_the_stairs():
     assert cheese_page.correlation(row(), "KL", "off corner") < -0.6
-    text = cheese_page.mean_interval([-0.5, -0.7, float("nan")])
+    text = analysis.mean_interval([-0.5, -0.7, float("nan")])
     assert text.startswith("-0.600 [-0.700, -0.500]") and text.endswith("2 of 3 seeds")
-    assert cheese_page.mean_interval([float("nan")]) == "none"
+    assert analysis.mean_interval([float("nan")]) == "none"
 
 
 def test_pairs_that_act_alike_are_counted():

@@ -193,7 +193,7 @@ def load_series(
 
 
 def recorded_steps(folder: str | os.PathLike) -> np.ndarray:
-    """Training steps of the records of a folder, increasing, int64 `[record]`; reads the index only.
+    """Training steps of a folder's records, increasing, int64 `[record]`; reads the index only.
 
     Raises:
         ValueError: Naming the file, if the index is missing or damaged.

@@ -141,7 +141,7 @@ class Run:
             ValueError: If the agent is feed-forward; use `policy` and `value_fn`.
         """
         self._check_memory(True)
-        return self.spec.network.core(self.record.num_inputs, self.record.num_actions)
+        return self.spec.network.recurrent(self.record.num_inputs, self.record.num_actions)
 
     def _check_seed(self, seed: int) -> None:
         if seed not in self.seeds:
@@ -153,15 +153,19 @@ class Run:
             raise ValueError(f"{self.folder}: the agent is {kind[not wanted]}")
 
     def _check_architecture(self, folder: Path, series: CheckpointSeries) -> None:
-        """Refuses parameters of other names or shapes than `run.json` says."""
+        """Refuses parameters of other names or shapes than `run.json` says.
+
+        A part, such as the critic, may be missing as a whole: a bundle holds the actor alone.
+        """
         init_fn = make_init(self.spec, self.record.num_inputs, self.record.num_actions)
-        wanted = _shapes(jax.eval_shape(init_fn, jax.random.key(0)))
+        whole = jax.eval_shape(init_fn, jax.random.key(0))
+        wanted = _shapes({name: whole[name] for name in series.params if name in whole})
         found = _shapes(jax.tree.map(lambda leaf: leaf[0], series.params))
         if found != wanted:
             name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
             raise ValueError(
-                f"{folder}: parameters of another architecture than {files.record_path(self.folder)} "
-                f"says: {name} has shape {found.get(name)}, expected {wanted.get(name)}"
+                f"{folder}: another architecture than {files.record_path(self.folder)} says: "
+                f"{name} has shape {found.get(name)}, expected {wanted.get(name)}"
             )
 
 

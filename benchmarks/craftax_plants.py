@@ -1,23 +1,20 @@
 """Plants per episode of PPO on Craftax-Classic: what reward, memory and sight do to the curve.
 
-    python -m benchmarks.craftax_plants [--variants default unrewarded ...] [--seeds 3] [--steps 6e5]
+    python -m benchmarks.craftax_plants [--variants default seen ...] [--seeds 3] [--steps 6e5]
 
-Trains every variant into RUNS (resumable) and writes `craftax_plants.md` and `.json` with the command,
-commit, versions and machine class. All variants use the protocol of the reference: 64 environments x
-64 steps, maps of 32 x 32 from a pool of 1,024 worlds, two networks of 2 x 128 tanh units unless a
-recurrent width is named. Curves are ratios of sums over windows of eight updates (32,768 steps).
+Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure. All
+variants use the protocol of the reference: 64 environments x 64 steps, maps of 32 x 32 from a pool
+of 1,024 worlds, two networks of 2 x 128 tanh units unless a recurrent width is named. Curves are
+ratios of sums over windows of eight updates (32,768 steps).
 """
 
 import argparse
-import dataclasses
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from matplotlib.figure import Figure
 
 from benchmarks.pages import Page, write_page
@@ -55,13 +52,14 @@ WINDOW = 8
 RATES = ("collect_sapling", "place_plant", "wake_up", "place_table", "collect_wood")
 ABSTRACT = (
     "Agents find that placing a plant is rewarded, place many, and come back to few. Each variant "
-    "changes one thing. 64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, two "
-    "networks of 2 x 128 tanh units unless a recurrent width is named."
+    "changes one thing. 64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, "
+    "two networks of 2 x 128 tanh units unless a recurrent width is named."
 )
 NOTE = (
     "Mean over seeds with its 95 % Student interval. Peak: largest window of eight updates (32,768 "
-    "steps), biased up. Final, return, length and probabilities: last tenth of the run. Form of each "
-    "seed: smallest BIC; forms joined by = are tied. CPU seconds include worlds and compilation."
+    "steps), biased up. Final, return, length and probabilities: last tenth of the run. Form of "
+    "each seed: smallest BIC; forms joined by = are tied. CPU seconds include making the worlds "
+    "and compilation."
 )
 MEANING_TABLE = Table("Variants", ["variant", "what differs"], list(MEANING.items()))
 

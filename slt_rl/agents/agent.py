@@ -67,7 +67,7 @@ def make_agent(spec: RunSpec) -> Agent:
         ImportError: If Craftax is not installed.
     """
     env = spec.world.env()
-    num_inputs = env.env.pool[1].shape[-1]
+    num_inputs = jax.eval_shape(env.reset, jax.random.key(0))[1].size
     num_actions = len(spec.world.rules.actions)
     return Agent(
         spec,

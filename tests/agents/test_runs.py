@@ -186,3 +186,19 @@ def test_only_checkpoints_of_all_seeds_count(finished, tmp_path):
     run = load_run(tmp_path / "run")
     assert run.steps.tolist() == [0, 64, 128] and len(run.checkpoints(3)) == 3
     assert recorded_steps(tmp_path / "run" / "seed-3" / "checkpoints").tolist() == [0, 64, 128, 192]
+
+
+def test_an_agent_with_memory_is_kept_and_rebuilt(tmp_path):
+    network = dataclasses.replace(TOY.network, width=4)
+    spec = dataclasses.replace(TOY, network=network, seeds=(3,), num_updates=2, num_checkpoints=1)
+    assert train_run(spec, tmp_path)
+    run = load_run(tmp_path)
+    series, core = run.checkpoints(3), run.network()
+    assert set(series[0]) == {"encoder", "core", "actor", "critic"}
+    hidden = core.initial_hidden(series[-1], 5)
+    observation, reset = np.ones((6, 5, 4)), np.zeros((6, 5), bool)
+    hidden, distribution, value = core.apply(series[-1], hidden, observation, reset)
+    assert hidden.shape == (5, 4) and distribution.logits.shape == (6, 5, 2)
+    assert value.shape == (6, 5)
+    with pytest.raises(ValueError, match="recurrent: use network"):
+        run.policy()

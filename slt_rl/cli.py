@@ -29,6 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `slt-rl ladder [--quick] [--out DIR]` adds the difficulties of reinforcement learning to the
     same model one at a time and says which estimator survives which.
 
+    `slt-rl train craftax-classic|craftax [--out RUN] …` trains agents into a folder that keeps
+    their whole history; see `slt-rl train --help`.
+
     Args:
         arguments: Words after the program's name; `sys.argv` if None.
     """
@@ -40,12 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "\nstopped; what was finished is kept: run the same command to go on", file=sys.stderr
         )
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"slt-rl: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
+    from slt_rl.agents.command import add_train
+
     parser = argparse.ArgumentParser(
         prog="slt-rl", description="The LLC in reinforcement learning."
     )
@@ -66,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         quick="three rungs, two data sets each",
         stages="rungs",
     )
+    add_train(commands)
     return parser
 
 

@@ -29,6 +29,7 @@ LAYERS = (
     ("slt_rl.__init__",),
     ("slt_rl.development",),
     ("slt_rl.report",),
+    ("slt_rl.agents",),
     ("slt_rl.validation",),
     ("slt_rl.difficulty",),
     ("slt_rl.cli",),

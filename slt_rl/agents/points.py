@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from slt_rl.array_files import fingerprint, read_file, write_file
 from slt_rl.result import LLCEstimate
 
@@ -69,14 +71,17 @@ def point_of(step: int, estimate: LLCEstimate) -> Point:
     """What is kept of an estimate: JSON values, None for what is not finite."""
     values = estimate.to_dict()
     values["interval_given_data"] = list(estimate.interval(given_data=True))
-    return {"step": step, **_finite(values)}
+    return {"step": step, **finite(values)}
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """JSON values, with None for what is not finite; arrays as lists."""
     if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return finite(value.tolist())
     if isinstance(value, str | int) or value is None:
         return value
     return float(value) if math.isfinite(value) else None

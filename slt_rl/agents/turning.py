@@ -7,8 +7,11 @@ import numpy as np
 from slt_rl.agents.series import Series
 from slt_rl.development import seed_mean
 
-# Width of the smoothing kernel, as a share of the logarithmic axis.
-BANDWIDTH = 0.05
+# Width of the smoothing kernel as a share of the axis `log(step + LINEAR_SHARE last)`, which is
+# linear in the first steps and logarithmic later.
+BANDWIDTH, LINEAR_SHARE = 0.05, 0.02
+# A curve that comes down by less, as a share of its range, has no peak.
+LEAST_DESCENT = 0.1
 NUM_GRID, NUM_RESAMPLES = 400, 200
 KINDS = ("rise", "peak", "fall")
 
@@ -17,8 +20,9 @@ class TurningPoints(NamedTuple):
     """Turning points of a curve of several seeds, as environment steps; nan where there is none.
 
     Attributes:
-        rise: Step of the steepest rise in log steps, `[seed]`.
-        peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve.
+        rise: Step of the steepest rise in log steps, `[seed]`; nan where that is at an end.
+        peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve, or the
+            curve does not come down from it by a tenth of its range.
         fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak.
         low: Lower ends of the 95 % intervals over the errors of the records, `[kind, seed]`.
         high: Upper ends.
@@ -34,8 +38,8 @@ class TurningPoints(NamedTuple):
 def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     """Steepest rise, peak and steepest fall of each seed, after smoothing in log steps.
 
-    The curve is smoothed by local lines with a normal kernel of width 0.05 of the axis of
-    `log(step + first)`, `first` the first step that is not zero. Intervals are percentiles over 200
+    The curve is smoothed by local lines with a normal kernel of width 0.05 of the axis
+    `log(step + 0.02 last)`, wider where records are sparse. Intervals are percentiles over 200
     resampled curves, each record moved by normal noise of its standard error.
 
     Args:
@@ -68,26 +72,33 @@ def _some(found: np.ndarray) -> np.ndarray:
 
 def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, ...]:
     """Steps of the steepest rise, the peak and the steepest fall of curves `[..., record]`."""
-    first = steps[steps > 0][0]
-    x = np.log(steps + first)
+    shift = LINEAR_SHARE * steps[-1]
+    x = np.log(steps + shift)
     grid = np.linspace(x[0], x[-1], NUM_GRID)
     level, slope = _smooth(x, grid, curves)
-    at = np.exp(grid) - first
+    at = np.exp(grid) - shift
     peak = np.argmax(level, axis=-1)
-    is_peak = (peak > 0.02 * NUM_GRID) & (peak < 0.98 * NUM_GRID)
     after = np.where(np.arange(NUM_GRID) > peak[..., None], slope, np.inf)
-    fall = np.argmin(after, axis=-1)
+    rise, fall = np.argmax(slope, axis=-1), np.argmin(after, axis=-1)
+    top = level.max(axis=-1)
+    is_peak = _is_inside(peak) & (top - level[..., -1] > LEAST_DESCENT * (top - level.min(axis=-1)))
     return (
-        at[np.argmax(slope, axis=-1)],
+        np.where(_is_inside(rise), at[rise], np.nan),
         np.where(is_peak, at[peak], np.nan),
         np.where(is_peak, at[fall], np.nan),
     )
 
 
+def _is_inside(index: np.ndarray) -> np.ndarray:
+    """Whether a grid point is not at an end of the curve."""
+    return (index > 0.02 * NUM_GRID) & (index < 0.98 * NUM_GRID)
+
+
 def _smooth(x: np.ndarray, grid: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Level and slope of the local line at each point of the grid, `[..., grid]`."""
-    width = max(BANDWIDTH * (x[-1] - x[0]), 1.5 * np.max(np.diff(x)))
     offset = x - grid[:, None]
+    third = np.sort(np.abs(offset), axis=1)[:, 2:3]
+    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), third)
     weight = np.exp(-0.5 * (offset / width) ** 2)
     s0, s1, s2 = (np.sum(weight * offset**k, axis=1, keepdims=True) for k in range(3))
     bottom = s0 * s2 - s1**2

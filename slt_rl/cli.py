@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from slt_rl.agents.commands import add_curve, add_develop, add_report
+
 # No threads within one operation: a program was seen to hang for ever in the pool
 # (docs/gotchas.md). Chunks of a curve still run side by side, each on one thread.
 SINGLE_THREAD = ("--xla_cpu_multi_thread_eigen=false",)
@@ -29,10 +31,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `slt-rl ladder [--quick] [--out DIR]` adds the difficulties of reinforcement learning to the
     same model one at a time and says which estimator survives which.
 
+    `slt-rl curve RUN`, `slt-rl develop RUN` and `slt-rl report RUN` measure the LLC along a run of
+    an agent, describe its curves, and write `RUN/report.html`.
+
     Args:
         arguments: Words after the program's name; `sys.argv` if None.
     """
     options = _parser().parse_args(arguments)
+    _set_xla_flags()
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -66,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         quick="three rungs, two data sets each",
         stages="rungs",
     )
+    for add in (add_curve, add_develop, add_report):
+        add(commands)
     return parser
 
 
@@ -96,7 +104,6 @@ def _set_xla_flags() -> None:
 
 def _use_double_precision() -> None:
     """Levels are told apart at 1e-9 and critical points solved to 1e-12: for the whole process."""
-    _set_xla_flags()
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -35,13 +35,16 @@ class Sampling(NamedTuple):
     nbeta: float | None = None
 
 
+DEFAULT_SAMPLING = Sampling()
+
+
 def measure_points(
     subject: Subject,
     folder: Path,
     *,
     seed: int = 0,
     localizations: Sequence[float] = LOCALIZATIONS,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = DEFAULT_SAMPLING,
     at_once: int = 1,
     num_threads: int | None = None,
     report_fn: Callable[[Point], None] = lambda point: None,
@@ -176,4 +179,3 @@ def chosen_checkpoints(num_checkpoints: int, wanted: int | None) -> np.ndarray:
             f"num_checkpoints: got {wanted}, expected 1 ... {num_checkpoints}, those of the run"
         )
     return np.linspace(0, num_checkpoints - 1, wanted).round().astype(int)
-

@@ -57,6 +57,7 @@ def curve_document(
     name: str,
     facts: Mapping[str, Any],
     points: Mapping[int, Sequence[Sequence[Point]]],
+    *,
     provenance: Provenance,
 ) -> dict[str, Any]:
     """The whole curve as JSON values.

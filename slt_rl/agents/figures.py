@@ -109,7 +109,9 @@ def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
             axis.plot(
                 curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
             )
-    what = curve.facts["potential"] + (f", part {curve.facts['part']}" if curve.facts["part"] else "")
+    what = curve.facts["potential"] + (
+        f", part {curve.facts['part']}" if curve.facts["part"] else ""
+    )
     axis.set_title(f"LLC: {what}, {curve.name.split('-')[1]} states", fontsize=9.5)
     axis.set_title(
         f"localization {curve.localizations[index]:g}, nβ = {curve.nbeta:.0f}",

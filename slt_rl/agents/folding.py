@@ -79,7 +79,7 @@ def _varying(observations: np.ndarray) -> np.ndarray:
 def _first_layers(node: PyTree, num_inputs: int) -> list[dict[str, Any]]:
     """All layers that take the inputs."""
     if isinstance(node, dict):
-        if np.shape(node.get("kernel"))[1:2] == (num_inputs,) and "bias" in node:
+        if {"kernel", "bias"} <= node.keys() and np.shape(node["kernel"])[1:2] == (num_inputs,):
             return [node]
         return [found for x in node.values() for found in _first_layers(x, num_inputs)]
     if isinstance(node, list | tuple):

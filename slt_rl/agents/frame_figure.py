@@ -56,7 +56,9 @@ def frame_figure(strips: Sequence[Frames], event_index: int, event: str) -> Figu
             row[0].set_ylabel(
                 f"step {short_number(strip.step, 3)}\n({strip.length}{end} steps)", fontsize=8.5
             )
-        present = np.unique(np.concatenate([_window(s, i).ravel() for s in strips for i in _all(s)]))
+        present = np.unique(
+            np.concatenate([_window(s, i).ravel() for s in strips for i in _all(s)])
+        )
         figure.legend(handles=_legend(present), loc="outside lower center", ncols=7, fontsize=7.5)
     return figure
 
@@ -77,15 +79,11 @@ def draw_frame(axis: Axes, strip: Frames, index: int) -> None:
     for (_, color), places in zip(CREATURE_COLORS, strip.creatures, strict=True):
         places = places[index] - strip.positions[index] + VIEW
         inside = places[np.all((places >= 0) & (places <= 2 * VIEW), axis=-1)]
-        axis.plot(
-            inside[:, 1], inside[:, 0], "o", color=color, ms=4.5, mec=INK, mew=0.5, ls="none"
-        )
+        axis.plot(inside[:, 1], inside[:, 0], "o", color=color, ms=4.5, mec=INK, mew=0.5, ls="none")
     marker = ARROWS.get(int(strip.directions[index]), "v")
     axis.plot(VIEW, VIEW, marker, color="#ffd400", ms=7, mec=INK, mew=0.8)
     box = (VIEW - SEEN[0] - 0.5, VIEW - SEEN[1] - 0.5)
-    axis.add_patch(
-        Rectangle(box, 2 * SEEN[0] + 1, 2 * SEEN[1] + 1, fill=False, ec="white", lw=1.0)
-    )
+    axis.add_patch(Rectangle(box, 2 * SEEN[0] + 1, 2 * SEEN[1] + 1, fill=False, ec="white", lw=1.0))
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     axis.spines[:].set_visible(False)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from slt_rl.agents.curve import (
+    DEFAULT_SAMPLING,
     LOCALIZATIONS,
     Sampling,
     chosen_checkpoints,
@@ -90,7 +91,7 @@ def measure_curve(
     *,
     seed: int = 0,
     localizations: Sequence[float] = LOCALIZATIONS,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = DEFAULT_SAMPLING,
     progress: bool = True,
     **options: Any,
 ) -> StoredCurve:
@@ -129,7 +130,7 @@ def measure_curve(
     seconds = {"curve": time.perf_counter() - start}
     provenance = collect_provenance({"seed": seed, **sampling._asdict()}, seconds)
     path = Path(folder) / f"{name}.json"
-    write_curve(path, curve_document(name, subjects[0].facts, points, provenance))
+    write_curve(path, curve_document(name, subjects[0].facts, points, provenance=provenance))
     return load_curve(path)
 
 

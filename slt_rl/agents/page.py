@@ -84,9 +84,7 @@ def main_events(described: Mapping[str, Any]) -> list[str]:
     return sorted(plain, key=rank)[:MAX_PANELS]
 
 
-def _abstract(
-    run: Run, described: Mapping[str, Any], curves: Mapping[str, StoredCurve]
-) -> str:
+def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, StoredCurve]) -> str:
     number = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
     text = f"{number}, {int(run.steps[-1])} environment steps each, {len(run.steps)} checkpoints."
     end = described.get("return", {}).get("landmarks", {}).get("end", {}).get("mean")

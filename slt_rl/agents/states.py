@@ -65,7 +65,7 @@ def reference_states(
     chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
     policy, env = run.policy(), run.env()
     edges = np.linspace(0, num_states, num_parts + 1).round().astype(int)
-    parts = []
+    parts: list[np.ndarray] = []
     for seed in run.seeds:
         params = run.checkpoints(seed).params["policy"]
         for index in chosen:
@@ -122,7 +122,9 @@ def stored_reference_states(
         made = reference_states(
             jax.random.key(seed), run, num_states=num_states, num_sources=num_sources
         )
-        save_arrays(path, {"observations": made.observations}, {"settings": digest, "origin": made.origin})
+        save_arrays(
+            path, {"observations": made.observations}, {"settings": digest, "origin": made.origin}
+        )
     arrays, metadata = load_arrays(path, expected={"settings": digest})
     return States(arrays["observations"], metadata["origin"])
 

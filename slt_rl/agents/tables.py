@@ -35,7 +35,16 @@ def landmark_table(described: Mapping[str, Any]) -> Table:
         )
     return Table(
         "landmarks",
-        ("curve", "first", "peak", "peak at", "half-decay at", "end", "overshoot", "p of each seed"),
+        (
+            "curve",
+            "first",
+            "peak",
+            "peak at",
+            "half-decay at",
+            "end",
+            "overshoot",
+            "p of each seed",
+        ),
         rows,
         "Mean over seeds with its 95 % interval. Steps are environment steps; the end is the mean "
         "of the last tenth; p is the probability of such an overshoot in a curve that only rises.",
@@ -53,7 +62,8 @@ def form_table(described: Mapping[str, Any]) -> Table:
             for k, v in best["params"].items()
         ]
         seeds = [x["winner"] or "tie" for x in one["forms_of_seeds"]]
-        rows.append([name, forms["winner"] or "tie: " + ", ".join(forms["tied"]), ", ".join(numbers),
+        winner = forms["winner"] or "tie: " + ", ".join(forms["tied"])
+        rows.append([name, winner, ", ".join(numbers),
                      f"{best['rho']:.2f}", ", ".join(seeds)])  # fmt: skip
     return Table(
         "forms",
@@ -95,7 +105,9 @@ def verdict_table(curves: Mapping[str, StoredCurve]) -> Table:
             flags = sorted({flag[:90] for flag in np.unique(curve.flags[:, i]) if flag})
             rows.append([curve.name, localization, _shares(verdicts), _shares(regimes),
                          "; ".join(flags[:3]) or "none"])  # fmt: skip
-    return Table("verdicts of the LLC", ("curve", "localization", "verdicts", "regimes", "flags"), rows)
+    return Table(
+        "verdicts of the LLC", ("curve", "localization", "verdicts", "regimes", "flags"), rows
+    )
 
 
 def _shares(words: np.ndarray) -> str:

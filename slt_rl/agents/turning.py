@@ -61,7 +61,8 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     found = np.stack(_turning_steps(np.asarray(series.steps, float), curves))
     with np.errstate(all="ignore"):
         low, high = np.nanpercentile(_some(found[:, 1:]), (2.5, 97.5), axis=1)
-    return TurningPoints(*found[:, 0], low, high)
+    rise, peak, fall = found[:, 0]
+    return TurningPoints(rise, peak, fall, low, high)
 
 
 def _some(found: np.ndarray) -> np.ndarray:

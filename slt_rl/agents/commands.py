@@ -15,8 +15,8 @@ def add_curve(commands: Any) -> None:
     command.add_argument("--of-values", action="store_true", help="of the value function")
     command.add_argument("--own", action="store_true", help="on each checkpoint's own states")
     command.add_argument(
-        "--part", default="", metavar="PREFIX",
-        help="free parameters: those whose path begins so, for example layer_0; default all",
+        "--part", default="", metavar="PREFIX[:UNIT]",
+        help="free parameters: those whose path begins so, such as layer_0, core or layer_0:3",
     )  # fmt: skip
     command.add_argument("--seeds", type=int, nargs="+", default=None, help="default all")
     command.add_argument(

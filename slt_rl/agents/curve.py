@@ -1,5 +1,6 @@
 """The LLC at every checkpoint of a run: compiled once, stored point by point, resumable."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -137,7 +138,7 @@ class _Measurer(NamedTuple):
                 self.subject.make_target,
                 params,
                 data=data,
-                nbeta=self.sampling.nbeta,
+                nbeta=self.nbeta,
                 localization=localization,
                 num_chains=self.sampling.num_chains,
                 num_burnin=self.sampling.num_burnin,
@@ -147,8 +148,14 @@ class _Measurer(NamedTuple):
             )
         points = [point_of(step, e) for step, e in zip(steps, curve.estimates, strict=False)]
         for step, point in zip(steps, points, strict=True):
-            self.store.save(step, localization, inputs, point)
+            self.store.save(step, localization, inputs=inputs, point=point)
         return points
+
+    @property
+    def nbeta(self) -> float:
+        """The library's `n / log n` if none is given; `n` counts steps, of windows too."""
+        n = self.subject.facts["num_states"]
+        return n / math.log(n) if self.sampling.nbeta is None else self.sampling.nbeta
 
     def _key(self, step: int, localization: float) -> jax.Array:
         bits = np.float32(localization).view(np.uint32)

@@ -98,7 +98,7 @@ def load_curve(path: Path) -> StoredCurve:
     try:
         document = json.loads(read_file(path))
         if document.get("format") != FORMAT:
-            raise ValueError(f"format {document.get('format')!r}, expected {FORMAT!r}")
+            raise TypeError(f"format {document.get('format')!r}, expected {FORMAT!r}")
         return _parse(document)
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: no curve of this library ({error!r})") from error

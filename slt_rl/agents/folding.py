@@ -13,7 +13,7 @@ class Folded(NamedTuple):
 
     Attributes:
         params: Parameters `[checkpoint, ...]`, the first layer with fewer rows.
-        observations: States with fewer inputs, `[n, input]` or `[checkpoint, n, input]`.
+        observations: States with fewer inputs, `[set, ..., input]`.
         num_inputs: Inputs before.
         num_varying: Inputs kept.
     """
@@ -39,26 +39,26 @@ def fold_constant_inputs(params: PyTree, observations: np.ndarray) -> Folded:
         params: Nested dicts or lists of arrays `[checkpoint, ...]`. Its first layer is the one
             `{"kernel": [checkpoint, input, out], "bias": [checkpoint, out]}` with as many rows as
             there are inputs; where there is none, or several, nothing is folded.
-        observations: `[n, input]`, or `[checkpoint, n, input]`.
+        observations: `[set, ..., input]`, one set of states for all checkpoints or one for each.
 
     Returns:
         The same function in fewer parameters.
 
     Example:
         >>> layer = {"kernel": np.ones((1, 3, 2)), "bias": np.zeros((1, 2))}
-        >>> folded = fold_constant_inputs({"in": layer}, np.array([[1.0, 5, 2], [0, 5, 2]]))
+        >>> folded = fold_constant_inputs({"in": layer}, np.array([[[1.0, 5, 2], [0, 5, 2]]]))
         >>> folded.params["in"]["bias"].tolist(), folded.observations.tolist()
-        ([[7.0, 7.0]], [[1.0], [0.0]])
+        ([[7.0, 7.0]], [[[1.0], [0.0]]])
     """
     num_inputs = observations.shape[-1]
-    varying = _varying(observations)
+    flat = observations.reshape(len(observations), -1, num_inputs)
+    varying = _varying(flat)
     first = _first_layers(params, num_inputs)
     if len(first) != 1 or varying.all():
         return Folded(params, observations, num_inputs, num_inputs)
     layer = first[0]
     kernel, bias = (np.asarray(layer[name]) for name in ("kernel", "bias"))
-    # One row of constant values for all checkpoints, or one for each.
-    constant = observations[..., 0, ~varying].astype(np.float64)
+    constant = flat[:, 0, ~varying].astype(np.float64)
     constant = np.broadcast_to(constant, (len(kernel), constant.shape[-1]))
     moved = bias + np.einsum("ci,cio->co", constant, kernel[:, ~varying].astype(np.float64))
     small = {**layer, "kernel": kernel[:, varying], "bias": moved.astype(bias.dtype)}
@@ -67,10 +67,8 @@ def fold_constant_inputs(params: PyTree, observations: np.ndarray) -> Folded:
 
 
 def _varying(observations: np.ndarray) -> np.ndarray:
-    """Which inputs vary among the states (of any checkpoint), `[input]`; the first at least."""
-    first = observations[..., :1, :]
-    varying = (observations != first).any(axis=-2)
-    varying = varying.reshape(-1, observations.shape[-1]).any(axis=0)
+    """Which inputs vary within some set `[set, n, input]`, `[input]`; the first at least."""
+    varying = (observations != observations[:, :1]).any(axis=(0, 1))
     if not varying.any():
         varying[0] = True
     return varying

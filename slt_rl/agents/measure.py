@@ -19,7 +19,7 @@ from slt_rl.agents.curve_file import StoredCurve, curve_document, load_curve, wr
 from slt_rl.agents.points import Point
 from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, own_states, stored_reference_states
-from slt_rl.agents.subjects import Subject, policy_subject, value_subject
+from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.report import collect_provenance
 from slt_rl.validation.store import stage_bar
 
@@ -41,7 +41,7 @@ def make_subjects(
         run: The run. Its reference states are kept in `RUN/curves/states-N.safetensors`.
         of_values: The value function instead of the policy.
         own: On the states of each checkpoint instead of fixed reference states.
-        part: Leaves whose path begins so are free, the others frozen; all are free if empty.
+        part: What is free, see `FrozenPart`; everything if empty.
         seeds: Seeds of the run; all if None.
         num_checkpoints: So many, evenly spaced from first to last; all if None.
         num_states: States, of each checkpoint or in all.
@@ -54,9 +54,15 @@ def make_subjects(
     if not seeds or not set(seeds) <= set(run.seeds):
         raise ValueError(f"seeds: got {seeds}, expected some of {run.seeds}, those of {run.folder}")
     indices = chosen_checkpoints(len(run.steps), num_checkpoints)
-    make = value_subject if of_values else policy_subject
     return [
-        make(run, s, _states(run, s, (own, num_states, seed), indices), indices=indices, part=part)
+        make_subject(
+            run,
+            s,
+            _states(run, s, (own, num_states, seed), indices),
+            indices=indices,
+            of_values=of_values,
+            part=part,
+        )
         for s in seeds
     ]
 
@@ -77,11 +83,11 @@ def curve_name(*, of_values: bool = False, own: bool = False, part: str = "") ->
     """Name of a curve and of its files.
 
     Example:
-        >>> curve_name(own=True), curve_name(of_values=True, part="head/kernel")
-        ('policy-own', 'value-reference-head.kernel')
+        >>> curve_name(own=True), curve_name(of_values=True, part="layer_0/kernel:3")
+        ('policy-own', 'value-reference-layer_0.kernel-3')
     """
     words = ["value" if of_values else "policy", "own" if own else "reference"]
-    return "-".join([*words, *([part.replace("/", ".")] if part else [])])
+    return "-".join([*words, *([part.replace("/", ".").replace(":", "-")] if part else [])])
 
 
 def measure_curve(

@@ -57,7 +57,7 @@ class PointStore:
             )
         return point
 
-    def save(self, step: int, localization: float, inputs: Any, point: Point) -> None:
+    def save(self, step: int, localization: float, *, inputs: Any, point: Point) -> None:
         """Writes a point, whole or not at all."""
         record = {"fingerprint": self._digest(inputs), "point": point}
         text = json.dumps(record, indent=1, allow_nan=False)

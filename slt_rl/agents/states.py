@@ -15,23 +15,43 @@ from slt_rl.rl import policy_states
 PyTree = Any
 # Long enough that most episodes of early training end, so that late steps are among the states.
 NUM_ENVS, NUM_STEPS = 64, 256
+# Steps of a window of an agent with memory; divides NUM_STEPS.
+WINDOW = 64
 
 
 class States(NamedTuple):
     """States, and where they come from.
 
     Attributes:
-        observations: `[n, input]`, the same for all checkpoints, or `[checkpoint, n, input]`.
+        observations: `[set, n, input]`, one set for all checkpoints or one for each; of an agent
+            with memory windows of play `[set, window, time, input]`.
+        starts: Of an agent with memory, whether a step is the first of its episode,
+            `[set, window, time]`; else None.
         origin: Where they come from, in words.
     """
 
     observations: np.ndarray
+    starts: np.ndarray | None
     origin: str
 
     @property
-    def is_shared(self) -> bool:
-        """Whether all checkpoints have the same states."""
-        return self.observations.ndim == 2
+    def num_states(self) -> int:
+        """States of a set; the steps of windows are counted one by one."""
+        return int(np.prod(self.observations.shape[1:-1]))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a target asks for, and what a file holds."""
+        found = {"observation": self.observations}
+        return found if self.starts is None else found | {"start": self.starts}
+
+
+def memory_of(run: Run) -> Any:
+    """The network of an agent with memory, None for a feed-forward agent."""
+    try:
+        return run.network()
+    except ValueError:
+        return None
 
 
 def reference_states(
@@ -41,12 +61,13 @@ def reference_states(
 
     Of each of `num_sources` checkpoints, evenly spaced from the first to the last, and of each
     seed, the policy is played from fresh starts, 64 environments for 256 steps; equally many of the
-    visited states are drawn without replacement.
+    visited states are drawn without replacement. Of an agent with memory windows of 64 steps are
+    drawn; memory starts empty in each.
 
     Args:
         key: Random key, consumed.
         run: The run.
-        num_states: States in all; the last source gives what is left over.
+        num_states: States in all; the steps of windows are counted one by one.
         num_sources: Checkpoints of each seed.
 
     Raises:
@@ -57,25 +78,24 @@ def reference_states(
             f"num_sources: got {num_sources}, expected 1 ... {len(run.steps)}, the checkpoints of "
             f"{run.folder}"
         )
-    num_parts = num_sources * len(run.seeds)
-    if check_count("num_states", num_states) < num_parts:
+    player = _Player(run)
+    num_parts, num_draws = num_sources * len(run.seeds), player.num_draws(num_states)
+    if num_draws < num_parts:
         raise ValueError(
-            f"num_states: got {num_states}, expected at least {num_parts}, one for each source"
+            f"num_states: got {num_states}, expected at least {num_parts * player.steps_per_draw} "
+            "for the sources"
         )
     chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
-    policy, env = run.policy(), run.env()
-    edges = np.linspace(0, num_states, num_parts + 1).round().astype(int)
-    parts: list[np.ndarray] = []
-    for seed in run.seeds:
-        params = run.checkpoints(seed).params["policy"]
-        for index in chosen:
-            number = len(parts)
-            one = jax.tree.map(lambda x, i=index: jnp.asarray(x[i]), params)
-            count = int(edges[number + 1] - edges[number])
-            parts.append(_visited(jax.random.fold_in(key, number), policy, one, env, count))
+    edges = np.linspace(0, num_draws, num_parts + 1).round().astype(int)
+    sources = [(seed, index) for seed in run.seeds for index in chosen]
+    parts = [
+        player.draw(jax.random.fold_in(key, i), *source, num_draws=int(edges[i + 1] - edges[i]))
+        for i, source in enumerate(sources)
+    ]
+    observations, starts = jax.tree.map(lambda *x: np.concatenate(x)[None], *parts)
     steps = ", ".join(str(step) for step in run.steps[chosen])
-    origin = f"visited by the policies at steps {steps} of seeds {_listed(run.seeds)}"
-    return States(np.concatenate(parts), origin)
+    seeds = ", ".join(map(str, run.seeds))
+    return States(observations, starts, f"{player.kind} visited at steps {steps} of seeds {seeds}")
 
 
 def own_states(
@@ -88,22 +108,17 @@ def own_states(
         run: The run.
         seed: Seed of the run.
         indices: Checkpoints, as indices into `run.steps`.
-        num_states: States of each.
+        num_states: States of each; the steps of windows are counted one by one.
     """
-    check_count("num_states", num_states)
-    policy, env = run.policy(), run.env()
-    params = run.checkpoints(seed).params["policy"]
+    player = _Player(run)
+    number = player.num_draws(num_states)
     found = [
-        _visited(
-            jax.random.fold_in(key, i),
-            policy,
-            jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), params),
-            env,
-            num_states,
-        )
+        player.draw(jax.random.fold_in(key, i), seed, i, num_draws=number)
         for i in map(int, indices)
     ]
-    return States(np.stack(found), "visited by the policy of each checkpoint itself")
+    observations, starts = jax.tree.map(lambda *x: np.stack(x), *found)
+    origin = f"{player.kind} visited by the policy of each checkpoint itself"
+    return States(observations, starts, origin)
 
 
 def stored_reference_states(
@@ -119,28 +134,68 @@ def stored_reference_states(
     settings = {"seed": seed, "num_states": num_states, "num_sources": num_sources}
     digest = fingerprint(settings)
     if not path.exists():
-        made = reference_states(
-            jax.random.key(seed), run, num_states=num_states, num_sources=num_sources
-        )
-        save_arrays(
-            path, {"observations": made.observations}, {"settings": digest, "origin": made.origin}
-        )
+        key = jax.random.key(seed)
+        made = reference_states(key, run, num_states=num_states, num_sources=num_sources)
+        save_arrays(path, made.arrays, {"settings": digest, "origin": made.origin})
     arrays, metadata = load_arrays(path, expected={"settings": digest})
-    return States(arrays["observations"], metadata["origin"])
+    return States(arrays["observation"], arrays.get("start"), metadata["origin"])
 
 
-def _visited(key: jax.Array, policy, params: PyTree, env, num_states: int) -> np.ndarray:
-    """States drawn from fresh play of one policy, `[num_states, input]`."""
-    key_play, key_choice = jax.random.split(key)
-    played = policy_states(
-        key_play, policy, params, env=env, num_envs=NUM_ENVS, num_steps=NUM_STEPS
-    )
-    states = np.asarray(played.data.examples)
-    if num_states > len(states):
-        raise ValueError(f"num_states: got {num_states}, expected at most {len(states)}")
-    chosen = jax.random.choice(key_choice, len(states), (num_states,), replace=False)
-    return states[np.asarray(chosen)].reshape(num_states, -1)
+class _Player:
+    """Plays checkpoints of a run and draws from what they visit."""
 
+    def __init__(self, run: Run):
+        self.run, self.env, self.network = run, run.env(), memory_of(run)
+        self.steps_per_draw = 1 if self.network is None else WINDOW
+        self.kind = "states" if self.network is None else f"windows of {WINDOW} steps"
 
-def _listed(numbers: tuple[int, ...]) -> str:
-    return ", ".join(map(str, numbers))
+    def num_draws(self, num_states: int) -> int:
+        """States or windows that make up `num_states`."""
+        number, left = divmod(check_count("num_states", num_states), self.steps_per_draw)
+        if left:
+            raise ValueError(f"num_states: got {num_states}, expected a multiple of {WINDOW}")
+        return number
+
+    def draw(self, key: jax.Array, seed: int, index: int, *, num_draws: int):
+        """`(observations, starts)` drawn from fresh play of one checkpoint."""
+        key_play, key_choice = jax.random.split(key)
+        params = self.run.checkpoints(seed)[index]
+        played = self._windows(key_play, params) if self.network else self._states(key_play, params)
+        if num_draws > len(played[0]):
+            raise ValueError(
+                f"num_states: got {num_draws * self.steps_per_draw} of one checkpoint, expected "
+                f"at most {len(played[0]) * self.steps_per_draw}"
+            )
+        chosen = jax.random.choice(key_choice, len(played[0]), (num_draws,), replace=False)
+        return jax.tree.map(lambda x: x[np.asarray(chosen)], played)
+
+    def _states(self, key: jax.Array, params: PyTree):
+        """All states of play, `([n, input], None)`."""
+        policy_params = jax.tree.map(jnp.asarray, params["policy"])
+        policy = self.run.policy()
+        played = policy_states(
+            key, policy, policy_params, env=self.env, num_envs=NUM_ENVS, num_steps=NUM_STEPS
+        )
+        states = np.asarray(played.data.examples)
+        return states.reshape(len(states), -1), None
+
+    def _windows(self, key: jax.Array, params: PyTree):
+        """All windows of play, `([window, time, input], [window, time])`."""
+        from slt_rl.rl import recurrent_rollout, reset_envs
+
+        params = jax.tree.map(jnp.asarray, params)
+        key_reset, key_play = jax.random.split(key)
+        batch = reset_envs(key_reset, self.env, NUM_ENVS)
+        hidden = self.network.initial_hidden(params, NUM_ENVS)
+        played = recurrent_rollout(
+            key_play, self.network, params, env=self.env, batch=batch, hidden=hidden,
+            num_steps=NUM_STEPS,
+        )[2]  # fmt: skip
+
+        def cut(x):
+            # [time, env, ...] -> [part, time, env, ...] -> [part * env, time, ...]
+            x = np.asarray(x).reshape(-1, WINDOW, *x.shape[1:])
+            return np.swapaxes(x, 1, 2).reshape(-1, WINDOW, *x.shape[3:])
+
+        observation = cut(played.observation)
+        return observation.reshape(*observation.shape[:2], -1), cut(played.start)

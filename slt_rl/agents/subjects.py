@@ -10,8 +10,8 @@ import numpy as np
 
 from slt_rl.agents.folding import fold_constant_inputs
 from slt_rl.agents.run import Run
-from slt_rl.agents.states import States
-from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenValues
+from slt_rl.agents.states import States, memory_of
+from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenSequences, FrozenValues
 
 PyTree = Any
 
@@ -25,18 +25,17 @@ class Subject:
         steps: Environment steps of the checkpoints, `[checkpoint]`.
         params: Free parameters, `[checkpoint, ...]`.
         make_target: `(params, data) -> (loss_fn, Dataset)` of one checkpoint; hashable.
-        states: `[n, ...]`, or `[checkpoint, n, ...]` where each has its own.
-        is_shared: Whether all checkpoints have the same states.
+        states: Arrays `[set, ...]`: one set for all checkpoints, or one for each.
         centers: All parameters `[checkpoint, ...]` where only a part is free, else None.
-        facts: Numbers and words that belong beside the curve.
+        facts: Numbers and words that belong beside the curve; `num_states` is the `n` of
+            `n / log n`, and counts steps.
     """
 
     seed: int
     steps: np.ndarray
     params: PyTree
     make_target: Callable
-    states: np.ndarray
-    is_shared: bool
+    states: PyTree
     centers: PyTree
     facts: dict[str, Any]
 
@@ -45,74 +44,92 @@ class Subject:
         return jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[list(indices)]), self.params)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether all checkpoints have the same states."""
+        return all(len(x) == 1 for x in jax.tree.leaves(self.states))
+
+    @property
     def max_at_once(self) -> int:
         """Checkpoints that one program may sample side by side."""
         return len(self.steps) if self.is_shared and self.centers is None else 1
 
     def data(self, index: int) -> PyTree:
         """What `make_target` needs beside the parameters of a checkpoint."""
-        states = jnp.asarray(self.states if self.is_shared else self.states[index])
+        row = 0 if self.is_shared else index
+        states = jax.tree.map(lambda x: jnp.asarray(x[row]), self.states)
         if self.centers is None:
             return states
         return {"states": states, "center": jax.tree.map(lambda x: x[index], self.centers)}
 
 
-def policy_subject(
-    run: Run, seed: int, states: States, *, indices: np.ndarray, part: str = ""
+def make_subject(
+    run: Run,
+    seed: int,
+    states: States,
+    *,
+    indices: np.ndarray,
+    of_values: bool = False,
+    part: str = "",
 ) -> Subject:
-    """The policy, under its KL to the frozen policy of the checkpoint.
+    """The policy under its KL to the frozen policy of the checkpoint, or the value function.
+
+    The value function is compared with the checkpoint's own values, half the squared difference.
+    Inputs that are constant over the states are folded into the first bias. An agent with memory is
+    measured with all of its parameters: the head that the loss does not see adds nothing.
 
     Args:
         run: The run.
         seed: Seed of the run.
-        states: Shared, or one set for each of the chosen checkpoints.
+        states: One set for all, or one for each of the chosen checkpoints.
         indices: Checkpoints, as indices into `run.steps`.
-        part: Leaves whose path begins so are free, the others frozen; all are free if empty.
+        of_values: The value function instead of the policy.
+        part: What is free, see `FrozenPart`; everything if empty.
 
     Raises:
-        ValueError: If there is no such part.
+        ValueError: If there is no such part, or the states fit another architecture.
     """
-    return _subject(run, seed, states, indices, (FrozenPolicy(run.policy()), "policy", part))
-
-
-def value_subject(
-    run: Run, seed: int, states: States, *, indices: np.ndarray, part: str = ""
-) -> Subject:
-    """The value function, under half its squared difference from the checkpoint's own values.
-
-    Args and errors are those of `policy_subject`.
-    """
-    return _subject(run, seed, states, indices, (FrozenValues(run.value_fn()), "value", part))
-
-
-def _subject(run: Run, seed: int, states: States, indices: np.ndarray, what) -> Subject:
-    target, half, part = what
-    params = jax.tree.map(lambda x: np.asarray(x)[indices], run.checkpoints(seed).params[half])
+    half = "value" if of_values else "policy"
+    network = memory_of(run)
+    params = run.checkpoints(seed).params
+    target: Callable
+    if network is not None:
+        target = FrozenSequences(network, of_values)
+    else:
+        params = params[half]
+        target = FrozenValues(run.value_fn()) if of_values else FrozenPolicy(run.policy())
+    params = jax.tree.map(lambda x: np.asarray(x)[indices], params)
     folded = fold_constant_inputs(params, states.observations)
     facts = {
-        "potential": f"KL to the frozen {half}" if half == "policy" else "frozen values",
+        "potential": "half squared difference from the frozen values"
+        if of_values
+        else "KL to the frozen policy",
         "states": states.origin,
-        "num_states": int(states.observations.shape[-2]),
+        "num_states": states.num_states,
         "num_inputs": folded.num_inputs,
         "num_varying_inputs": folded.num_varying,
         "part": part,
         "num_parameters": _size(params),
     }
-    free, centers = folded.params, None
-    if part:
-        target = FrozenPart(target, part)
-        centers = jax.tree.map(jnp.asarray, folded.params)
-        free = jax.vmap(target.free)(centers)
-    facts["num_free_parameters"] = _size(free)
-    return Subject(
+    found = Subject(
         seed=seed,
         steps=np.asarray(run.steps)[indices],
-        params=free,
+        params=folded.params,
         make_target=target,
-        states=folded.observations,
-        is_shared=states.is_shared,
-        centers=centers,
-        facts=facts,
+        states=states._replace(observations=folded.observations).arrays,
+        centers=None,
+        facts=facts | {"num_free_parameters": _size(folded.params)},
+    )
+    return _restricted(found, part) if part else found
+
+
+def _restricted(subject: Subject, part: str) -> Subject:
+    """The same with only a part of the parameters free."""
+    target = FrozenPart(subject.make_target, part)
+    centers = jax.tree.map(jnp.asarray, subject.params)
+    free = jax.vmap(target.free)(centers)
+    facts = subject.facts | {"num_free_parameters": _size(free)}
+    return dataclasses.replace(
+        subject, params=free, make_target=target, centers=centers, facts=facts
     )
 
 

@@ -63,6 +63,9 @@ class ToyRun:
     def value_fn(self):
         return ValueNetwork(self.networks[1])
 
+    def network(self):
+        raise ValueError("network: the agent is feed-forward")
+
     def checkpoints(self, seed):
         return self.series[seed]
 

@@ -1,0 +1,102 @@
+"""An agent as its description says: environment, networks and trainer."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from slt_rl.agents.folder import RunRecord
+from slt_rl.agents.networks import SeparateInit, policy_of, value_of
+from slt_rl.agents.spec import RunSpec
+from slt_rl.development.events import EventEnv
+from slt_rl.rl import PPO
+from slt_rl.rl.craftax_events import BEHAVIORS, event_names
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Agent:
+    """All that trains one run.
+
+    Attributes:
+        spec: Its description.
+        env: The environment, counting events.
+        ppo: The trainer.
+        init_fn: `key -> parameters`.
+        num_inputs: Length of an observation.
+        num_actions: Number of actions.
+    """
+
+    spec: RunSpec
+    env: EventEnv
+    ppo: Any
+    init_fn: Callable[[jax.Array], PyTree]
+    num_inputs: int
+    num_actions: int
+
+    @property
+    def keys(self) -> jax.Array:
+        """The key of each seed, `[seed]`: a run is the same whatever runs beside it."""
+        fold = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(0), seed))
+        return fold(jnp.asarray(self.spec.seeds))
+
+    def record(self, segments: tuple[Mapping[str, int], ...]) -> RunRecord:
+        """What is written in `run.json`."""
+        from slt_rl.report.provenance import collect_provenance
+
+        packages = ("slt_rl", "jax", "jaxlib", "numpy", "optax", "craftax")
+        versions = collect_provenance({}, {}, packages=packages).versions
+        return RunRecord(
+            self.spec,
+            self.spec.checkpoints,
+            segments,
+            self.env.names, self.num_inputs, self.num_actions, versions
+        )
+
+
+def make_agent(spec: RunSpec) -> Agent:
+    """Builds environment, networks and trainer.
+
+    Raises:
+        ValueError: If a number of the description is out of its range.
+        ImportError: If Craftax is not installed.
+    """
+    env = spec.world.env()
+    num_inputs = env.env.pool[1].shape[-1]
+    num_actions = len(spec.world.rules.actions)
+    return Agent(
+        spec,
+        env,
+        make_ppo(spec, num_inputs, num_actions),
+        make_init(spec, num_inputs, num_actions),
+        num_inputs,
+        num_actions,
+    )
+
+
+def make_init(spec: RunSpec, num_inputs: int, num_actions: int) -> SeparateInit:
+    """The initial parameters of an agent, `key -> parameters`."""
+    network = spec.network
+    return SeparateInit(network.actor(num_inputs, num_actions), network.critic(num_inputs))
+
+
+def make_ppo(spec: RunSpec, num_inputs: int, num_actions: int) -> Any:
+    """The trainer of an agent."""
+    learning, network = spec.learning, spec.network
+    return PPO(
+        policy=policy_of(network.actor(num_inputs, num_actions)),
+        value_fn=value_of(network.critic(num_inputs)),
+        optimizer=learning.optimizer(spec.num_updates),
+        num_envs=learning.num_envs,
+        num_steps=learning.num_steps,
+        num_epochs=learning.num_epochs,
+        num_minibatches=learning.num_minibatches,
+        discount=learning.discount,
+        gae_lambda=learning.gae_lambda,
+        clip=learning.clip,
+        entropy_weight=learning.entropy_weight,
+        value_weight=learning.value_weight,
+    )

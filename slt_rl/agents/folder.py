@@ -1,0 +1,131 @@
+"""The files of a run folder: `run.json`, and for each seed a series and its statistics.
+
+    RUN/run.json                        what was asked for, in which segments, with which versions
+    RUN/state.safetensors               the latest full training state, to go on from
+    RUN/seed-N/checkpoints/             a series of `slt_rl.checkpoints`, by environment steps
+    RUN/seed-N/statistics.safetensors   what happened in every update
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slt_rl.agents.spec import RunSpec, spec_from_json
+from slt_rl.array_files import fingerprint, load_arrays, read_file, save_arrays, write_file
+
+FORMAT = "slt_rl.run/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What `run.json` says.
+
+    Attributes:
+        spec: The description of the run.
+        checkpoints: Updates after which parameters are kept; of a run that was made longer those
+            of its former schedule, as far as it came, and those of its present one.
+        segments: `{"from_update", "num_updates"}` of each command that made the run longer: from
+            that update on the learning rate is the one of a run of `num_updates` updates.
+        event_names: Names of the counted events.
+        num_inputs: Length of an observation.
+        num_actions: Number of actions.
+        versions: Versions of Python and libraries at the start.
+    """
+
+    spec: RunSpec
+    checkpoints: tuple[int, ...]
+    segments: tuple[Mapping[str, int], ...]
+    event_names: tuple[str, ...]
+    num_inputs: int
+    num_actions: int
+    versions: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of all that the numbers of the run depend on, but for its length."""
+        return fingerprint(self.spec.identity())
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes `run.json`, atomically."""
+    text = {
+        "format": FORMAT,
+        "spec": record.spec.to_json(),
+        "checkpoints": list(record.checkpoints),
+        "segments": list(record.segments),
+        "event_names": list(record.event_names),
+        "num_inputs": record.num_inputs,
+        "num_actions": record.num_actions,
+        "versions": dict(record.versions),
+        "fingerprint": record.fingerprint,
+    }
+    write_file(record_path(folder), (json.dumps(text, indent=1) + "\n").encode())
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Reads `run.json`.
+
+    Raises:
+        ValueError: Naming the file, if it is missing, damaged, or of another version.
+    """
+    path = record_path(folder)
+    try:
+        found = json.loads(read_file(path))
+        if found["format"] != FORMAT:
+            raise ValueError(f"the format is {found['format']!r}, expected {FORMAT!r}")
+        record = RunRecord(
+            spec_from_json(found["spec"]),
+            tuple(found["checkpoints"]),
+            tuple(found["segments"]),
+            tuple(found["event_names"]),
+            found["num_inputs"],
+            found["num_actions"],
+            found["versions"],
+        )
+    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a description of a run ({error})") from error
+    if record.fingerprint != found.get("fingerprint"):
+        raise ValueError(f"{path}: was altered after it was written; its fingerprint differs")
+    return record
+
+
+def record_path(folder: Path) -> Path:
+    """Where the description of a run is."""
+    return folder / "run.json"
+
+
+def state_path(folder: Path) -> Path:
+    """Where the latest full training state is."""
+    return folder / "state.safetensors"
+
+
+def series_path(folder: Path, seed: int) -> Path:
+    """The folder of the checkpoints of one seed."""
+    return folder / f"seed-{seed}" / "checkpoints"
+
+
+def statistics_path(folder: Path, seed: int) -> Path:
+    """Where the statistics of one seed are."""
+    return folder / f"seed-{seed}" / "statistics.safetensors"
+
+
+def write_statistics(
+    folder: Path, record: RunRecord, seed: int, statistics: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the statistics of one seed, `[update, ...]`."""
+    mark = {"fingerprint": record.fingerprint, "seed": seed}
+    save_arrays(statistics_path(folder, seed), statistics, mark)
+
+
+def read_statistics(folder: Path, record: RunRecord, seed: int) -> dict[str, np.ndarray]:
+    """Reads the statistics of one seed.
+
+    Raises:
+        ValueError: Naming the file, if it is missing, damaged or of another run.
+    """
+    mark = {"fingerprint": record.fingerprint, "seed": seed}
+    return load_arrays(statistics_path(folder, seed), expected=mark)[0]

@@ -1,0 +1,194 @@
+"""Training into a folder: what is there is never lost, and what is missing is made."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from slt_rl.agents import folder as files
+from slt_rl.agents.agent import Agent, make_agent
+from slt_rl.agents.folder import RunRecord
+from slt_rl.agents.recording import Recorder, to_host
+from slt_rl.agents.spec import RunSpec
+from slt_rl.agents.state_files import load_state, save_state
+from slt_rl.array_files import load_arrays
+from slt_rl.checkpoints import save_checkpoint
+from slt_rl.rl import init_runs, train
+
+PyTree = Any
+# `(update, num_updates, statistics of all seeds since the last call)`.
+Progress = Callable[[int, int, Mapping[str, np.ndarray]], None]
+
+
+def train_run(
+    spec: RunSpec,
+    folder: str | os.PathLike,
+    *,
+    progress: Progress | None = None,
+    save_every: float = 15.0,
+    seconds: float = float("inf"),
+) -> bool:
+    """Trains all seeds of a run into a folder, or goes on with what is there.
+
+    A run that was killed ends with the numbers it would have had. A finished run goes on if `spec`
+    asks for more updates; from there on the learning rate is that of a run of the new length, as
+    the segments in `run.json` say.
+
+    Args:
+        spec: Description of the run.
+        folder: The run folder; created if absent.
+        progress: Called at the start and after each checkpoint.
+        save_every: Seconds between savings of the full state; a killed run repeats at most that
+            much and the way to the next checkpoint.
+        seconds: Stop at the first checkpoint after so much wall time, ready to go on.
+
+    Returns:
+        Whether the run is finished.
+
+    Raises:
+        ValueError: If the folder holds a run of another description, a longer one, or one with
+            another schedule; or if a file in it is damaged.
+        ImportError: If Craftax is not installed.
+    """
+    folder, start = Path(folder), time.monotonic()
+    agent = make_agent(spec)
+    record = _open(folder, agent)
+    work = _resume(folder, record, agent)
+    saved = time.monotonic()
+    if progress is not None:
+        progress(work.update, record.spec.num_updates, _all_seeds(work.statistics))
+    for update, states, new in _updates(agent, record, work):
+        work = work.append(update, states, new)
+        _save_checkpoints(folder, record, work)
+        if progress is not None:
+            progress(update, record.spec.num_updates, new)
+        now = time.monotonic()
+        finished = update >= record.spec.num_updates
+        if finished or now - saved > save_every or now - start > seconds:
+            _save_all(folder, record, work)
+            saved = time.monotonic()
+        if finished or now - start > seconds:
+            return finished
+    return True
+
+
+class _Work(NamedTuple):
+    """How far a run is: states `[seed, ...]`, statistics by seed."""
+
+    update: int
+    states: PyTree
+    statistics: tuple[dict[str, np.ndarray], ...]
+
+    def append(self, update: int, states: PyTree, new: Mapping[str, np.ndarray]) -> "_Work":
+        rows = tuple(
+            {k: np.concatenate([old[k], new[k][i]]) for k in new} if old else _row(new, i)
+            for i, old in enumerate(self.statistics)
+        )
+        return _Work(update, states, rows)
+
+
+def _row(statistics: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+    return {name: leaf[seed] for name, leaf in statistics.items()}
+
+
+def _all_seeds(statistics: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.ndarray]:
+    return {name: np.stack([s[name] for s in statistics]) for name in statistics[0]}
+
+
+def _open(folder: Path, agent: Agent) -> RunRecord:
+    """Reads the description of the folder, or writes it; notes where a longer run begins."""
+    spec = agent.spec
+    if not files.record_path(folder).exists():
+        segments = ({"from_update": 0, "num_updates": spec.num_updates},)
+        record = agent.record(segments)
+        files.write_record(folder, record)
+        return record
+    record = files.read_record(folder)
+    _check_same(folder, record.spec, spec)
+    if spec.num_updates == record.spec.num_updates:
+        return record
+    done = _saved_update(folder)
+    kept = [update for update in record.checkpoints if update <= done]
+    later = [update for update in spec.checkpoints if update > done]
+    segment = {"from_update": done, "num_updates": spec.num_updates}
+    record = dataclasses.replace(
+        record,
+        spec=spec,
+        checkpoints=(*kept, *later),
+        segments=(*record.segments, segment),
+    )
+    files.write_record(folder, record)
+    return record
+
+
+def _check_same(folder: Path, old: RunSpec, new: RunSpec) -> None:
+    path = files.record_path(folder)
+    for name, value in new.identity().items():
+        if old.identity()[name] != value:
+            raise ValueError(
+                f"{path}: {name} is {old.identity()[name]}, but {value} was asked for; choose "
+                "another folder, or the settings of the run in this one"
+            )
+    if new.num_updates < old.num_updates:
+        raise ValueError(
+            f"num_updates: got {new.num_updates}, but {path} is of a run of {old.num_updates}"
+        )
+    if new.num_updates == old.num_updates and new.checkpoints != old.checkpoints:
+        raise ValueError(
+            f"num_checkpoints, schedule: got {new.num_checkpoints}, {new.schedule!r}, but {path} "
+            f"has {old.num_checkpoints}, {old.schedule!r}"
+        )
+
+
+def _saved_update(folder: Path) -> int:
+    """The update of the saved state, 0 if there is none."""
+    path = files.state_path(folder)
+    return int(load_arrays(path)[1]["update"]) if path.exists() else 0
+
+
+def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
+    """The latest full state with the statistics up to it, or the start."""
+    spec, path = record.spec, files.state_path(folder)
+
+    def start():
+        return init_runs(agent.keys, agent.ppo, agent.env, init_fn=agent.init_fn)
+
+    if not path.exists():
+        return _Work(0, start(), ({},) * len(spec.seeds))
+    mark = {"fingerprint": record.fingerprint}
+    states, found = load_state(path, jax.eval_shape(start), expected=mark)
+    update = int(found["update"])
+    rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
+    rows = [{name: leaf[:update] for name, leaf in row.items()} for row in rows]
+    return _Work(update, states, tuple(rows))
+
+
+def _updates(agent: Agent, record: RunRecord, work: _Work):
+    """Yields `(update, states, statistics [seed, update, ...])` at each checkpoint to come."""
+    recorder = Recorder(agent.ppo)
+    runs = train(
+        agent.keys, recorder, agent.env, states=work.states, checkpoints=record.checkpoints
+    )
+    for states, stats in runs:
+        yield int(np.max(states.iteration)), states, to_host(stats)
+
+
+def _save_checkpoints(folder: Path, record: RunRecord, work: _Work) -> None:
+    params = jax.device_get(work.states.params)
+    steps = work.update * record.spec.steps_per_update
+    for i, seed in enumerate(record.spec.seeds):
+        one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
+        save_checkpoint(files.series_path(folder, seed), steps, one)
+
+
+def _save_all(folder: Path, record: RunRecord, work: _Work) -> None:
+    """Statistics first: a state is only there with all statistics up to it."""
+    for seed, statistics in zip(record.spec.seeds, work.statistics, strict=True):
+        files.write_statistics(folder, record, seed, statistics)
+    mark = {"fingerprint": record.fingerprint, "update": work.update}
+    save_state(files.state_path(folder), work.states, mark)

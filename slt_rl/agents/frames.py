@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl.agents.run import Run
+from slt_rl.development import EventEnv
 
 PyTree = Any
 NUM_ENVS, MAX_STEPS = 16, 300
@@ -42,14 +43,21 @@ class Frames(NamedTuple):
     counts: np.ndarray
 
 
-def has_map(run: Run) -> bool:
-    """Whether the environment of a run has a map to draw."""
-    state = jax.eval_shape(run.env().reset, jax.random.key(0))[0]
+def has_map(env: EventEnv) -> bool:
+    """Whether an environment has a map to draw."""
+    state = jax.eval_shape(env.reset, jax.random.key(0))[0]
     return hasattr(state.state, "map") and hasattr(state.state, "player_position")
 
 
 def play_frames(
-    key: jax.Array, run: Run, seed: int, *, step: int, event: str, num_frames: int = 6
+    key: jax.Array,
+    run: Run,
+    seed: int,
+    *,
+    env: EventEnv,
+    step: int,
+    event: str,
+    num_frames: int = 6,
 ) -> Frames:
     """Frames of a typical episode of one checkpoint.
 
@@ -58,8 +66,9 @@ def play_frames(
 
     Args:
         key: Random key, consumed.
-        run: The run, of an environment with a map.
+        run: The run.
         seed: Seed of the run.
+        env: Its environment, which has a map.
         step: Environment steps of the checkpoint.
         event: Event that says what is typical.
         num_frames: Number of frames.
@@ -70,26 +79,26 @@ def play_frames(
     if event not in run.event_names:
         raise ValueError(f"event: got {event!r}, expected one of {', '.join(run.event_names)}")
     params = jax.tree.map(jnp.asarray, run.checkpoints(seed).at_step(step)["policy"])
-    views, counts, ended = jax.device_get(_play(key, run.policy(), params, run.env()))
+    views, counts, ended = jax.device_get(_play(key, run.policy(), params, env))
     lengths = np.where(ended.any(axis=0), ended.argmax(axis=0), len(ended) - 1)
     # Counts at the last moment of the first episode.
     totals = counts[lengths, np.arange(NUM_ENVS), run.event_names.index(event)]
     median = np.sort(totals)[NUM_ENVS // 2]
-    env = int(np.flatnonzero(totals == median)[0])
-    times = np.linspace(0, lengths[env], num_frames).round().astype(int)
-    view = jax.tree.map(lambda x: x[times, env], views)
+    chosen = int(np.flatnonzero(totals == median)[0])
+    times = np.linspace(0, lengths[chosen], num_frames).round().astype(int)
+    view = jax.tree.map(lambda x: x[times, chosen], views)
     return Frames(
         step=step,
         times=times,
-        length=int(lengths[env]),
-        complete=bool(ended[:, env].any()),
+        length=int(lengths[chosen]),
+        complete=bool(ended[:, chosen].any()),
         maps=view["map"],
         positions=view["position"],
         directions=view["direction"],
         creatures=tuple(
             [place[mask] for place, mask in zip(*kind, strict=True)] for kind in view["creatures"]
         ),
-        counts=counts[times, env],
+        counts=counts[times, chosen],
     )
 
 

@@ -180,12 +180,15 @@ def _turning(folder: Path, development: Mapping[str, Any], events: Sequence[str]
 def _frames(run: Run, folder: Path, described: Mapping[str, Any], what: Any) -> list[Section]:
     """The agent at chosen checkpoints; a sentence where there is no map to draw."""
     events, steps = what
-    if not events or not has_map(run):
+    env = run.env()
+    if not events or not has_map(env):
         return [Section("The agent", ["This environment has no map to draw the agent on."])]
     event, seed = events[0], run.seeds[0]
     steps = default_frame_steps(run, described[event]) if steps is None else steps
     strips = [
-        play_frames(jax.random.fold_in(jax.random.key(0), i), run, seed, step=s, event=event)
+        play_frames(
+            jax.random.fold_in(jax.random.key(0), i), run, seed, env=env, step=s, event=event
+        )
         for i, s in enumerate(steps)
     ]
     figure: FigureFile = save_figure(

@@ -40,7 +40,7 @@ def default_window(run: Run) -> int:
     Raises:
         ValueError: If even half of the run has too few episodes.
     """
-    episodes = np.stack([run.statistics(seed)["num_episodes"] for seed in run.seeds])
+    episodes = np.diff(run.totals().num_episodes[..., 0], axis=0).T
     num_updates = episodes.shape[1]
     window = max(1, -(-num_updates // NUM_WINDOWS))
     while window <= num_updates // 2:

@@ -64,9 +64,7 @@ def classic_world() -> World:
     achievements = _names(constants.Achievement)
     weights = (1.0,) * len(achievements)
     make_fn = functools.cache(make)
-    return World(
-        "craftax-classic", achievements, weights, _names(constants.Action), 64, make_fn
-    )
+    return World("craftax-classic", achievements, weights, _names(constants.Action), 64, make_fn)
 
 
 @functools.cache
@@ -313,9 +311,7 @@ def craftax_env(
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def make_pool(
-    keys: jax.Array, params: PyTree, environment: Any, see_achievements: bool
-) -> PyTree:
+def make_pool(keys: jax.Array, params: PyTree, environment: Any, see_achievements: bool) -> PyTree:
     """Worlds `(states, observations)` with leading axis `[world]`, one for each key."""
 
     def one(key):

@@ -112,25 +112,23 @@ def test_a_permuted_hidden_layer_has_the_same_coefficient(tmp_path):
         )
 
 
-@pytest.mark.parametrize(("unit", "is_dead"), [(2, True), (3, False)])
-def test_a_dead_unit_adds_nothing(tmp_path, unit, is_dead):
-    params = networks(1)
-    params["layer_1"]["kernel"][:, 2] = 0.0
-    target = FrozenPart(FrozenPolicy(CategoricalPolicy(NETWORK)), f"layer_0:{unit}")
+def test_a_dead_unit_adds_nothing(tmp_path):
+    params = networks(2)
+    params["layer_1"]["kernel"] = params["layer_1"]["kernel"].copy()
+    params["layer_1"]["kernel"][0, 2] = 0.0
+    target = FrozenPart(FrozenPolicy(CategoricalPolicy(NETWORK)), "layer_0:2")
     centers = jax.tree.map(jnp.asarray, params)
     free = jax.vmap(target.free)(centers)
     assert {k: v.shape for k, v in free.items()} == {
-        "['layer_0']['bias']": (1, 1),
-        "['layer_0']['kernel']": (1, 4),
+        "['layer_0']['bias']": (2, 1),
+        "['layer_0']['kernel']": (2, 4),
     }
     subject = subject_of(free, target, centers=centers)
-    ((point,),) = measure_points(
+    ((dead, alive),) = measure_points(
         subject, tmp_path, localizations=(10.0,), sampling=QUICK, num_threads=1
     )
-    if is_dead:
-        assert abs(point["mean"]) < 1e-9
-    else:
-        assert point["mean"] - 10 * point["sem"] > 0
+    assert abs(dead["mean"]) < 1e-9
+    assert alive["mean"] - 10 * alive["sem"] > 0
 
 
 def test_the_value_of_a_linear_critic_is_exact(tmp_path):

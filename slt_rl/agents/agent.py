@@ -53,7 +53,10 @@ class Agent:
             self.spec,
             self.spec.checkpoints,
             segments,
-            self.env.names, self.num_inputs, self.num_actions, versions
+            self.env.names,
+            self.num_inputs,
+            self.num_actions,
+            versions,
         )
 
 

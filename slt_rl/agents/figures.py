@@ -32,7 +32,8 @@ def overview_figure(
 
     Returns:
         The figure: thin lines are seeds, thick lines their mean with its 95 % interval, dashed
-        lines the best fitting form, dotted lines the boundaries of stages.
+        lines the best fitting form, dotted lines the boundaries of stages. Of two seeds no interval
+        is drawn.
     """
     panels = [(curve, i) for curve in curves.values() for i in range(len(curve.localizations))]
     heights = [1.0] * len(names) + [1.15] * len(panels)
@@ -75,7 +76,8 @@ def draw_series(axis: Axes, one: Mapping[str, Any]) -> None:
     for row in values:
         axis.plot(steps, row, color=MUTED, lw=0.6, alpha=0.7)
     axis.plot(steps, values.mean(axis=0), color=COLORS[0], lw=1.6)
-    if len(values) > 1:
+    # Of two seeds the interval is twelve standard errors wide: the two lines say more.
+    if len(values) > 2:
         mean = seed_mean(values)
         axis.fill_between(steps, mean.low, mean.high, color=COLORS[0], alpha=0.18, lw=0)
     axis.plot(steps, one["forms"]["curve"], color=COLORS[1], lw=1.2, ls=(0, (4, 2)))

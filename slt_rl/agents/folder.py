@@ -1,9 +1,9 @@
 """The files of a run folder: `run.json`, and for each seed a series and its statistics.
 
-    RUN/run.json                        what was asked for, in which segments, with which versions
-    RUN/state.safetensors               the latest full training state, to go on from
-    RUN/seed-N/checkpoints/             a series of `slt_rl.checkpoints`, by environment steps
-    RUN/seed-N/statistics.safetensors   what happened in every update
+RUN/run.json                        what was asked for, in which segments, with which versions
+RUN/state.safetensors               the latest full training state, to go on from
+RUN/seed-N/checkpoints/             a series of `slt_rl.checkpoints`, by environment steps
+RUN/seed-N/statistics.safetensors   what happened in every update
 """
 
 import dataclasses

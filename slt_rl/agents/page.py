@@ -28,7 +28,7 @@ from slt_rl.report import (
 )
 
 ACHIEVEMENT = "achievement/"
-MAX_PANELS = 4
+MAX_PANELS = 3
 
 
 def write_report(run: Run, *, frame_steps: Sequence[int] | None = None) -> Report:
@@ -105,8 +105,9 @@ def _overview(
     events: Sequence[str],
     curves: Mapping[str, StoredCurve],
 ) -> Section:
-    excess = [f"excess {n}" for n in events[:1] if f"excess {n}" in described]
-    names = [n for n in ("return",) if n in described] + [*events[:1], *excess, *events[1:]]
+    names = [n for n in ("return",) if n in described]
+    for event in events:
+        names += [n for n in (event, f"excess {event}") if n in described]
     figure = save_figure(
         overview_figure(described, names, curves),
         folder,

@@ -11,7 +11,7 @@ from slt_rl.development import event_curves
 
 # Fewer complete episodes in a window make its standard error worthless.
 LEAST_EPISODES = 4
-NUM_WINDOWS = 80
+NUM_WINDOWS = 60
 
 
 class Series(NamedTuple):
@@ -35,7 +35,7 @@ class Series(NamedTuple):
 
 
 def default_window(run: Run) -> int:
-    """Updates in a window: at most 80 windows, each with a few complete episodes of every seed.
+    """Updates in a window: at most 60 windows, each with a few complete episodes of every seed.
 
     Raises:
         ValueError: If even half of the run has too few episodes.

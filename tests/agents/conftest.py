@@ -23,8 +23,8 @@ def toy_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def toy_curve(toy_run):
-    """Its LLC at nine checkpoints and two localizations, measured with few draws."""
-    subjects = make_subjects(toy_run, num_states=64, num_checkpoints=9)
+    """Its LLC at eleven checkpoints and two localizations, measured with few draws."""
+    subjects = make_subjects(toy_run, num_states=64, num_checkpoints=11)
     return measure_curve(
         toy_run.folder / "curves", "policy-reference", subjects, localizations=(100.0, 10.0),
         sampling=QUICK, num_threads=1,

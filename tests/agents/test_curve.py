@@ -156,7 +156,7 @@ def test_groups_and_single_checkpoints_agree(tmp_path):
 
 
 def test_a_run_gives_a_curve_with_everything_it_must_state(toy_run, toy_curve):
-    assert toy_curve.mean.shape == (3, 2, 9)
+    assert toy_curve.mean.shape == (3, 2, 11)
     assert np.isfinite(toy_curve.mean).all() and (toy_curve.mean[:, 1] > toy_curve.mean[:, 0]).all()
     assert ((toy_curve.low < toy_curve.mean) & (toy_curve.mean < toy_curve.high)).all()
     assert set(toy_curve.verdicts.ravel()) <= {"trusted", "doubtful", "refused"}

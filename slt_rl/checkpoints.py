@@ -28,6 +28,7 @@ __all__ = [
     "fingerprint",
     "load_arrays",
     "load_series",
+    "recorded_steps",
     "save_arrays",
     "save_checkpoint",
     "save_series",
@@ -162,24 +163,43 @@ def save_series(folder: str | os.PathLike, series: CheckpointSeries) -> None:
     _write_index(folder, {**_new_index(dict(series.metadata)), "checkpoints": records})
 
 
-def load_series(folder: str | os.PathLike) -> CheckpointSeries:
+def load_series(
+    folder: str | os.PathLike, *, steps: Iterable[int] | None = None
+) -> CheckpointSeries:
     """Reads a series in the order of its recorded training steps.
 
     Files that the index does not list (left by a process that was killed) are ignored.
 
     Args:
         folder: Folder written by `save_series` or `save_checkpoint`.
+        steps: Which records to read; all if None.
 
     Raises:
-        ValueError: Naming the file, if one is missing, truncated, altered, or of another series.
+        ValueError: Naming the file, if one is missing, truncated, altered, or of another series;
+            naming the step, if one was not recorded.
     """
     folder = Path(folder)
     index = _read_index(folder)
-    records = [(r["step"], _load_record(folder, r)) for r in index["checkpoints"]]
+    known = {record["step"]: record for record in index["checkpoints"]}
+    wanted = list(known) if steps is None else [int(step) for step in steps]
+    missing = [step for step in wanted if step not in known]
+    if missing:
+        raise ValueError(f"{folder / _INDEX}: no record of step {missing[0]}, has {sorted(known)}")
+    records = [(step, _load_record(folder, known[step])) for step in wanted]
     try:
         return stack_checkpoints(records, index["metadata"])
     except ValueError as error:
         raise ValueError(f"{folder / _INDEX}: {error}") from error
+
+
+def recorded_steps(folder: str | os.PathLike) -> np.ndarray:
+    """Training steps of a folder's records, increasing, int64 `[record]`; reads the index only.
+
+    Raises:
+        ValueError: Naming the file, if the index is missing or damaged.
+    """
+    index = _read_index(Path(folder))
+    return np.array(sorted(record["step"] for record in index["checkpoints"]), np.int64)
 
 
 def _save_record(folder: Path, step: int, leaves: Mapping[str, Any]) -> dict[str, Any]:

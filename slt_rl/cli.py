@@ -9,8 +9,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from slt_rl.agents.commands import add_curve, add_develop, add_report
-
 # No threads within one operation: a program was seen to hang for ever in the pool
 # (docs/gotchas.md). Chunks of a curve still run side by side, each on one thread.
 SINGLE_THREAD = ("--xla_cpu_multi_thread_eigen=false",)
@@ -31,8 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `slt-rl ladder [--quick] [--out DIR]` adds the difficulties of reinforcement learning to the
     same model one at a time and says which estimator survives which.
 
-    `slt-rl curve RUN`, `slt-rl develop RUN` and `slt-rl report RUN` measure the LLC along a run of
-    an agent, describe its curves, and write `RUN/report.html`.
+    `slt-rl train craftax-classic|craftax [--out RUN] …` trains agents into a folder that keeps
+    their whole history; see `slt-rl train --help`.
+
+    `slt-rl curve RUN`, `slt-rl develop RUN` and `slt-rl report RUN` measure the LLC along such a
+    run, describe its curves, and write `RUN/report.html`.
 
     Args:
         arguments: Words after the program's name; `sys.argv` if None.
@@ -46,12 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "\nstopped; what was finished is kept: run the same command to go on", file=sys.stderr
         )
         return 130
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"slt-rl: {error}", file=sys.stderr)
         return 2
 
 
 def _parser() -> argparse.ArgumentParser:
+    from slt_rl.agents.command import add_train
+    from slt_rl.agents.curve_commands import add_curve, add_develop, add_report
+
     parser = argparse.ArgumentParser(
         prog="slt-rl", description="The LLC in reinforcement learning."
     )
@@ -72,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         quick="three rungs, two data sets each",
         stages="rungs",
     )
-    for add in (add_curve, add_develop, add_report):
+    for add in (add_train, add_curve, add_develop, add_report):
         add(commands)
     return parser
 

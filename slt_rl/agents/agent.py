@@ -12,7 +12,6 @@ from slt_rl.agents.networks import SeparateInit, policy_of, value_of
 from slt_rl.agents.spec import RunSpec
 from slt_rl.development.events import EventEnv
 from slt_rl.rl import PPO
-from slt_rl.rl.craftax_events import BEHAVIORS, event_names
 
 PyTree = Any
 

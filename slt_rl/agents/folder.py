@@ -50,9 +50,9 @@ class RunRecord:
         return fingerprint(self.spec.identity())
 
 
-def write_record(folder: Path, record: RunRecord) -> None:
-    """Writes `run.json`, atomically."""
-    text = {
+def record_to_json(record: RunRecord) -> dict[str, Any]:
+    """Plain JSON values."""
+    return {
         "format": FORMAT,
         "spec": record.spec.to_json(),
         "checkpoints": list(record.checkpoints),
@@ -63,7 +63,35 @@ def write_record(folder: Path, record: RunRecord) -> None:
         "versions": dict(record.versions),
         "fingerprint": record.fingerprint,
     }
-    write_file(record_path(folder), (json.dumps(text, indent=1) + "\n").encode())
+
+
+def record_from_json(found: Mapping[str, Any]) -> RunRecord:
+    """The inverse of `record_to_json`.
+
+    Raises:
+        ValueError: If the values are not a description of this version, or were altered.
+        KeyError, TypeError: If an entry is missing or unknown.
+    """
+    if found["format"] != FORMAT:
+        raise ValueError(f"the format is {found['format']!r}, expected {FORMAT!r}")
+    record = RunRecord(
+        spec_from_json(found["spec"]),
+        tuple(found["checkpoints"]),
+        tuple(found["segments"]),
+        tuple(found["event_names"]),
+        found["num_inputs"],
+        found["num_actions"],
+        found["versions"],
+    )
+    if record.fingerprint != found["fingerprint"]:
+        raise ValueError("it was altered after it was written: its fingerprint differs")
+    return record
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes `run.json`, atomically."""
+    text = json.dumps(record_to_json(record), indent=1) + "\n"
+    write_file(record_path(folder), text.encode())
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -73,24 +101,11 @@ def read_record(folder: Path) -> RunRecord:
         ValueError: Naming the file, if it is missing, damaged, or of another version.
     """
     path = record_path(folder)
+    data = read_file(path)
     try:
-        found = json.loads(read_file(path))
-        if found["format"] != FORMAT:
-            raise ValueError(f"the format is {found['format']!r}, expected {FORMAT!r}")
-        record = RunRecord(
-            spec_from_json(found["spec"]),
-            tuple(found["checkpoints"]),
-            tuple(found["segments"]),
-            tuple(found["event_names"]),
-            found["num_inputs"],
-            found["num_actions"],
-            found["versions"],
-        )
+        return record_from_json(json.loads(data))
     except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a description of a run ({error})") from error
-    if record.fingerprint != found.get("fingerprint"):
-        raise ValueError(f"{path}: was altered after it was written; its fingerprint differs")
-    return record
 
 
 def record_path(folder: Path) -> Path:

@@ -70,6 +70,11 @@ class NetworkSpec:
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether actor and critic share a core with memory."""
+        return self.width > 0
+
     def actor(self, num_inputs: int, num_actions: int) -> LayeredMLP:
         """The feed-forward actor; outputs logits."""
         return LayeredMLP(

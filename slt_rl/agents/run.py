@@ -5,11 +5,18 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from slt_rl.checkpoints import CheckpointSeries
-from slt_rl.development.events import EventEnv, EventTotals
-from slt_rl.rl.networks import Policy, ValueFn
+from slt_rl.agents import folder as files
+from slt_rl.agents.agent import make_init
+from slt_rl.agents.folder import RunRecord
+from slt_rl.agents.networks import policy_of, value_of
+from slt_rl.agents.recording import running_totals
+from slt_rl.agents.spec import RunSpec
+from slt_rl.checkpoints import CheckpointSeries, load_series, recorded_steps
+from slt_rl.development import EventEnv, EventTotals
+from slt_rl.rl import Policy, ValueFn
 
 PyTree = Any
 
@@ -20,19 +27,33 @@ class Run:
 
     Attributes:
         folder: The folder `RUN`.
-        spec: The description in `RUN/run.json`: a `RunSpec`.
-        seeds: Seeds of the run, in order.
+        record: What `RUN/run.json` says.
         steps: Environment steps of the checkpoints that every seed has, increasing, int64
             `[checkpoint]`; the first is 0, the initial parameters.
-        event_names: Names of the `k` events: first the behaviors such as "plant", then one
-            "achievement/NAME" for each achievement, counted when it is unlocked.
     """
 
     folder: Path
-    spec: Any
-    seeds: tuple[int, ...]
+    record: RunRecord
     steps: np.ndarray
-    event_names: tuple[str, ...]
+
+    @property
+    def spec(self) -> RunSpec:
+        """The description of the run."""
+        return self.record.spec
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of the run, in order."""
+        return self.spec.seeds
+
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """Names of the `k` events.
+
+        First the behaviors such as "plant", then one "achievement/NAME" for each achievement,
+        counted when it is unlocked.
+        """
+        return self.record.event_names
 
     def checkpoints(self, seed: int) -> CheckpointSeries:
         """The parameters of one seed at `steps`, `{"policy": ..., "value": ...}` of nested dicts.
@@ -45,7 +66,11 @@ class Run:
             ValueError: If the seed is not one of the run, or a file is missing, damaged or of
                 another architecture than `run.json` says; the text names the file.
         """
-        raise NotImplementedError
+        self._check_seed(seed)
+        folder = files.series_path(self.folder, seed)
+        series = load_series(folder, steps=self.steps)
+        self._check_architecture(folder, series)
+        return series
 
     def statistics(self, seed: int) -> dict[str, np.ndarray]:
         """What happened in every update of one seed; float64 or int64, leading axis `[update]`.
@@ -61,7 +86,10 @@ class Run:
         Raises:
             ValueError: As `checkpoints`.
         """
-        raise NotImplementedError
+        self._check_seed(seed)
+        found = files.read_statistics(self.folder, self.record, seed)
+        updates = 1 + np.arange(found["num_episodes"].size, dtype=np.int64)
+        return {**found, "steps": updates * self.spec.steps_per_update}
 
     def totals(self) -> EventTotals:
         """Running totals of all seeds for `event_curves`: leaves `[update + 1, seed, 1, ...]`.
@@ -72,7 +100,9 @@ class Run:
         Raises:
             ValueError: As `checkpoints`.
         """
-        raise NotImplementedError
+        found = [self.statistics(seed) for seed in self.seeds]
+        shortest = min(row["steps"].size for row in found)
+        return running_totals([{k: leaf[:shortest] for k, leaf in row.items()} for row in found])
 
     def env(self) -> EventEnv:
         """The environment the agent was trained in, counting `event_names`; the same worlds.
@@ -80,7 +110,7 @@ class Run:
         Raises:
             ImportError: If Craftax is not installed; the text says what to install.
         """
-        raise NotImplementedError
+        return self.spec.world.env()
 
     def policy(self) -> Policy:
         """`(params["policy"], observation) -> Categorical` of one observation; hashable.
@@ -89,7 +119,8 @@ class Run:
             ValueError: If the agent is recurrent: it has no policy of one observation; use
                 `network`.
         """
-        raise NotImplementedError
+        self._check_memory(False)
+        return policy_of(self.spec.network.actor(self.record.num_inputs, self.record.num_actions))
 
     def value_fn(self) -> ValueFn:
         """`(params["value"], observation) -> []` of one observation; hashable.
@@ -97,7 +128,8 @@ class Run:
         Raises:
             ValueError: If the agent is recurrent; use `network`.
         """
-        raise NotImplementedError
+        self._check_memory(False)
+        return value_of(self.spec.network.critic(self.record.num_inputs))
 
     def network(self) -> Any:
         """The recurrent actor-critic, with `initial(num_envs)` and `apply`.
@@ -108,7 +140,33 @@ class Run:
         Raises:
             ValueError: If the agent is feed-forward; use `policy` and `value_fn`.
         """
-        raise NotImplementedError
+        self._check_memory(True)
+        return self.spec.network.recurrent(self.record.num_inputs, self.record.num_actions)
+
+    def _check_seed(self, seed: int) -> None:
+        if seed not in self.seeds:
+            raise ValueError(f"seed: got {seed}, {self.folder} has {list(self.seeds)}")
+
+    def _check_memory(self, wanted: bool) -> None:
+        if self.spec.network.is_recurrent != wanted:
+            kind = ("feed-forward: use policy() and value_fn()", "recurrent: use network()")
+            raise ValueError(f"{self.folder}: the agent is {kind[not wanted]}")
+
+    def _check_architecture(self, folder: Path, series: CheckpointSeries) -> None:
+        """Refuses parameters of other names or shapes than `run.json` says.
+
+        A part, such as the critic, may be missing as a whole: a bundle holds the actor alone.
+        """
+        init_fn = make_init(self.spec, self.record.num_inputs, self.record.num_actions)
+        whole = jax.eval_shape(init_fn, jax.random.key(0))
+        wanted = _shapes({name: whole[name] for name in series.params if name in whole})
+        found = _shapes(jax.tree.map(lambda leaf: leaf[0], series.params))
+        if found != wanted:
+            name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
+            raise ValueError(
+                f"{folder}: another architecture than {files.record_path(self.folder)} says: "
+                f"{name} has shape {found.get(name)}, expected {wanted.get(name)}"
+            )
 
 
 def load_run(folder: str | os.PathLike) -> Run:
@@ -130,4 +188,18 @@ def load_run(folder: str | os.PathLike) -> Run:
         policy = run.policy()
         logits = policy(series[-1]["policy"], observation).logits
     """
-    raise NotImplementedError
+    folder = Path(folder)
+    record = files.read_record(folder)
+    recorded = [recorded_steps(files.series_path(folder, seed)) for seed in record.spec.seeds]
+    steps = set(recorded[0].tolist()).intersection(*(r.tolist() for r in recorded[1:]))
+    if not steps:
+        raise ValueError(f"{folder}: no checkpoint that all seeds have; train for longer")
+    return Run(folder, record, np.array(sorted(steps), np.int64))
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }

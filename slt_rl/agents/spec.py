@@ -1,6 +1,7 @@
 """The description of a run, all that is needed to build its environment, agent and optimizer."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -128,11 +129,17 @@ class LearningSpec:
 
     def optimizer(self, num_updates: int) -> optax.GradientTransformation:
         """Adam on clipped gradients, annealed over `num_updates` updates from the very start."""
-        rate: Any = self.learning_rate
-        if self.anneal:
-            length = num_updates * self.num_epochs * self.num_minibatches
-            rate = optax.linear_schedule(self.learning_rate, 0.0, length)
-        return clipped_adam(rate, max_norm=self.max_norm)
+        return _optimizer(self, num_updates if self.anneal else None)
+
+
+@functools.cache
+def _optimizer(learning: LearningSpec, num_updates: int | None) -> optax.GradientTransformation:
+    """One object for equal arguments, so that equal programs are compiled once."""
+    rate: Any = learning.learning_rate
+    if num_updates is not None:
+        length = num_updates * learning.num_epochs * learning.num_minibatches
+        rate = optax.linear_schedule(learning.learning_rate, 0.0, length)
+    return clipped_adam(rate, max_norm=learning.max_norm)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

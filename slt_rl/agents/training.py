@@ -55,8 +55,22 @@ def train_run(
             another schedule; or if a file in it is damaged.
         ImportError: If Craftax is not installed.
     """
-    folder, start = Path(folder), time.monotonic()
+    if files.record_path(Path(folder)).exists():
+        _check_same(Path(folder), files.read_record(Path(folder)).spec, spec)
     agent = make_agent(spec)
+    return train_agent(agent, folder, progress=progress, save_every=save_every, seconds=seconds)
+
+
+def train_agent(
+    agent: Agent,
+    folder: str | os.PathLike,
+    *,
+    progress: Progress | None = None,
+    save_every: float = 15.0,
+    seconds: float = float("inf"),
+) -> bool:
+    """`train_run` of an agent that is built already."""
+    folder, start = Path(folder), time.monotonic()
     record = _open(folder, agent)
     work = _resume(folder, record, agent)
     saved = time.monotonic()
@@ -69,12 +83,24 @@ def train_run(
             progress(update, record.spec.num_updates, new)
         now = time.monotonic()
         finished = update >= record.spec.num_updates
-        if finished or now - saved > save_every or now - start > seconds:
+        stops = finished or now - start > seconds
+        if stops or now - saved > save_every:
             _save_all(folder, record, work)
             saved = time.monotonic()
-        if finished or now - start > seconds:
+        if stops:
             return finished
     return True
+
+
+def compile_agent(agent: Agent) -> None:
+    """Compiles all that training needs, so that `train_agent` begins at once.
+
+    The program takes the number of updates as an argument: it is called once with none. The
+    schedule must be that of the run, whose longest gap is a size in the program.
+    """
+    first = _Work(0, _start(agent), ())
+    for _ in _updates(agent, agent.record(()), first):
+        return
 
 
 class _Work(NamedTuple):
@@ -109,7 +135,6 @@ def _open(folder: Path, agent: Agent) -> RunRecord:
         files.write_record(folder, record)
         return record
     record = files.read_record(folder)
-    _check_same(folder, record.spec, spec)
     if spec.num_updates == record.spec.num_updates:
         return record
     done = _saved_update(folder)
@@ -154,18 +179,19 @@ def _saved_update(folder: Path) -> int:
 def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     """The latest full state with the statistics up to it, or the start."""
     spec, path = record.spec, files.state_path(folder)
-
-    def start():
-        return init_runs(agent.keys, agent.ppo, agent.env, init_fn=agent.init_fn)
-
     if not path.exists():
-        return _Work(0, start(), ({},) * len(spec.seeds))
+        return _Work(0, _start(agent), ({},) * len(spec.seeds))
     mark = {"fingerprint": record.fingerprint}
-    states, found = load_state(path, jax.eval_shape(start), expected=mark)
+    example = jax.eval_shape(lambda: _start(agent))
+    states, found = load_state(path, example, expected=mark)
     update = int(found["update"])
     rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
     rows = [{name: leaf[:update] for name, leaf in row.items()} for row in rows]
     return _Work(update, states, tuple(rows))
+
+
+def _start(agent: Agent) -> PyTree:
+    return init_runs(agent.keys, agent.ppo, agent.env, init_fn=agent.init_fn)
 
 
 def _updates(agent: Agent, record: RunRecord, work: _Work):

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import toy_runs
+import small_worlds
 
 from slt_rl.agents.curve import Sampling
 from slt_rl.agents.measure import make_subjects, measure_curve
@@ -18,7 +18,7 @@ QUICK = Sampling(num_draws=128)
 @pytest.fixture(scope="session")
 def toy_run(tmp_path_factory):
     """FirstOnly, three seeds: plants rise above one and decay to one."""
-    return toy_runs.first_only_run(tmp_path_factory.mktemp("toy"))
+    return small_worlds.first_only_run(tmp_path_factory.mktemp("toy"))
 
 
 @pytest.fixture(scope="session")

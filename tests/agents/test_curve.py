@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_runs
+import small_worlds
 from conftest import QUICK
 
 from slt_rl import chains
@@ -19,7 +19,7 @@ from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenValues
 from slt_rl.rl import MLP, CategoricalPolicy, ValueNetwork
 
-NETWORK = toy_runs.Layered(MLP(4, 3, hidden=(6,)))
+NETWORK = small_worlds.Layered(MLP(4, 3, hidden=(6,)))
 STATES = {"observation": np.random.default_rng(0).normal(size=(1, 50, 4))}
 LOCALIZATIONS = (100.0, 10.0)
 
@@ -132,7 +132,7 @@ def test_a_dead_unit_adds_nothing(tmp_path):
 
 
 def test_the_value_of_a_linear_critic_is_exact(tmp_path):
-    critic = toy_runs.Layered(MLP(4, 1, hidden=()))
+    critic = small_worlds.Layered(MLP(4, 1, hidden=()))
     params = jax.tree.map(lambda x: np.asarray(x)[None], critic.init(jax.random.key(0)))
     target = FrozenValues(ValueNetwork(critic))
     ((point,),) = measure_points(

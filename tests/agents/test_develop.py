@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-import toy_runs
+import small_worlds
 
 from slt_rl.agents.analysis import describe_series, landmark_table
 from slt_rl.agents.develop import develop, load_development
@@ -108,7 +108,7 @@ def test_too_few_points_for_a_form_name_the_curve():
 
 
 def test_a_run_that_was_not_described_says_what_to_run(tmp_path):
-    run = toy_runs.ToyRun(tmp_path, (0,), np.arange(3), (), None, None, (), {}, {})
+    run = small_worlds.ToyRun(tmp_path, (0,), np.arange(3), (), None, None, (), {}, {})
     with pytest.raises(ValueError, match="development.json: missing; run `slt-rl develop"):
         write_report(run)
     for text in ("{", "[]", "{}"):

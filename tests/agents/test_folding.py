@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy_runs
+import small_worlds
 
 from slt_rl.agents.folding import fold_constant_inputs
 from slt_rl.observables import restrict
 from slt_rl.rl import MLP, CategoricalPolicy, policy_kl
 
-NETWORK = toy_runs.Layered(MLP(5, 3, hidden=(4,)))
+NETWORK = small_worlds.Layered(MLP(5, 3, hidden=(4,)))
 POLICY = CategoricalPolicy(NETWORK)
 PARAMS = jax.vmap(NETWORK.init)(jax.random.split(jax.random.key(0), 2))
 STATES = np.random.default_rng(0).normal(size=(1, 20, 5))

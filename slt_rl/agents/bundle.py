@@ -1,0 +1,117 @@
+"""A run in one small file: a few checkpoints of the actor, and all that happened in training.
+
+For machines from which little can be carried away. What is unpacked is a run folder again, from
+which curves are made; it cannot be trained further.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from slt_rl.agents import folder as files
+from slt_rl.agents.folder import record_from_json, record_to_json
+from slt_rl.agents.run import Run, load_run
+from slt_rl.array_files import load_arrays, save_arrays
+from slt_rl.checkpoints import save_checkpoint
+
+PyTree = Any
+# Parts that only the value needs.
+CRITIC = ("value", "critic")
+
+
+def pack_run(
+    folder: str | os.PathLike, path: str | os.PathLike, *, max_bytes: int, dtype: Any = np.float32
+) -> tuple[int, ...]:
+    """Writes statistics, and as many checkpoints of the actor as fit, of a run into one file.
+
+    Args:
+        folder: The run.
+        path: The file.
+        max_bytes: Size of the file at most.
+        dtype: Type in which parameters are kept; float16 keeps three digits.
+
+    Returns:
+        The steps of the checkpoints, spaced as those of the run, the first and the last among them.
+
+    Raises:
+        ValueError: If not even the first and the last fit.
+    """
+    run = load_run(folder)
+    arrays = {
+        f"statistics/{seed}/{name}": leaf
+        for seed in run.seeds
+        for name, leaf in files.read_statistics(run.folder, run.record, seed).items()
+    }
+    room = max_bytes - sum(leaf.nbytes for leaf in arrays.values()) - 100_000
+    size = _actor_size(run, dtype)
+    count = min(int(room // size), run.steps.size)
+    if count < 2:
+        raise ValueError(f"max_bytes: got {max_bytes}, expected at least {3 * size} for {folder}")
+    kept = run.steps[np.unique(np.linspace(0, run.steps.size - 1, count).round().astype(int))]
+    thin = dataclasses.replace(run, steps=kept)
+    for seed in run.seeds:
+        for name, leaf in _flat(_actor(thin.checkpoints(seed).params)).items():
+            arrays[f"checkpoints/{seed}/{name}"] = leaf.astype(dtype)
+    text = {"record": json.dumps(record_to_json(run.record)), "steps": kept.tolist()}
+    save_arrays(path, arrays, text)
+    return tuple(kept.tolist())
+
+
+def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
+    """Writes the run folder that a file of `pack_run` holds, with its checkpoints in float32.
+
+    Raises:
+        ValueError: Naming the file, if it is damaged or holds no run, or if the folder exists.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"folder: {folder} exists, choose another")
+    arrays, metadata = load_arrays(path)
+    if "record" not in metadata:
+        raise ValueError(f"{path}: holds no run")
+    record = record_from_json(json.loads(metadata["record"]))
+    for seed in record.spec.seeds:
+        params = _part(arrays, f"checkpoints/{seed}/")
+        for index, step in enumerate(metadata["steps"]):
+            one = {name: leaf[index].astype(np.float32) for name, leaf in params.items()}
+            save_checkpoint(files.series_path(folder, seed), step, _nested(one))
+        files.write_statistics(folder, record, seed, _part(arrays, f"statistics/{seed}/"))
+    files.write_record(folder, record)
+    return load_run(folder)
+
+
+def _actor(params: Mapping[str, PyTree]) -> dict[str, PyTree]:
+    return {name: part for name, part in params.items() if name not in CRITIC}
+
+
+def _actor_size(run: Run, dtype: Any) -> int:
+    """Bytes of one checkpoint of the actors of all seeds."""
+    first = dataclasses.replace(run, steps=run.steps[:1])
+    leaves = jax.tree.leaves(_actor(first.checkpoints(run.seeds[0]).params))
+    return sum(leaf.size for leaf in leaves) * np.dtype(dtype).itemsize * len(run.seeds)
+
+
+def _flat(tree: PyTree) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+
+
+def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): leaf for k, leaf in arrays.items() if k.startswith(prefix)}

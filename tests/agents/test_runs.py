@@ -1,0 +1,188 @@
+"""Run folders: a killed run ends with the same numbers, a finished one can be continued."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+pytest.importorskip("craftax")
+
+from slt_rl.agents import load_run
+from slt_rl.agents.training import train_run
+from slt_rl.checkpoints import recorded_steps
+from slt_rl.development import event_curves
+from slt_rl.rl import train as rl_train
+from tests.agents.toy_runs import LONGER, TOY, Killed, kill_at
+
+
+@pytest.fixture(autouse=True, scope="module")
+def single_precision():
+    with jax.enable_x64(False):
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, single_precision):
+    folder = tmp_path_factory.mktemp("runs") / "finished"
+    assert train_run(TOY, folder)
+    return folder
+
+
+def same_files(one, two):
+    """Whether two folders hold the same numbers."""
+    one, two = load_run(one), load_run(two)
+    np.testing.assert_array_equal(one.steps, two.steps)
+    for seed in one.seeds:
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            one.checkpoints(seed).params,
+            two.checkpoints(seed).params,
+        )
+        a, b = one.statistics(seed), two.statistics(seed)
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_a_killed_run_ends_with_the_same_numbers(finished, tmp_path):
+    folder = tmp_path / "killed"
+    with pytest.raises(Killed):
+        # The state is saved at every checkpoint but the one at which the run is killed.
+        train_run(TOY, folder, progress=kill_at(4), save_every=0.0)
+    assert train_run(TOY, folder)
+    same_files(folder, finished)
+
+
+def test_a_run_killed_before_anything_was_saved_begins_again(finished, tmp_path):
+    with pytest.raises(Killed):
+        train_run(TOY, tmp_path, progress=kill_at(2))
+    assert train_run(TOY, tmp_path)
+    same_files(tmp_path, finished)
+
+
+def test_a_stop_after_some_seconds_can_be_continued(finished, tmp_path):
+    stops = 0
+    while not train_run(TOY, tmp_path, seconds=0.0):
+        stops += 1
+    assert stops == 3
+    same_files(tmp_path, finished)
+
+
+def test_a_finished_run_goes_on_as_a_longer_one(finished, tmp_path):
+    folder, whole = tmp_path / "continued", tmp_path / "whole"
+    shutil.copytree(finished, folder)
+    assert train_run(LONGER, folder) and train_run(LONGER, whole)
+    same_files(folder, whole)
+    record = load_run(folder).record
+    assert record.segments == (
+        {"from_update": 0, "num_updates": 6},
+        {"from_update": 6, "num_updates": 8},
+    )
+    assert rl_train._advance._cache_size() == 1
+
+
+def test_a_finished_run_is_left_alone(finished, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    calls = []
+    assert train_run(TOY, folder, progress=lambda *call: calls.append(call[0]))
+    assert calls == [6]
+
+
+def test_statistics_are_sums_that_add_up(finished):
+    run = load_run(finished)
+    assert run.steps.tolist() == [0, 64, 128, 192]
+    assert run.event_names[2] == "plant" and run.event_names[-1] == "achievement/make_iron_sword"
+    for seed in run.seeds:
+        found = run.statistics(seed)
+        assert found["steps"].tolist() == [32, 64, 96, 128, 160, 192]
+        assert found["play_steps"].tolist() == [32] * 6
+        # Twelve steps are the limit: each environment ends at least four episodes in 48 steps.
+        assert found["num_episodes"].sum() >= 16
+        assert np.all(found["total_length"] <= 12 * found["num_episodes"])
+        assert np.all(found["episode_counts"].sum(axis=0) <= found["counts"].sum(axis=0))
+        assert found["counts"].dtype == np.int64 and found["total_return"].dtype == np.float64
+        noop = run.event_names.index("noop")
+        assert 0 < found["counts"][:, noop].sum() < 192
+
+
+def test_totals_give_curves(finished):
+    run = load_run(finished)
+    curves = event_curves(run.totals(), window=3)
+    assert curves.per_episode.shape == (2, 2, len(run.event_names))
+    counts = run.statistics(5)["counts"][3:].sum(axis=0)
+    np.testing.assert_allclose(curves.per_step[1, 1], counts / 96)
+
+
+def test_the_agent_is_rebuilt(finished):
+    run = load_run(finished)
+    env, policy, value_fn = run.env(), run.policy(), run.value_fn()
+    params = run.checkpoints(3)[-1]
+    state, observation = env.reset(jax.random.key(0))
+    distribution = policy(params["policy"], observation)
+    assert distribution.logits.shape == (17,)
+    assert value_fn(params["value"], observation).shape == ()
+    assert env.names == run.event_names
+    first, last = run.checkpoints(3)[0], params
+    assert not np.array_equal(
+        first["policy"]["layer_0"]["kernel"], last["policy"]["layer_0"]["kernel"]
+    )
+    with pytest.raises(ValueError, match="feed-forward: use policy"):
+        run.network()
+    with pytest.raises(ValueError, match=r"seed: got 4, .* has \[3, 5\]"):
+        run.checkpoints(4)
+
+
+def test_another_architecture_is_refused(finished, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(finished, folder)
+    wide = dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, layers=3))
+    with pytest.raises(ValueError, match="run.json: network is .* was asked for"):
+        train_run(wide, folder)
+    other = tmp_path / "wide"
+    record = dataclasses.replace(load_run(folder).record, spec=wide)
+    shutil.copytree(folder / "seed-3", other / "seed-3")
+    shutil.copytree(folder / "seed-5", other / "seed-5")
+    from slt_rl.agents.folder import write_record
+
+    write_record(other, record)
+    with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
+        load_run(other).checkpoints(3)
+    with pytest.raises(ValueError, match="fingerprint"):
+        load_run(other).statistics(3)
+
+
+def test_settings_that_do_not_fit_the_folder_are_refused(finished):
+    with pytest.raises(ValueError, match="num_updates: got 5, but .* is of a run of 6"):
+        train_run(dataclasses.replace(TOY, num_updates=5), finished)
+    with pytest.raises(ValueError, match="num_checkpoints, schedule"):
+        train_run(dataclasses.replace(TOY, num_checkpoints=2), finished)
+    with pytest.raises(ValueError, match="seeds is"):
+        train_run(dataclasses.replace(TOY, seeds=(3,)), finished)
+
+
+def test_an_altered_description_is_refused(finished, tmp_path):
+    folder = tmp_path / "altered"
+    shutil.copytree(finished, folder)
+    text = json.loads((folder / "run.json").read_text())
+    text["spec"]["learning"]["discount"] = 0.5
+    (folder / "run.json").write_text(json.dumps(text))
+    with pytest.raises(ValueError, match="run.json: .* was altered"):
+        load_run(folder)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(ValueError, match="run.json: not a description of a run"):
+        load_run(folder)
+
+
+def test_only_checkpoints_of_all_seeds_count(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    index = tmp_path / "run" / "seed-5" / "checkpoints" / "index.json"
+    text = json.loads(index.read_text())
+    text["checkpoints"] = text["checkpoints"][:-1]
+    index.write_text(json.dumps(text))
+    run = load_run(tmp_path / "run")
+    assert run.steps.tolist() == [0, 64, 128] and len(run.checkpoints(3)) == 3
+    assert recorded_steps(tmp_path / "run" / "seed-3" / "checkpoints").tolist() == [0, 64, 128, 192]

@@ -1,0 +1,103 @@
+"""Descriptions of runs, schedules, and what the command line asks for."""
+
+import pytest
+
+from slt_rl import cli
+from slt_rl.agents.command import run_spec
+from slt_rl.agents.networks import NetworkSpec
+from slt_rl.agents.spec import RunSpec, WorldSpec, checkpoint_schedule, spec_from_json
+from slt_rl.agents.state_files import load_state, save_state
+
+
+def asked(*words):
+    return run_spec(cli._parser().parse_args(["train", *words]))
+
+
+@pytest.mark.parametrize("kind", ["log", "linear", "both"])
+@pytest.mark.parametrize(("num_updates", "num_checkpoints"), [(245, 100), (7, 100), (1525, 120)])
+def test_a_schedule_has_enough_points(kind, num_updates, num_checkpoints):
+    points = checkpoint_schedule(num_updates, num_checkpoints, kind=kind)
+    assert points[0] == 0 and points[-1] == num_updates and sorted(set(points)) == list(points)
+    wanted = min(num_updates, num_checkpoints)
+    assert wanted <= len(points) - 1 <= 1.1 * wanted + 2
+    if kind != "linear":
+        assert points[1] == 1
+
+
+def test_the_command_says_all():
+    spec = asked(
+        *("craftax-classic --steps 1e5 --envs 32 --unroll 16 --seeds 2 --first-seed 4").split(),
+        *("--reward place_plant=0 eat_plant=2 --pay plant=1 --step-cost 0.01").split(),
+        *("--see-achievements --learning-rate 1e-3 --no-anneal --map 16 --pool 8").split(),
+    )
+    assert spec.num_updates == 196 and spec.seeds == (4, 5) and spec.steps_per_update == 512
+    assert spec.world.achievements == {"place_plant": 0.0, "eat_plant": 2.0}
+    assert spec.world.events == {"plant": 1.0} and spec.world.step == 0.01
+    assert spec.world.see_achievements and spec.world.map_size == 16 and spec.world.pool_size == 8
+    assert spec.learning.learning_rate == 1e-3 and not spec.learning.anneal
+    assert spec_from_json(spec.to_json()) == spec
+
+
+def test_defaults_are_those_of_the_games():
+    assert asked("craftax-classic").world.map_size == 32
+    assert asked("craftax").world.map_size == 48
+    assert asked("craftax-classic").num_updates == 245
+    assert len(asked("craftax-classic").checkpoints) >= 101
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("craftax-classic --steps 0", "num_updates: got 0"),
+        ("craftax-classic --seeds 0", "seeds: got 0"),
+        ("craftax-classic --width -1", "width: got -1"),
+        ("craftax-classic --checkpoints 0", "num_checkpoints: got 0"),
+    ],
+)
+def test_bad_numbers_are_refused(words, text):
+    with pytest.raises(ValueError, match=text):
+        asked(*words.split())
+
+
+def test_a_name_is_refused_before_anything_runs(capsys, tmp_path):
+    pytest.importorskip("craftax")
+    words = ["train", "craftax-classic", "--reward", "plant=0", "--out", str(tmp_path / "run")]
+    assert cli.main(words) == 2
+    assert "achievements: there is no 'plant', expected one of" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_malformed_pair_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        asked("craftax-classic", "--reward", "place_plant")
+    assert "expected NAME=NUMBER" in capsys.readouterr().err
+
+
+def test_an_unknown_game_is_refused():
+    with pytest.raises(ValueError, match="world: got 'crafter', expected one of"):
+        _ = WorldSpec(world="crafter").rules
+
+
+def test_seeds_are_different():
+    with pytest.raises(ValueError, match="seeds: got"):
+        RunSpec(
+            world=WorldSpec(),
+            network=NetworkSpec(),
+            learning=asked("craftax").learning,
+            seeds=(1, 1),
+            num_updates=1,
+        )
+
+
+def test_a_state_of_another_structure_is_refused(tmp_path):
+    import jax.numpy as jnp
+
+    path = tmp_path / "state.safetensors"
+    save_state(path, {"a": jnp.ones(2), "b": (jnp.int32(3), jnp.bool_(True))}, {"update": 1})
+    example = {"a": jnp.zeros(2), "b": (jnp.int32(0), jnp.bool_(False))}
+    found, metadata = load_state(path, example)
+    assert found["a"].tolist() == [1, 1] and found["b"][0] == 3 and metadata == {"update": 1}
+    with pytest.raises(ValueError, match=r"state.safetensors: a is .*\[2\], expected .*\[3\]"):
+        load_state(path, example | {"a": jnp.zeros(3)})
+    with pytest.raises(ValueError, match="c is missing, expected"):
+        load_state(path, example | {"c": jnp.zeros(3)})

@@ -88,15 +88,7 @@ def make_subject(
     Raises:
         ValueError: If there is no such part, or the states fit another architecture.
     """
-    half = "value" if of_values else "policy"
-    network = memory_of(run)
-    params = run.checkpoints(seed).params
-    target: Callable
-    if network is not None:
-        target = FrozenSequences(network, of_values)
-    else:
-        params = params[half]
-        target = FrozenValues(run.value_fn()) if of_values else FrozenPolicy(run.policy())
+    target, params = _target(run, seed, of_values)
     params = jax.tree.map(lambda x: np.asarray(x)[indices], params)
     folded = fold_constant_inputs(params, states.observations)
     facts = {
@@ -120,6 +112,16 @@ def make_subject(
         facts=facts | {"num_free_parameters": _size(folded.params)},
     )
     return _restricted(found, part) if part else found
+
+
+def _target(run: Run, seed: int, of_values: bool) -> tuple[Callable, PyTree]:
+    """The loss of a whole agent, and the parameters it is of, `[checkpoint, ...]`."""
+    network, params = memory_of(run), run.checkpoints(seed).params
+    if network is not None:
+        return FrozenSequences(network, of_values), params
+    if of_values:
+        return FrozenValues(run.value_fn()), params["value"]
+    return FrozenPolicy(run.policy()), params["policy"]
 
 
 def _restricted(subject: Subject, part: str) -> Subject:

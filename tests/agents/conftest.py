@@ -1,18 +1,9 @@
 """One small run for all tests of the package, and its curve."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import small_worlds
-
-from slt_rl.agents.curve import Sampling
 from slt_rl.agents.measure import make_subjects, measure_curve
-
-QUICK = Sampling(num_draws=128)
+from tests.agents import small_worlds
 
 
 @pytest.fixture(scope="session")
@@ -27,5 +18,5 @@ def toy_curve(toy_run):
     subjects = make_subjects(toy_run, num_states=64, num_checkpoints=11)
     return measure_curve(
         toy_run.folder / "curves", "policy-reference", subjects, localizations=(100.0, 10.0),
-        sampling=QUICK, num_threads=1,
+        sampling=small_worlds.QUICK, num_threads=1,
     )  # fmt: skip

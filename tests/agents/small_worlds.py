@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl.agents.curve import Sampling
 from slt_rl.checkpoints import CheckpointSeries
 from slt_rl.development import EventEnv, EventTotals
 from slt_rl.rl import (
@@ -23,6 +24,9 @@ from slt_rl.rl import (
     train,
 )
 from toy_models.first_only import FirstOnlyEnv, FirstOnlyParams, plant_events
+
+# Enough for what a test of the machinery asks.
+QUICK = Sampling(num_draws=128)
 
 
 class Spec(NamedTuple):

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_worlds
-from conftest import QUICK
 
 from slt_rl import chains
 from slt_rl.agents import measure
@@ -18,6 +16,8 @@ from slt_rl.agents.states import own_states
 from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenValues
 from slt_rl.rl import MLP, CategoricalPolicy, ValueNetwork
+from tests.agents import small_worlds
+from tests.agents.small_worlds import QUICK
 
 NETWORK = small_worlds.Layered(MLP(4, 3, hidden=(6,)))
 STATES = {"observation": np.random.default_rng(0).normal(size=(1, 50, 4))}

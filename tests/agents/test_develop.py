@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import small_worlds
 
 from slt_rl.agents.analysis import describe_series, landmark_table
 from slt_rl.agents.develop import develop, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
+from tests.agents import small_worlds
 
 REWARDED = {"plants": "rewarded"}
 

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import small_worlds
 
 from slt_rl.agents.folding import fold_constant_inputs
 from slt_rl.observables import restrict
 from slt_rl.rl import MLP, CategoricalPolicy, policy_kl
+from tests.agents import small_worlds
 
 NETWORK = small_worlds.Layered(MLP(5, 3, hidden=(4,)))
 POLICY = CategoricalPolicy(NETWORK)

@@ -103,7 +103,7 @@ def run_curve(options: argparse.Namespace) -> int:
 
 def run_develop(options: argparse.Namespace) -> int:
     """Describes all curves of a run and prints where the description is."""
-    from slt_rl.agents.develop import develop
+    from slt_rl.agents.develop import develop_run
     from slt_rl.agents.run import load_run
 
     pairs = None
@@ -111,7 +111,7 @@ def run_develop(options: argparse.Namespace) -> int:
         if not all("=" in pair for pair in options.rewarded):
             raise ValueError(f"--rewarded: got {options.rewarded}, expected EVENT=PAID")
         pairs = dict(pair.split("=", 1) for pair in options.rewarded)
-    path = develop(
+    path = develop_run(
         load_run(options.folder), window=options.window, events=options.events, rewarded=pairs
     )
     print(f"development: {path}")

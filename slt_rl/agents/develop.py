@@ -27,7 +27,7 @@ REWARDED = {
 LEAST_RATE = 0.05
 
 
-def develop(
+def develop_run(
     run: Run,
     *,
     window: int | None = None,
@@ -99,7 +99,9 @@ def _chosen(
     if events is None:
         plain = [n for n in event_names if "/" not in n]
         plain = [n for n in plain if np.max(series[n].values.mean(axis=0)) >= LEAST_RATE]
-        excess = [f"excess {n}" for n in plain if f"excess {n}" in series]
+        excess = [
+            n for n in series if n.startswith("excess ") and n.removeprefix("excess ") in plain
+        ]
         rates = [f"{n} per 1000 steps" for n in plain]
         events = ["return", *plain, *excess, *rates]
     missing = [name for name in events if name not in series]

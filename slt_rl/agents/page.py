@@ -68,20 +68,22 @@ def write_report(run: Run, *, frame_steps: Sequence[int] | None = None) -> Repor
 
 
 def main_events(described: Mapping[str, Any]) -> list[str]:
-    """The events worth a panel: those with an excess first, then by how far they overshoot.
+    """The events worth a panel: those with an excess, in its order, then by how far they overshoot.
 
     Example:
         >>> main_events({"return": {}, "plant": {"landmarks": {"overshoot": {"mean": 2.0}}}})
         ['plant']
     """
 
-    def rank(name: str) -> tuple[bool, float]:
-        overshoot = described[name]["landmarks"]["overshoot"]["mean"]
-        return f"excess {name}" not in described, -(overshoot or 0.0)
+    def overshoot(name: str) -> float:
+        return described[name]["landmarks"]["overshoot"]["mean"] or 0.0
 
     words = ("return", "excess ", "LLC ")
     plain = [n for n in described if not n.startswith(words) and not n.endswith("1000 steps")]
-    return sorted(plain, key=rank)[:MAX_PANELS]
+    first = [n.removeprefix("excess ") for n in described if n.startswith("excess ")]
+    first = [n for n in first if n in plain]
+    others = sorted((n for n in plain if n not in first), key=overshoot, reverse=True)
+    return [*first, *others][:MAX_PANELS]
 
 
 def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, StoredCurve]) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from slt_rl.agents.analysis import describe_series, landmark_table
-from slt_rl.agents.develop import develop, load_development
+from slt_rl.agents.develop import develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
 from tests.agents import small_worlds
@@ -17,7 +17,7 @@ REWARDED = {"plants": "rewarded"}
 @pytest.fixture(scope="module")
 def described(toy_run, toy_curve):
     assert toy_curve.name == "policy-reference"
-    develop(toy_run, rewarded=REWARDED)
+    develop_run(toy_run, rewarded=REWARDED)
     return load_development(toy_run.folder)
 
 
@@ -88,7 +88,7 @@ def test_landmarks_of_one_seed_have_no_interval_over_seeds():
 )
 def test_what_cannot_be_described_is_refused(toy_run, change, message):
     with pytest.raises(ValueError, match=message):
-        develop(toy_run, **{"rewarded": REWARDED} | change)
+        develop_run(toy_run, **{"rewarded": REWARDED} | change)
 
 
 def test_gaps_name_the_curve():

@@ -32,10 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `slt-rl train craftax-classic|craftax [--out RUN] …` trains agents into a folder that keeps
     their whole history; see `slt-rl train --help`.
 
+    `slt-rl curve RUN`, `slt-rl develop RUN` and `slt-rl report RUN` measure the LLC along such a
+    run, describe its curves, and write `RUN/report.html`.
+
     Args:
         arguments: Words after the program's name; `sys.argv` if None.
     """
     options = _parser().parse_args(arguments)
+    _set_xla_flags()
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from slt_rl.agents.command import add_train
+    from slt_rl.agents.curve_commands import add_curve, add_develop, add_report
 
     parser = argparse.ArgumentParser(
         prog="slt-rl", description="The LLC in reinforcement learning."
@@ -71,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         quick="three rungs, two data sets each",
         stages="rungs",
     )
-    add_train(commands)
+    for add in (add_train, add_curve, add_develop, add_report):
+        add(commands)
     return parser
 
 
@@ -102,7 +108,6 @@ def _set_xla_flags() -> None:
 
 def _use_double_precision() -> None:
     """Levels are told apart at 1e-9 and critical points solved to 1e-12: for the whole process."""
-    _set_xla_flags()
     import jax
 
     jax.config.update("jax_enable_x64", True)

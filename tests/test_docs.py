@@ -5,6 +5,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,6 +71,18 @@ def test_tutorial_of_an_agent_goes_from_checkpoints_to_a_curve(tmp_path, capsys)
     }
     lines = sum(len(ast.unparse(functions[name]).splitlines()) for name in ("measure", "draw"))
     assert lines < 40
+
+
+@pytest.mark.slow
+def test_tutorial_of_craftax_goes_from_an_empty_folder_to_a_report(tmp_path):
+    pytest.importorskip("craftax")
+    tutorial = load(ROOT / "docs" / "tutorials" / "craftax_agent.py")
+    with jax.enable_x64(False):
+        assert tutorial.run(tmp_path / "run", tutorial.QUICK) in (0, 1)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    # Everything on one axis, achievements, turning points and the agent in its world.
+    assert page.count("<img") == 4 and "excess plant" in page
+    assert [words[0] for words in tutorial.FULL] == [words[0] for words in tutorial.QUICK]
 
 
 def test_readme_has_an_example_that_runs():

@@ -1,12 +1,40 @@
-"""Agents trained on Craftax: run folders that hold a whole history, and how to read them."""
+"""Agents trained on Craftax: run folders with a whole history, and what is measured of them."""
 
 from slt_rl.agents.bundle import pack_run as pack_run
 from slt_rl.agents.bundle import unpack_run as unpack_run
+from slt_rl.agents.curve import Sampling as Sampling
+from slt_rl.agents.curve import measure_points as measure_points
+from slt_rl.agents.curve_file import StoredCurve as StoredCurve
+from slt_rl.agents.curve_file import load_curve as load_curve
+from slt_rl.agents.curve_file import load_curves as load_curves
+from slt_rl.agents.develop import develop_run as develop_run
+from slt_rl.agents.develop import load_development as load_development
+from slt_rl.agents.folding import Folded as Folded
+from slt_rl.agents.folding import fold_constant_inputs as fold_constant_inputs
+from slt_rl.agents.measure import make_subjects as make_subjects
+from slt_rl.agents.measure import measure_curve as measure_curve
 from slt_rl.agents.networks import NetworkSpec as NetworkSpec
+from slt_rl.agents.page import write_report as write_report
 from slt_rl.agents.run import Run as Run
 from slt_rl.agents.run import load_run as load_run
+from slt_rl.agents.series import Series as Series
+from slt_rl.agents.series import event_series as event_series
+from slt_rl.agents.series import llc_series as llc_series
 from slt_rl.agents.spec import LearningSpec as LearningSpec
 from slt_rl.agents.spec import RunSpec as RunSpec
 from slt_rl.agents.spec import WorldSpec as WorldSpec
 from slt_rl.agents.spec import checkpoint_schedule as checkpoint_schedule
+from slt_rl.agents.states import States as States
+from slt_rl.agents.states import own_states as own_states
+from slt_rl.agents.states import reference_states as reference_states
+from slt_rl.agents.subjects import Subject as Subject
+from slt_rl.agents.subjects import make_subject as make_subject
+from slt_rl.agents.targets import FrozenPart as FrozenPart
+from slt_rl.agents.targets import FrozenPolicy as FrozenPolicy
+from slt_rl.agents.targets import FrozenSequences as FrozenSequences
+from slt_rl.agents.targets import FrozenValues as FrozenValues
 from slt_rl.agents.training import train_run as train_run
+from slt_rl.agents.turning import Lag as Lag
+from slt_rl.agents.turning import TurningPoints as TurningPoints
+from slt_rl.agents.turning import lags as lags
+from slt_rl.agents.turning import turning_points as turning_points

@@ -1,0 +1,153 @@
+"""What `slt-rl develop` says of one curve: landmarks, stages and forms, with intervals."""
+
+from typing import Any
+
+import numpy as np
+
+from slt_rl.agents.series import Series
+from slt_rl.development import (
+    FormComparison,
+    FormFit,
+    compare_forms,
+    detect_stages,
+    landmarks,
+    overshoot_p_value,
+    seed_mean,
+)
+
+LANDMARKS = ("first", "peak", "peak_step", "half_decay_step", "end", "overshoot")
+NUM_RESAMPLES = 200
+# Share of the records at the end whose mean is the end of a curve.
+END_SHARE = 0.1
+
+
+def describe_series(series: Series, *, level: float = 0.05) -> dict[str, Any]:
+    """Everything said of a curve, as JSON values (nan where there is nothing to say).
+
+    Args:
+        series: The curve.
+        level: Level of the test for stages.
+
+    Returns:
+        `landmarks` over seeds and of each seed with its interval over episodes, `overshoot_p` of
+        each seed, `stages` and `forms` of the mean over seeds and of each seed.
+
+    Raises:
+        ValueError: If the curve has gaps or too few points; the text names it.
+    """
+    try:
+        return _describe(series, level)
+    except ValueError as error:
+        raise ValueError(f"{series.name}: {error}") from error
+
+
+def _describe(series: Series, level: float) -> dict[str, Any]:
+    mean = series.values.mean(axis=0)
+    return {
+        "name": series.name,
+        "unit": series.unit,
+        "seeds": list(series.seeds),
+        "steps": series.steps.tolist(),
+        "mean": mean.tolist(),
+        "values": series.values.tolist(),
+        "sem": series.sem.tolist(),
+        "landmarks": landmark_table(series),
+        "overshoot_p": [_overshoot(x, s) for x, s in zip(series.values, series.sem, strict=True)],
+        "stages": _stages(series.steps, mean, level),
+        "stages_of_seeds": [_stages(series.steps, x, level) for x in series.values],
+        "forms": _forms(series.steps, mean),
+        "forms_of_seeds": [_forms(series.steps, x) for x in series.values],
+    }
+
+
+def _num_end(num_records: int) -> int:
+    return max(1, round(END_SHARE * num_records))
+
+
+def landmark_table(series: Series) -> dict[str, Any]:
+    """Landmarks of a curve: over seeds, and of each seed with an interval over its episodes.
+
+    Args:
+        series: The curve.
+
+    Returns:
+        For each landmark `per_seed` `[seed]`, `low` and `high` of each seed (percentiles over 200
+        curves moved by normal noise of the standard errors; the peak of a noisy curve is biased
+        upward, and so is its interval), and the mean over seeds with its Student interval
+        `mean`, `mean_low`, `mean_high` (nan for one seed, or where a seed has no such landmark).
+    """
+    num_end = _num_end(len(series.steps))
+    noise = np.random.default_rng(0).standard_normal((NUM_RESAMPLES, *series.values.shape))
+    moved = series.values + np.nan_to_num(series.sem) * noise
+    per_seed = np.array([landmarks(series.steps, x, num_end=num_end) for x in series.values])
+    resampled = np.array(
+        [[landmarks(series.steps, x, num_end=num_end) for x in seeds] for seeds in moved]
+    )
+    table = {}
+    for i, name in enumerate(LANDMARKS):
+        low, high = _percentiles(resampled[..., i])
+        row = {"per_seed": per_seed[:, i].tolist(), "low": low.tolist(), "high": high.tolist()}
+        table[name] = row | _over_seeds(per_seed[:, i])
+    return table
+
+
+def _percentiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval over the resamples `[resample, seed]` that have a number."""
+    bounds = np.full((2, values.shape[1]), np.nan)
+    for seed, column in enumerate(values.T):
+        numbers = column[np.isfinite(column)]
+        if numbers.size:
+            bounds[:, seed] = np.percentile(numbers, (2.5, 97.5))
+    return bounds[0], bounds[1]
+
+
+def _over_seeds(values: np.ndarray) -> dict[str, float]:
+    if len(values) < 2:
+        return {"mean": float(values[0]), "mean_low": np.nan, "mean_high": np.nan}
+    found = seed_mean(values)
+    return {
+        "mean": float(found.mean),
+        "mean_low": float(found.low),
+        "mean_high": float(found.high),
+    }
+
+
+def _overshoot(values: np.ndarray, sem: np.ndarray) -> float:
+    """The p-value against curves that only rise; nan where there are no standard errors."""
+    if not np.isfinite(sem).all():
+        return float("nan")
+    return overshoot_p_value(0, values, sem, num_end=_num_end(len(values)))
+
+
+def _stages(steps: np.ndarray, values: np.ndarray, level: float) -> dict[str, Any]:
+    found = detect_stages(values, level=level)
+    return {
+        "boundary_steps": [float(steps[i - 1] + steps[i]) / 2 for i in found.boundaries],
+        "levels": list(found.levels),
+        "p_value": found.p_value,
+        "rho": found.rho,
+    }
+
+
+def _forms(steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+    """The forms by BIC, with the parameters of those that are not worse than a tie."""
+    found: FormComparison = compare_forms(steps, values)
+    best = found.fits[0].bic
+    return {
+        "winner": found.winner,
+        "tied": list(found.tied),
+        "table": [_fit(fit, best) for fit in found.fits],
+        "curve": found.fits[0].predict(steps).tolist(),
+    }
+
+
+def _fit(fit: FormFit, best: float) -> dict[str, Any]:
+    return {
+        "form": fit.form.name,
+        "delta_bic": fit.bic - best,
+        "noise_std": fit.noise_std,
+        "rho": fit.rho,
+        "at_bound": list(fit.at_bound),
+        "params": dict(zip(fit.form.names, fit.params.tolist(), strict=True)),
+        "sem": dict(zip(fit.form.names, fit.sem.tolist(), strict=True)),
+    }

@@ -1,0 +1,119 @@
+"""`slt-rl develop RUN`: what the curves of a run show, as JSON and as figures."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slt_rl.agents.analysis import describe_series
+from slt_rl.agents.curve_file import load_curves
+from slt_rl.agents.points import finite
+from slt_rl.agents.run import Run
+from slt_rl.agents.series import Series, default_window, event_series, llc_series
+from slt_rl.agents.turning import lags, turning_points
+from slt_rl.array_files import read_file, write_file
+
+FORMAT = "slt_rl.agents.development/1"
+# What is counted and what of it is paid for, in Craftax.
+REWARDED = {
+    "plant": "achievement/place_plant",
+    "sapling": "achievement/collect_sapling",
+    "table": "achievement/place_table",
+    "eat_plant": "achievement/eat_plant",
+}
+# An event that nowhere happens so often per episode has no curve to speak of.
+LEAST_RATE = 0.05
+
+
+def develop_run(
+    run: Run,
+    *,
+    window: int | None = None,
+    events: Sequence[str] | None = None,
+    rewarded: Mapping[str, str] | None = None,
+) -> Path:
+    """Describes all curves of a run and where those of the LLC turn relative to the events.
+
+    Args:
+        run: The run; its curves in `RUN/curves/*.json` are described too.
+        window: Updates taken together; see `default_window`.
+        events: Names of events, or of curves made of them such as "excess plant"; if None the
+            return, the behaviors (names without a slash) that are not rare, and their excess.
+        rewarded: Event -> the event that counts those of it that were rewarded; those of Craftax
+            that the run counts if None.
+
+    Returns:
+        `RUN/development.json`.
+
+    Raises:
+        ValueError: If there is no such event, too few records for a form, or gaps in a curve.
+    """
+    if rewarded is None:
+        names = set(run.event_names)
+        rewarded = {a: b for a, b in REWARDED.items() if a in names and b in names}
+    window = default_window(run) if window is None else window
+    series = event_series(run, window=window, rewarded=rewarded)
+    chosen = _chosen(series, run.event_names, events)
+    curves = [one for c in load_curves(run.folder).values() for one in llc_series(c)]
+    document = {
+        "format": FORMAT,
+        "window": window,
+        "seeds": list(run.seeds),
+        "series": {s.name: _describe(s) for s in [*chosen, *curves]},
+        "lags": [lag._asdict() for one in curves for lag in lags(one, _same_seeds(chosen, one))],
+    }
+    path = Path(run.folder) / "development.json"
+    text = json.dumps(finite(document), indent=1, allow_nan=False)
+    write_file(path, f"{text}\n".encode())
+    return path
+
+
+def _describe(series: Series) -> dict[str, Any]:
+    return describe_series(series) | {"turning": turning_points(series)._asdict()}
+
+
+def load_development(folder: Path) -> dict[str, Any]:
+    """Reads `RUN/development.json`.
+
+    Raises:
+        ValueError: Naming the file, if it is missing or damaged; the text says what to run.
+    """
+    path = Path(folder) / "development.json"
+    if not path.exists():
+        raise ValueError(f"{path}: missing; run `slt-rl develop {folder}` first")
+    try:
+        document = json.loads(read_file(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged ({error}); run `slt-rl develop` again") from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected the format {FORMAT!r}")
+    return document
+
+
+def _chosen(
+    series: Mapping[str, Series], event_names: Sequence[str], events: Sequence[str] | None
+) -> list[Series]:
+    """The curves to describe: those asked for, or all that are not rare."""
+    if events is None:
+        plain = [n for n in event_names if "/" not in n]
+        plain = [n for n in plain if np.max(series[n].values.mean(axis=0)) >= LEAST_RATE]
+        excess = [
+            n for n in series if n.startswith("excess ") and n.removeprefix("excess ") in plain
+        ]
+        rates = [f"{n} per 1000 steps" for n in plain]
+        events = ["return", *plain, *excess, *rates]
+    missing = [name for name in events if name not in series]
+    if missing:
+        raise ValueError(f"events: got {missing}, expected some of {', '.join(series)}")
+    return [series[name] for name in events]
+
+
+def _same_seeds(chosen: Sequence[Series], curve: Series) -> list[Series]:
+    """The event curves restricted to the seeds whose LLC was measured."""
+    found = []
+    for one in chosen:
+        rows = [one.seeds.index(seed) for seed in curve.seeds]
+        found.append(one._replace(values=one.values[rows], sem=one.sem[rows], seeds=curve.seeds))
+    return found

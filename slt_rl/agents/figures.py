@@ -1,0 +1,199 @@
+"""Figures of a run: everything on one axis of training steps, and where the curves turn."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from slt_rl.agents.curve_file import StoredCurve
+from slt_rl.development import seed_mean
+from slt_rl.report.style import INK, MUTED, step_axis, styled
+
+# After Okabe and Ito: apart for all common kinds of color vision.
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+VERDICT_FACES = {"trusted": None, "doubtful": "white"}
+STEP_LABEL = "environment steps"
+
+
+def overview_figure(
+    described: Mapping[str, Any], names: Sequence[str], curves: Mapping[str, StoredCurve]
+) -> Figure:
+    """Return, events, achievements and the LLC on one axis of training steps.
+
+    Args:
+        described: Series by name, from `development.json`.
+        names: Names of the series to draw, one panel each, in order.
+        curves: LLC curves by name; a panel for each localization.
+
+    Returns:
+        The figure: thin lines are seeds, thick lines their mean with its 95 % interval, dashed
+        lines the best fitting form, dotted lines the boundaries of stages. Of two seeds no interval
+        is drawn.
+    """
+    panels = [(curve, i) for curve in curves.values() for i in range(len(curve.localizations))]
+    heights = [1.0] * len(names) + [1.15] * len(panels)
+    with styled():
+        size = (9.5, 1.35 * sum(heights) + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(
+            len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
+        )[:, 0]  # fmt: skip
+        for axis, name in zip(axes, names, strict=False):
+            draw_series(axis, described[name])
+        for axis, (curve, i) in zip(axes[len(names) :], panels, strict=True):
+            draw_curve(axis, curve, i)
+            draw_boundaries(axis, described.get(llc_name(curve, i)))
+        scale_axis(axes[-1], max(described[name]["steps"][-1] for name in names))
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def scale_axis(axis: Axes, last: float) -> None:
+    """Steps from 0 to the last, linear in the first fiftieth and logarithmic later."""
+    axis.set_xscale("symlog", linthresh=last / 50, linscale=0.4)
+    axis.set_xlim(-last / 500, 1.03 * last)
+    powers = 10.0 ** np.arange(np.floor(np.log10(last / 50)), np.log10(last) + 1)
+    ticks = np.outer(powers, (1, 2, 5)).ravel()
+    axis.set_xticks([0, *ticks[(ticks >= last / 50) & (ticks <= 1.03 * last)]])
+    axis.set_xticks([], minor=True)
+    step_axis(axis, STEP_LABEL)
+
+
+def llc_name(curve: StoredCurve, index: int) -> str:
+    """Name of the series of one localization, as `llc_series` gives it."""
+    return f"LLC {curve.name} at localization {curve.localizations[index]:g}"
+
+
+def draw_series(axis: Axes, one: Mapping[str, Any]) -> None:
+    """A described curve: seeds, mean with interval, form, boundaries of stages."""
+    steps, values = np.asarray(one["steps"]), np.array(one["values"], float)
+    for row in values:
+        axis.plot(steps, row, color=MUTED, lw=0.6, alpha=0.7)
+    axis.plot(steps, values.mean(axis=0), color=COLORS[0], lw=1.6)
+    # Of two seeds the interval is twelve standard errors wide: the two lines say more.
+    if len(values) > 2:
+        mean = seed_mean(values)
+        axis.fill_between(steps, mean.low, mean.high, color=COLORS[0], alpha=0.18, lw=0)
+    axis.plot(steps, one["forms"]["curve"], color=COLORS[1], lw=1.2, ls=(0, (4, 2)))
+    draw_boundaries(axis, one)
+    # The band of few seeds would flatten the curve itself.
+    low, high = values.min(), values.max()
+    margin = 0.08 * (high - low) + 1e-9
+    axis.set_ylim(low - margin, high + margin)
+    axis.set_ylabel(one["unit"])
+    form = one["forms"]["winner"] or "tie of " + ", ".join(one["forms"]["tied"])
+    axis.set_title(f"{one['name']}   ", fontsize=9.5)
+    axis.set_title(f"form: {form}", loc="right", fontsize=8, fontweight="normal", color=MUTED)
+
+
+def draw_boundaries(axis: Axes, one: Mapping[str, Any] | None) -> None:
+    """Dotted lines at the boundaries of the stages of the mean."""
+    for step in [] if one is None else one["stages"]["boundary_steps"]:
+        axis.axvline(step, color=INK, lw=0.9, ls=":", zorder=1)
+
+
+def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
+    """The LLC at one localization: a line for each seed, intervals, open points if doubtful."""
+    for k, seed in enumerate(curve.seeds):
+        color = COLORS[(k + 2) % len(COLORS)]
+        mean, low, high = (x[k, index] for x in (curve.mean, curve.low, curve.high))
+        axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
+        axis.plot(curve.steps, mean, color=color, lw=1.1, label=f"seed {seed}")
+        for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
+            at = curve.verdicts[k, index] == verdict
+            face = color if verdict == "trusted" else "white"
+            axis.plot(
+                curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
+            )
+    what = curve.facts["potential"] + (
+        f", part {curve.facts['part']}" if curve.facts["part"] else ""
+    )
+    axis.set_title(f"LLC: {what}, {curve.name.split('-')[1]} states", fontsize=9.5)
+    axis.set_title(
+        f"localization {curve.localizations[index]:g}, nβ = {curve.nbeta:.0f}",
+        loc="right", fontsize=8, fontweight="normal", color=MUTED,
+    )  # fmt: skip
+    axis.set_ylabel(r"$\hat\lambda$")
+    axis.legend(loc="upper left", fontsize=7.5, ncols=len(curve.seeds))
+
+
+def _legend() -> list[Any]:
+    return [
+        Line2D([], [], color=MUTED, lw=0.8, label="one seed"),
+        Line2D([], [], color=COLORS[0], lw=1.6, label="mean over seeds"),
+        Patch(color=COLORS[0], alpha=0.18, label="95 % interval over seeds"),
+        Line2D([], [], color=COLORS[1], lw=1.2, ls=(0, (4, 2)), label="best form"),
+        Line2D([], [], color=INK, lw=0.9, ls=":", label="boundary of stages"),
+        Line2D([], [], color=INK, marker="o", ms=4, ls="none", label="trusted"),
+        Line2D([], [], color=INK, marker="o", ms=4, mfc="white", ls="none", label="doubtful"),
+        Line2D([], [], color=INK, marker="x", ms=4, ls="none", label="refused"),
+    ]
+
+
+def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure:
+    """Where each curve rises most steeply, peaks and falls most steeply, for each seed.
+
+    Args:
+        described: Series by name, from `development.json`.
+        names: Names of the series, one row each, from the top.
+
+    Returns:
+        The figure; bars are 95 % intervals over the errors of the records.
+    """
+    kinds = (("rise", "^", COLORS[2]), ("peak", "o", COLORS[1]), ("fall", "v", COLORS[0]))
+    with styled():
+        figure = Figure(figsize=(9.5, 0.42 * len(names) + 1.3), layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        for row, name in enumerate(names):
+            points = described[name]["turning"]
+            for k, (kind, marker, color) in enumerate(kinds):
+                low, high, at = (
+                    np.array(x, float) for x in (points["low"][k], points["high"][k], points[kind])
+                )
+                place = row + np.linspace(-0.24, 0.24, len(at)) if len(at) > 1 else np.array([row])
+                axis.hlines(place, low, high, color=color, lw=1.0, alpha=0.6)
+                axis.plot(at, place, marker, color=color, ms=4.5, ls="none")
+        axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
+        scale_axis(axis, max(described[name]["steps"][-1] for name in names))
+        labels = ("steepest rise", "peak", "steepest fall")
+        handles = [
+            Line2D([], [], color=color, marker=marker, ms=4.5, lw=1.0, label=label)
+            for (_, marker, color), label in zip(kinds, labels, strict=True)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def achievement_figure(names: Sequence[str], steps: np.ndarray, rates: np.ndarray) -> Figure:
+    """Share of episodes with each achievement, as rows of color over training steps.
+
+    Args:
+        names: Achievements, `[k]`.
+        steps: Middle of each window, `[window]`.
+        rates: Share of episodes, mean over seeds, `[k, window]`.
+    """
+    order = np.argsort(-rates[:, -max(1, rates.shape[1] // 10) :].mean(axis=1), kind="stable")
+    with styled():
+        figure = Figure(figsize=(9.5, 0.2 * len(names) + 1.2), layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        middle = (steps[1:] + steps[:-1]) / 2
+        edges = np.concatenate([[0.0], middle, [steps[-1]]])
+        drawn = axis.pcolormesh(
+            edges, np.arange(len(names) + 1), rates[order], cmap="viridis", vmin=0, vmax=1,
+            rasterized=True,
+        )  # fmt: skip
+        axis.set_yticks(np.arange(len(names)) + 0.5, [names[i] for i in order])
+        axis.invert_yaxis()
+        axis.grid(False)
+        scale_axis(axis, float(steps[-1]))
+        figure.colorbar(drawn, ax=axis, label="share of episodes", pad=0.01)
+    return figure

@@ -1,0 +1,87 @@
+"""Estimates of single checkpoints, each kept on disk as soon as it is finished."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slt_rl.array_files import fingerprint, read_file, write_file
+from slt_rl.result import LLCEstimate
+
+Point = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class PointStore:
+    """A folder with one file for each checkpoint and localization.
+
+    Args:
+        folder: Where the files are.
+        settings: JSON values and arrays that all points depend on.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+
+    def path(self, step: int, localization: float) -> Path:
+        """Where a point is kept."""
+        return self.folder / f"step-{step:012d}-localization-{localization:g}.json"
+
+    def load(self, step: int, localization: float, inputs: Any) -> Point | None:
+        """The stored point, or None if it has not been measured.
+
+        Args:
+            step: Environment steps of the checkpoint.
+            localization: In 1/parameter^2.
+            inputs: What the point was measured of: arrays.
+
+        Raises:
+            ValueError: Naming the file, if it is damaged or was measured of something else.
+        """
+        path = self.path(step, localization)
+        if not path.exists():
+            return None
+        try:
+            record = json.loads(read_file(path))
+            digest, point = record["fingerprint"], record["point"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: damaged ({error}); remove it to measure it again") from error
+        if digest != self._digest(inputs):
+            raise ValueError(
+                f"{path}: measured with other settings, states or parameters; remove the folder "
+                f"{self.folder}, or choose another name"
+            )
+        return point
+
+    def save(self, step: int, localization: float, *, inputs: Any, point: Point) -> None:
+        """Writes a point, whole or not at all."""
+        record = {"fingerprint": self._digest(inputs), "point": point}
+        text = json.dumps(record, indent=1, allow_nan=False)
+        write_file(self.path(step, localization), text.encode())
+
+    def _digest(self, inputs: Any) -> str:
+        return fingerprint({"settings": dict(self.settings), "inputs": inputs})
+
+
+def point_of(step: int, estimate: LLCEstimate) -> Point:
+    """What is kept of an estimate: JSON values, None for what is not finite."""
+    values = estimate.to_dict()
+    values["interval_given_data"] = list(estimate.interval(given_data=True))
+    return {"step": step, **finite(values)}
+
+
+def finite(value: Any) -> Any:
+    """JSON values, with None for what is not finite; arrays as lists."""
+    if isinstance(value, dict):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic):
+        return finite(value.tolist())
+    if isinstance(value, str | int) or value is None:
+        return value
+    return float(value) if math.isfinite(value) else None

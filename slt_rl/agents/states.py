@@ -1,0 +1,201 @@
+"""States on which a checkpoint is compared with itself: fixed ones, or the checkpoint's own."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl._checks import check_count
+from slt_rl.agents.run import Run
+from slt_rl.array_files import fingerprint, load_arrays, save_arrays
+from slt_rl.rl import policy_states
+
+PyTree = Any
+# Long enough that most episodes of early training end, so that late steps are among the states.
+NUM_ENVS, NUM_STEPS = 64, 256
+# Steps of a window of an agent with memory; divides NUM_STEPS.
+WINDOW = 64
+
+
+class States(NamedTuple):
+    """States, and where they come from.
+
+    Attributes:
+        observations: `[set, n, input]`, one set for all checkpoints or one for each; of an agent
+            with memory windows of play `[set, window, time, input]`.
+        starts: Of an agent with memory, whether a step is the first of its episode,
+            `[set, window, time]`; else None.
+        origin: Where they come from, in words.
+    """
+
+    observations: np.ndarray
+    starts: np.ndarray | None
+    origin: str
+
+    @property
+    def num_states(self) -> int:
+        """States of a set; the steps of windows are counted one by one."""
+        return int(np.prod(self.observations.shape[1:-1]))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a target asks for, and what a file holds."""
+        found = {"observation": self.observations}
+        return found if self.starts is None else found | {"start": self.starts}
+
+
+def memory_of(run: Run) -> Any:
+    """The network of an agent with memory, None for a feed-forward agent."""
+    try:
+        return run.network()
+    except ValueError:
+        return None
+
+
+def reference_states(
+    key: jax.Array, run: Run, *, num_states: int = 1024, num_sources: int = 4
+) -> States:
+    """States visited by several checkpoints of all seeds: one law of states for a whole curve.
+
+    Of each of `num_sources` checkpoints, evenly spaced from the first to the last, and of each
+    seed, the policy is played from fresh starts, 64 environments for 256 steps; equally many of the
+    visited states are drawn without replacement. Of an agent with memory windows of 64 steps are
+    drawn; memory starts empty in each.
+
+    Args:
+        key: Random key, consumed.
+        run: The run.
+        num_states: States in all; the steps of windows are counted one by one.
+        num_sources: Checkpoints of each seed.
+
+    Raises:
+        ValueError: If the run has fewer checkpoints, or there is less than a state for each source.
+    """
+    if not 1 <= num_sources <= len(run.steps):
+        raise ValueError(
+            f"num_sources: got {num_sources}, expected 1 ... {len(run.steps)}, the checkpoints of "
+            f"{run.folder}"
+        )
+    player = _Player(run)
+    num_parts, num_draws = num_sources * len(run.seeds), player.num_draws(num_states)
+    if num_draws < num_parts:
+        raise ValueError(
+            f"num_states: got {num_states}, expected at least {num_parts * player.steps_per_draw} "
+            "for the sources"
+        )
+    chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
+    edges = np.linspace(0, num_draws, num_parts + 1).round().astype(int)
+    sources = [(seed, index) for seed in run.seeds for index in chosen]
+    parts = [
+        player.draw(jax.random.fold_in(key, i), *source, num_draws=int(edges[i + 1] - edges[i]))
+        for i, source in enumerate(sources)
+    ]
+    observations, starts = jax.tree.map(lambda *x: np.concatenate(x)[None], *parts)
+    steps = ", ".join(str(step) for step in run.steps[chosen])
+    seeds = ", ".join(map(str, run.seeds))
+    return States(observations, starts, f"{player.kind} visited at steps {steps} of seeds {seeds}")
+
+
+def own_states(
+    key: jax.Array, run: Run, seed: int, *, indices: np.ndarray, num_states: int = 1024
+) -> States:
+    """States visited by each checkpoint itself: on-policy states.
+
+    Args:
+        key: Random key, consumed.
+        run: The run.
+        seed: Seed of the run.
+        indices: Checkpoints, as indices into `run.steps`.
+        num_states: States of each; the steps of windows are counted one by one.
+    """
+    player = _Player(run)
+    number = player.num_draws(num_states)
+    found = [
+        player.draw(jax.random.fold_in(key, i), seed, i, num_draws=number)
+        for i in map(int, indices)
+    ]
+    observations, starts = jax.tree.map(lambda *x: np.stack(x), *found)
+    origin = f"{player.kind} visited by the policy of each checkpoint itself"
+    return States(observations, starts, origin)
+
+
+def stored_reference_states(
+    path: Path, run: Run, *, seed: int, num_states: int = 1024, num_sources: int = 4
+) -> States:
+    """The reference states in a file, made and stored on the first call.
+
+    Made once, so that a curve that is continued after more training keeps its states.
+
+    Raises:
+        ValueError: If the file is damaged, or holds states of other settings.
+    """
+    settings = {"seed": seed, "num_states": num_states, "num_sources": num_sources}
+    digest = fingerprint(settings)
+    if not path.exists():
+        key = jax.random.key(seed)
+        made = reference_states(key, run, num_states=num_states, num_sources=num_sources)
+        save_arrays(path, made.arrays, {"settings": digest, "origin": made.origin})
+    arrays, metadata = load_arrays(path, expected={"settings": digest})
+    return States(arrays["observation"], arrays.get("start"), metadata["origin"])
+
+
+class _Player:
+    """Plays checkpoints of a run and draws from what they visit."""
+
+    def __init__(self, run: Run):
+        self.run, self.env, self.network = run, run.env(), memory_of(run)
+        self.steps_per_draw = 1 if self.network is None else WINDOW
+        self.kind = "states" if self.network is None else f"windows of {WINDOW} steps"
+
+    def num_draws(self, num_states: int) -> int:
+        """States or windows that make up `num_states`."""
+        number, left = divmod(check_count("num_states", num_states), self.steps_per_draw)
+        if left:
+            raise ValueError(f"num_states: got {num_states}, expected a multiple of {WINDOW}")
+        return number
+
+    def draw(self, key: jax.Array, seed: int, index: int, *, num_draws: int):
+        """`(observations, starts)` drawn from fresh play of one checkpoint."""
+        key_play, key_choice = jax.random.split(key)
+        params = self.run.checkpoints(seed)[index]
+        played = self._windows(key_play, params) if self.network else self._states(key_play, params)
+        if num_draws > len(played[0]):
+            raise ValueError(
+                f"num_states: got {num_draws * self.steps_per_draw} of one checkpoint, expected "
+                f"at most {len(played[0]) * self.steps_per_draw}"
+            )
+        chosen = jax.random.choice(key_choice, len(played[0]), (num_draws,), replace=False)
+        return jax.tree.map(lambda x: x[np.asarray(chosen)], played)
+
+    def _states(self, key: jax.Array, params: PyTree):
+        """All states of play, `([n, input], None)`."""
+        policy_params = jax.tree.map(jnp.asarray, params["policy"])
+        policy = self.run.policy()
+        played = policy_states(
+            key, policy, policy_params, env=self.env, num_envs=NUM_ENVS, num_steps=NUM_STEPS
+        )
+        states = np.asarray(played.data.examples)
+        return states.reshape(len(states), -1), None
+
+    def _windows(self, key: jax.Array, params: PyTree):
+        """All windows of play, `([window, time, input], [window, time])`."""
+        from slt_rl.rl import recurrent_rollout, reset_envs
+
+        params = jax.tree.map(jnp.asarray, params)
+        key_reset, key_play = jax.random.split(key)
+        batch = reset_envs(key_reset, self.env, NUM_ENVS)
+        hidden = self.network.initial_hidden(params, NUM_ENVS)
+        played = recurrent_rollout(
+            key_play, self.network, params, env=self.env, batch=batch, hidden=hidden,
+            num_steps=NUM_STEPS,
+        )[2]  # fmt: skip
+
+        def cut(x):
+            # [time, env, ...] -> [part, time, env, ...] -> [part * env, time, ...]
+            x = np.asarray(x).reshape(-1, WINDOW, *x.shape[1:])
+            return np.swapaxes(x, 1, 2).reshape(-1, WINDOW, *x.shape[3:])
+
+        observation = cut(played.observation)
+        return observation.reshape(*observation.shape[:2], -1), cut(played.start)

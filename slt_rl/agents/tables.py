@@ -1,0 +1,146 @@
+"""Tables of a report on a run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from slt_rl.agents.curve_file import StoredCurve
+from slt_rl.report import Table
+
+
+def interval(row: Mapping[str, Any], digits: int = 3) -> str:
+    """A mean over seeds with its interval, in words.
+
+    Example:
+        >>> interval({"mean": 2.0, "mean_low": 1.5, "mean_high": 2.5})
+        '2 [1.5, 2.5]'
+    """
+    if row["mean"] is None:
+        numbers = [f"{x:.{digits}g}" for x in row["per_seed"] if x is not None]
+        return f"in {len(numbers)} of {len(row['per_seed'])} seeds" if numbers else "–"
+    if row["mean_low"] is None:
+        return f"{row['mean']:.{digits}g}"
+    return f"{row['mean']:.{digits}g} [{row['mean_low']:.{digits}g}, {row['mean_high']:.{digits}g}]"
+
+
+def landmark_table(described: Mapping[str, Any]) -> Table:
+    """First and peak times, half-decay, end and overshoot of each curve."""
+    names = ("first", "peak", "peak_step", "half_decay_step", "end", "overshoot")
+    rows = []
+    for name, one in described.items():
+        p_values = [f"{p:.2g}" for p in one["overshoot_p"] if p is not None]
+        rows.append(
+            [name, *(interval(one["landmarks"][n]) for n in names), ", ".join(p_values) or "–"]
+        )
+    return Table(
+        "landmarks",
+        (
+            "curve",
+            "first",
+            "peak",
+            "peak at",
+            "half-decay at",
+            "end",
+            "overshoot",
+            "p of each seed",
+        ),
+        rows,
+        "Mean over seeds with its 95 % interval. Steps are environment steps; the end is the mean "
+        "of the last tenth; p is the probability of such an overshoot in a curve that only rises.",
+    )
+
+
+def form_table(described: Mapping[str, Any]) -> Table:
+    """The form with the smallest BIC of each curve, and its parameters."""
+    rows = []
+    for name, one in described.items():
+        forms = one["forms"]
+        best = forms["table"][0]
+        numbers = [
+            f"{k} {v:.3g}" + ("" if best["sem"][k] is None else f" ± {best['sem'][k]:.2g}")
+            for k, v in best["params"].items()
+        ]
+        seeds = [x["winner"] or "tie" for x in one["forms_of_seeds"]]
+        winner = forms["winner"] or "tie: " + ", ".join(forms["tied"])
+        rows.append([name, winner, ", ".join(numbers),
+                     f"{best['rho']:.2f}", ", ".join(seeds)])  # fmt: skip
+    return Table(
+        "forms",
+        ("curve", "form of the mean", "parameters of the best", "rho", "forms of the seeds"),
+        rows,
+        "Times in units of the whole curve, errors those of white noise: where the autocorrelation "
+        "rho of the residuals is far from zero, they are too small. Less than 2 units of BIC apart "
+        "is a tie.",
+    )
+
+
+def stage_table(described: Mapping[str, Any]) -> Table:
+    """Boundaries of the stages of the mean and of each seed."""
+    rows = []
+    for name, one in described.items():
+        seeds = [_steps(x["boundary_steps"]) for x in one["stages_of_seeds"]]
+        stages = one["stages"]
+        rows.append(
+            [name, _steps(stages["boundary_steps"]), f"{stages['p_value']:.2g}", "; ".join(seeds)]
+        )
+    return Table(
+        "stages",
+        ("curve", "boundaries of the mean", "p", "boundaries of the seeds"),
+        rows,
+        "Changes of level against autocorrelated noise without any.",
+    )
+
+
+def _steps(steps: Sequence[float]) -> str:
+    return ", ".join(f"{step:.0f}" for step in steps) or "none"
+
+
+def verdict_table(curves: Mapping[str, StoredCurve]) -> Table:
+    """Verdicts, regimes and flags of the points of each curve."""
+    rows = []
+    for curve in curves.values():
+        for i, localization in enumerate(curve.localizations):
+            verdicts, regimes = curve.verdicts[:, i], curve.regimes[:, i]
+            flags = sorted({flag[:90] for flag in np.unique(curve.flags[:, i]) if flag})
+            rows.append([curve.name, localization, _shares(verdicts), _shares(regimes),
+                         "; ".join(flags[:3]) or "none"])  # fmt: skip
+    return Table(
+        "verdicts of the LLC", ("curve", "localization", "verdicts", "regimes", "flags"), rows
+    )
+
+
+def _shares(words: np.ndarray) -> str:
+    found, counts = np.unique(words, return_counts=True)
+    return ", ".join(f"{count} {word}" for word, count in zip(found, counts, strict=True))
+
+
+def lag_table(lags: Sequence[Mapping[str, Any]], others: Sequence[str]) -> Table:
+    """Lags of the turning points of the LLC behind those of other curves, all seeds having both."""
+    rows = []
+    for lag in lags:
+        if lag["other"] in others and lag["mean"] is not None:
+            bounds = "–" if lag["low"] is None else f"[{lag['low']:.2g}, {lag['high']:.2g}]"
+            rows.append(
+                [lag["curve"], lag["kind"], lag["other"], lag["other_kind"],
+                 round(lag["mean"], 3), bounds]
+            )  # fmt: skip
+    return Table(
+        "lags",
+        ("curve", "its", "behind", "its", "doublings", "95 % interval over seeds"),
+        rows,
+        "1 is at twice as many steps, -1 at half as many. Only pairs that every seed has.",
+    )
+
+
+def describe_curve(curve: StoredCurve) -> str:
+    """What was measured, in a sentence or two."""
+    facts = curve.facts
+    part = f" of the part {facts['part']}" if facts["part"] else ""
+    return (
+        f"{curve.name}: the LLC of {facts['potential']}{part} on {facts['num_states']} states, "
+        f"{facts['states']}; {facts['num_free_parameters']} free parameters of "
+        f"{facts['num_parameters']}, {facts['num_varying_inputs']} of {facts['num_inputs']} inputs "
+        f"vary on the states. nβ = {curve.nbeta:.4g}, localization "
+        f"{' and '.join(f'{g:g}' for g in curve.localizations)}."
+    )

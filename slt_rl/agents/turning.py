@@ -1,0 +1,161 @@
+"""Turning points of noisy curves, and how far apart those of two curves lie."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from slt_rl.agents.series import Series
+from slt_rl.development import seed_mean
+
+# Width of the smoothing kernel as a share of the axis `log(step + LINEAR_SHARE last)`, which is
+# linear in the first steps and logarithmic later.
+BANDWIDTH, LINEAR_SHARE = 0.05, 0.02
+# A curve that comes down by less, as a share of its range, has no peak.
+LEAST_DESCENT = 0.1
+NUM_GRID, NUM_RESAMPLES = 400, 200
+KINDS = ("rise", "peak", "fall")
+
+
+class TurningPoints(NamedTuple):
+    """Turning points of a curve of several seeds, as environment steps; nan where there is none.
+
+    Attributes:
+        rise: Step of the steepest rise in log steps, `[seed]`; nan where that is at an end.
+        peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve, or the
+            curve does not come down from it by a tenth of its range.
+        fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak.
+        low: Lower ends of the 95 % intervals over the errors of the records, `[kind, seed]`.
+        high: Upper ends.
+    """
+
+    rise: np.ndarray
+    peak: np.ndarray
+    fall: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
+    """Steepest rise, peak and steepest fall of each seed, after smoothing in log steps.
+
+    The curve is smoothed by local lines with a normal kernel of width 0.05 of the axis
+    `log(step + 0.02 last)`, wider where records are sparse. Intervals are percentiles over 200
+    resampled curves, each record moved by normal noise of its standard error.
+
+    Args:
+        series: The curve; every value finite.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: If a value is not finite or there are fewer than eight records.
+    """
+    values, sem = np.asarray(series.values, float), np.nan_to_num(series.sem)
+    if values.shape[1] < 8:
+        raise ValueError(f"{series.name}: got {values.shape[1]} records, expected at least 8")
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist()
+        raise ValueError(f"{series.name}: gaps (nan) at the records {bad}; leave these out")
+    noise = np.random.default_rng(seed).standard_normal((NUM_RESAMPLES, *values.shape))
+    curves = np.concatenate([values[None], values + sem * noise])
+    # Axes [resample, seed]; the first is the curve itself.
+    found = np.stack(_turning_steps(np.asarray(series.steps, float), curves))
+    with np.errstate(all="ignore"):
+        low, high = np.nanpercentile(_some(found[:, 1:]), (2.5, 97.5), axis=1)
+    rise, peak, fall = found[:, 0]
+    return TurningPoints(rise, peak, fall, low, high)
+
+
+def _some(found: np.ndarray) -> np.ndarray:
+    """Resamples, with infinity for a turning point that is in none of them: no empty slices."""
+    empty = np.isnan(found).all(axis=1, keepdims=True)
+    return np.where(empty, np.inf, found)
+
+
+def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Steps of the steepest rise, the peak and the steepest fall of curves `[..., record]`."""
+    shift = LINEAR_SHARE * steps[-1]
+    x = np.log(steps + shift)
+    grid = np.linspace(x[0], x[-1], NUM_GRID)
+    level, slope = _smooth(x, grid, curves)
+    at = np.exp(grid) - shift
+    peak = np.argmax(level, axis=-1)
+    after = np.where(np.arange(NUM_GRID) > peak[..., None], slope, np.inf)
+    rise, fall = np.argmax(slope, axis=-1), np.argmin(after, axis=-1)
+    top = level.max(axis=-1)
+    is_peak = _is_inside(peak) & (top - level[..., -1] > LEAST_DESCENT * (top - level.min(axis=-1)))
+    return (
+        np.where(_is_inside(rise), at[rise], np.nan),
+        np.where(is_peak, at[peak], np.nan),
+        np.where(is_peak, at[fall], np.nan),
+    )
+
+
+def _is_inside(index: np.ndarray) -> np.ndarray:
+    """Whether a grid point is not at an end of the curve."""
+    return (index > 0.02 * NUM_GRID) & (index < 0.98 * NUM_GRID)
+
+
+def _smooth(x: np.ndarray, grid: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Level and slope of the local line at each point of the grid, `[..., grid]`."""
+    offset = x - grid[:, None]
+    third = np.sort(np.abs(offset), axis=1)[:, 2:3]
+    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), third)
+    weight = np.exp(-0.5 * (offset / width) ** 2)
+    s0, s1, s2 = (np.sum(weight * offset**k, axis=1, keepdims=True) for k in range(3))
+    bottom = s0 * s2 - s1**2
+    level = weight * (s2 - s1 * offset) / bottom
+    slope = weight * (s0 * offset - s1) / bottom
+    return curves @ level.T, curves @ slope.T
+
+
+class Lag(NamedTuple):
+    """How many times later one turning point is than another, over seeds.
+
+    Attributes:
+        curve: Name of the curve.
+        kind: Its turning point: "rise", "peak" or "fall".
+        other: Name of the curve it is compared with.
+        other_kind: Turning point of that.
+        per_seed: `log2` of the ratio of the steps, `[seed]`: 1 is twice as late.
+        mean: Its mean over seeds; nan where a seed has no such point.
+        low: Lower end of its 95 % Student interval; nan for one seed.
+        high: Upper end.
+    """
+
+    curve: str
+    kind: str
+    other: str
+    other_kind: str
+    per_seed: np.ndarray
+    mean: float
+    low: float
+    high: float
+
+
+def lags(series: Series, others: list[Series], *, seed: int = 0) -> list[Lag]:
+    """Where the turning points of a curve lie relative to those of other curves.
+
+    Each turning point of the curve is compared with the turning points of the others in the same
+    seeds; the unit of the interval is the seed.
+
+    Args:
+        series: The curve, such as the LLC.
+        others: Curves of the same seeds, such as event counts.
+        seed: Seed of the resampling.
+    """
+    own = turning_points(series, seed=seed)
+    found = []
+    for other in others:
+        points = turning_points(other, seed=seed)
+        for kind in KINDS:
+            for other_kind in KINDS:
+                ratio = getattr(own, kind) / getattr(points, other_kind)
+                found.append(_lag((series.name, kind, other.name, other_kind), np.log2(ratio)))
+    return found
+
+
+def _lag(names: tuple[str, str, str, str], per_seed: np.ndarray) -> Lag:
+    if len(per_seed) < 2:
+        return Lag(*names, per_seed, float(per_seed[0]), np.nan, np.nan)
+    mean = seed_mean(per_seed)
+    return Lag(*names, per_seed, float(mean.mean), float(mean.low), float(mean.high))

@@ -1,0 +1,128 @@
+"""Curves of a run, what is said of them, and the page."""
+
+import json
+
+import numpy as np
+import pytest
+
+from slt_rl.agents.analysis import describe_series, landmark_table
+from slt_rl.agents.develop import develop_run, load_development
+from slt_rl.agents.page import default_frame_steps, main_events, write_report
+from slt_rl.agents.series import Series, default_window, event_series
+from tests.agents import small_worlds
+
+REWARDED = {"plants": "rewarded"}
+
+
+@pytest.fixture(scope="module")
+def described(toy_run, toy_curve):
+    assert toy_curve.name == "policy-reference"
+    develop_run(toy_run, rewarded=REWARDED)
+    return load_development(toy_run.folder)
+
+
+def test_curves_are_ratios_of_the_recorded_sums(toy_run):
+    series = event_series(toy_run, window=3, rewarded=REWARDED)
+    sums = toy_run.statistics(1)
+    counts, episodes = sums["episode_counts"][3:6, 0].sum(), sums["num_episodes"][3:6].sum()
+    assert series["plants"].values[1, 1] == counts / episodes
+    assert series["return"].values[1, 1] == sums["total_return"][3:6].sum() / episodes
+    rate = series["plants per 1000 steps"]
+    assert rate.values[1, 1] == pytest.approx(1000 * sums["counts"][3:6, 0].sum() / (3 * 640))
+    excess = series["excess plants"].values
+    np.testing.assert_array_equal(excess, series["plants"].values - series["rewarded"].values)
+    assert series["plants"].steps[:2].tolist() == [960.0, 2880.0]
+
+
+def test_plants_overshoot_and_decay_in_every_seed(described):
+    plants = described["series"]["plants"]
+    assert all(p < 0.05 for p in plants["overshoot_p"])
+    assert all(p > 0.05 for p in described["series"]["rewarded"]["overshoot_p"])
+    marks = plants["landmarks"]
+    assert min(marks["peak"]["per_seed"]) > 1.5 and max(marks["end"]["per_seed"]) < 1.2
+    peaks = zip(*(marks["peak_step"][k] for k in ("low", "per_seed", "high")), strict=True)
+    assert all(low <= step <= high for low, step, high in peaks)
+    assert plants["forms"]["winner"] == "rise and decay"
+    assert plants["stages"]["boundary_steps"]
+
+
+def test_the_llc_stands_beside_the_events(described):
+    names = [f"LLC policy-reference at localization {g}" for g in (100, 10)]
+    assert set(names) <= described["series"].keys()
+    lags = [lag for lag in described["lags"] if lag["other"] == "plants"]
+    assert {lag["curve"] for lag in lags} == set(names)
+    assert {(lag["kind"], lag["other_kind"]) for lag in lags} == {
+        (a, b) for a in ("rise", "peak", "fall") for b in ("rise", "peak", "fall")
+    }
+    assert all(len(lag["per_seed"]) == 3 for lag in lags)
+
+
+def test_the_page_shows_everything_on_one_axis(toy_run, described):
+    report = write_report(toy_run)
+    page = (toy_run.folder / "report.html").read_text()
+    assert "KL to the frozen policy" in page and "localization 100" in page.replace("\n", " ")
+    assert page.count("<img") == 2 and "no map to draw" in page
+    assert 'src="http' not in page and 'href="http' not in page
+    summary = json.loads((toy_run.folder / "summary.json").read_text())
+    assert {t["title"] for t in summary["tables"]} >= {"landmarks", "forms", "stages", "lags"}
+    assert [check.name for check in report.checks][0] == "policy-reference: refused"
+    assert main_events(described["series"])[0] == "plants"
+    steps = default_frame_steps(toy_run, described["series"]["plants"])
+    assert steps[0] == 0 and steps[-1] == toy_run.steps[-1] and len(steps) >= 3
+
+
+def test_landmarks_of_one_seed_have_no_interval_over_seeds():
+    one = Series("x", "unit", np.arange(20.0), np.arange(20.0)[None], np.ones((1, 20)), (0,))
+    table = landmark_table(one)
+    assert table["peak"]["mean"] == 19.0 and np.isnan(table["peak"]["mean_low"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"events": ["planting"]}, r"events: got \['planting'\], expected some of return"),
+        ({"rewarded": {"plants": "pay"}}, "rewarded: got 'pay', expected events of the run"),
+        ({"window": 0}, "window: got 0"),
+        ({"window": 12}, "return: .*expected a vector of at least 11 records"),
+    ],
+)
+def test_what_cannot_be_described_is_refused(toy_run, change, message):
+    with pytest.raises(ValueError, match=message):
+        develop_run(toy_run, **{"rewarded": REWARDED} | change)
+
+
+def test_gaps_name_the_curve():
+    values = np.ones((2, 30))
+    values[1, 4] = np.nan
+    series = Series("plants", "per episode", np.arange(30.0), values, np.zeros((2, 30)), (0, 1))
+    with pytest.raises(ValueError, match=r"plants: values: not finite at the records \[4\]"):
+        describe_series(series)
+
+
+def test_too_few_points_for_a_form_name_the_curve():
+    series = Series(
+        "plants", "per episode", np.arange(6.0), np.ones((1, 6)), np.zeros((1, 6)), (0,)
+    )
+    with pytest.raises(ValueError, match="plants: .*at least"):
+        describe_series(series)
+
+
+def test_a_run_that_was_not_described_says_what_to_run(tmp_path):
+    run = small_worlds.ToyRun(tmp_path, (0,), np.arange(3), (), None, None, (), {}, {})
+    with pytest.raises(ValueError, match="development.json: missing; run `slt-rl develop"):
+        write_report(run)
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "development.json").write_text(text)
+        with pytest.raises(ValueError, match=r"development\.json"):
+            load_development(tmp_path)
+
+
+def test_a_run_with_too_few_episodes_says_so(toy_run):
+    class Short:
+        folder, seeds = toy_run.folder, (0,)
+
+        def totals(self):
+            return toy_run.totals()._replace(num_episodes=np.zeros((9, 1, 1), int))
+
+    with pytest.raises(ValueError, match="too few complete episodes"):
+        default_window(Short())

@@ -1,0 +1,76 @@
+"""Turning points of planted curves, and lags between them."""
+
+import numpy as np
+import pytest
+
+from slt_rl.agents.series import Series
+from slt_rl.agents.turning import lags, turning_points
+
+STEPS = np.linspace(0, 1e5, 101)
+SEEDS = (0, 1, 2)
+
+
+def bump(at, name="bump", noise=0.0, shift=0.02):
+    """A normal bump in `log(step + shift last)` at the given step of each seed, of width 0.25."""
+    x = np.log(STEPS + shift * STEPS[-1])
+    centers = np.log(np.asarray(at, float) + shift * STEPS[-1])
+    values = np.exp(-0.5 * ((x - centers[:, None]) / 0.25) ** 2)
+    values += noise * np.random.default_rng(0).normal(size=values.shape)
+    return Series(name, "unit", STEPS, values, np.full(values.shape, noise), SEEDS)
+
+
+def test_a_bump_turns_where_it_was_planted():
+    points = turning_points(bump([10_000, 20_000, 30_000]))
+    np.testing.assert_allclose(points.peak, [10_000, 20_000, 30_000], rtol=0.03)
+    shift = 0.02 * STEPS[-1]
+    for found, sign in ((points.rise, -1), (points.fall, 1)):
+        # The steepest places of a normal curve lie one width from its middle; smoothing widens it.
+        width = np.hypot(0.25, 0.05 * np.log(51.0))
+        expected = (points.peak + shift) * np.exp(sign * width) - shift
+        np.testing.assert_allclose(found, expected, rtol=0.06)
+
+
+def test_intervals_cover_the_planted_peak():
+    found = turning_points(bump([20_000] * 3, noise=0.05))
+    assert (found.low[1] <= found.peak).all() and (found.peak <= found.high[1]).all()
+    assert (found.low[1] < 21_000).all() and (found.high[1] > 19_000).all()
+    assert (found.high[1] - found.low[1] < 12_000).all()
+
+
+def test_a_rise_to_a_plateau_has_no_peak():
+    rise = Series(
+        "rise", "unit", STEPS, 1 / (1 + np.exp(-(STEPS - 4e4) / 4e3))[None], 0 * STEPS[None], (0,)
+    )
+    points = turning_points(rise)
+    assert abs(points.rise[0] - 4e4) < 2e3
+    assert np.isnan(points.peak[0]) and np.isnan(points.fall[0])
+
+
+def test_a_curve_that_only_falls_has_no_rise():
+    points = turning_points(bump([0, 0, 0]))
+    assert np.isnan(points.peak).all() and np.isnan(points.rise).all()
+
+
+def test_lags_are_doublings_within_a_seed():
+    early, late = bump([10_000, 12_000, 15_000], "early"), bump([20_000, 24_000, 30_000], "late")
+    found = {(lag.kind, lag.other_kind): lag for lag in lags(late, [early])}
+    peak = found["peak", "peak"]
+    assert (peak.curve, peak.other) == ("late", "early")
+    assert abs(peak.mean - 1) < 0.05 and peak.low < peak.mean < peak.high
+    np.testing.assert_allclose(peak.per_seed, 1, atol=0.06)
+    assert found["fall", "peak"].mean > peak.mean > found["rise", "peak"].mean
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((1, 101), np.nan), r"bump: gaps \(nan\) at the records"),
+        (np.zeros((1, 5)), "bump: got 5 records, expected at least 8"),
+    ],
+)
+def test_gaps_and_short_curves_are_named(values, message):
+    series = bump([10_000])._replace(
+        values=values, sem=np.zeros(values.shape), steps=STEPS[: values.shape[1]]
+    )
+    with pytest.raises(ValueError, match=message):
+        turning_points(series)

@@ -8,12 +8,25 @@ import jax
 import jax.numpy as jnp
 
 from slt_rl.agents.folder import RunRecord
-from slt_rl.agents.networks import SeparateInit, policy_of, value_of
+from slt_rl.agents.networks import CoreInit, SeparateInit, policy_of, value_of
 from slt_rl.agents.spec import RunSpec
 from slt_rl.development.events import EventEnv
-from slt_rl.rl import PPO
+from slt_rl.rl import PPO, RecurrentPPO
 
 PyTree = Any
+
+# Numbers of `LearningSpec` that both trainers have by the same name.
+PPO_NUMBERS = (
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "num_minibatches",
+    "discount",
+    "gae_lambda",
+    "clip",
+    "entropy_weight",
+    "value_weight",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +44,7 @@ class Agent:
 
     spec: RunSpec
     env: EventEnv
-    ppo: Any
+    ppo: PPO | RecurrentPPO
     init_fn: Callable[[jax.Array], PyTree]
     num_inputs: int
     num_actions: int
@@ -67,7 +80,7 @@ def make_agent(spec: RunSpec) -> Agent:
         ImportError: If Craftax is not installed.
     """
     env = spec.world.env()
-    num_inputs = env.env.pool[1].shape[-1]
+    num_inputs = jax.eval_shape(env.reset, jax.random.key(0))[1].size
     num_actions = len(spec.world.rules.actions)
     return Agent(
         spec,
@@ -79,26 +92,27 @@ def make_agent(spec: RunSpec) -> Agent:
     )
 
 
-def make_init(spec: RunSpec, num_inputs: int, num_actions: int) -> SeparateInit:
-    """The initial parameters of an agent, `key -> parameters`."""
+def make_init(
+    spec: RunSpec, num_inputs: int, num_actions: int
+) -> Callable[[jax.Array], dict[str, PyTree]]:
+    """The initial parameters of an agent, `key -> parameters`; hashable."""
     network = spec.network
+    if network.is_recurrent:
+        return CoreInit(network.recurrent(num_inputs, num_actions))
     return SeparateInit(network.actor(num_inputs, num_actions), network.critic(num_inputs))
 
 
-def make_ppo(spec: RunSpec, num_inputs: int, num_actions: int) -> Any:
+def make_ppo(spec: RunSpec, num_inputs: int, num_actions: int) -> PPO | RecurrentPPO:
     """The trainer of an agent."""
     learning, network = spec.learning, spec.network
+    numbers = {name: getattr(learning, name) for name in PPO_NUMBERS}
+    optimizer = learning.optimizer(spec.num_updates)
+    if network.is_recurrent:
+        core = network.recurrent(num_inputs, num_actions)
+        return RecurrentPPO(network=core, optimizer=optimizer, **numbers)
     return PPO(
         policy=policy_of(network.actor(num_inputs, num_actions)),
         value_fn=value_of(network.critic(num_inputs)),
-        optimizer=learning.optimizer(spec.num_updates),
-        num_envs=learning.num_envs,
-        num_steps=learning.num_steps,
-        num_epochs=learning.num_epochs,
-        num_minibatches=learning.num_minibatches,
-        discount=learning.discount,
-        gae_lambda=learning.gae_lambda,
-        clip=learning.clip,
-        entropy_weight=learning.entropy_weight,
-        value_weight=learning.value_weight,
+        optimizer=optimizer,
+        **numbers,
     )

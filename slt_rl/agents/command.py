@@ -162,9 +162,14 @@ class Bar:
             self.returns = f"{statistics['total_return'].sum() / episodes:.2f}"
             self.bar.set_postfix({"return": self.returns})
 
+    @property
+    def steps_done(self) -> int:
+        """Environment steps since the start of the command, all seeds together."""
+        return (self.done - (self.first or 0)) * self.steps_per_update
+
     def summary(self) -> str:
         """One line on the whole command."""
-        done = (self.done - (self.first or 0)) * self.steps_per_update
+        done = self.steps_done
         seconds = time.monotonic() - self.start
         return (
             f"{done} steps in {seconds:.0f} s, worlds and compilation included; mean return of the "

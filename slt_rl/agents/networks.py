@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from slt_rl.rl import MLP, CategoricalPolicy, ValueNetwork
+from slt_rl.rl import MLP, CategoricalPolicy, RecurrentActorCritic, ValueNetwork
 
 PyTree = Any
 
@@ -48,17 +48,29 @@ class SeparateInit:
         return {"policy": self.policy.init(key_policy), "value": self.value.init(key_value)}
 
 
+@dataclasses.dataclass(frozen=True)
+class CoreInit:
+    """Initial parameters of an agent with memory; hashable, equal for equal networks."""
+
+    network: RecurrentActorCritic
+
+    def __call__(self, key: jax.Array) -> dict[str, PyTree]:
+        """Draws the parameters; consumes the key."""
+        return self.network.init(key)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
     """Architecture of an agent.
 
     With `width` 0 the actor and the critic are two tanh networks of `layers` hidden layers of
-    `hidden` units.
+    `hidden` units. With memory they share an encoder and a recurrent core and have one hidden layer
+    each, all of `hidden` units but for the core: a `RecurrentActorCritic`.
 
     Attributes:
         width: Units of the recurrent core; 0 for a feed-forward agent.
         hidden: Units of every other hidden layer.
-        layers: Hidden layers of the actor and of the critic.
+        layers: Hidden layers of a feed-forward actor and of its critic.
     """
 
     width: int = 0
@@ -74,6 +86,11 @@ class NetworkSpec:
     def is_recurrent(self) -> bool:
         """Whether actor and critic share a core with memory."""
         return self.width > 0
+
+    def recurrent(self, num_inputs: int, num_actions: int) -> RecurrentActorCritic:
+        """The actor-critic with memory."""
+        sizes = {"width": self.width, "encoder": self.hidden, "head": self.hidden}
+        return RecurrentActorCritic(num_inputs, num_actions, **sizes)
 
     def actor(self, num_inputs: int, num_actions: int) -> LayeredMLP:
         """The feed-forward actor; outputs logits."""

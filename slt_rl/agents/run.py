@@ -16,7 +16,7 @@ from slt_rl.agents.recording import running_totals
 from slt_rl.agents.spec import RunSpec
 from slt_rl.checkpoints import CheckpointSeries, load_series, recorded_steps
 from slt_rl.development import EventEnv, EventTotals
-from slt_rl.rl import Policy, ValueFn
+from slt_rl.rl import Policy, RecurrentActorCritic, ValueFn
 
 PyTree = Any
 
@@ -131,8 +131,8 @@ class Run:
         self._check_memory(False)
         return value_of(self.spec.network.critic(self.record.num_inputs))
 
-    def network(self) -> Any:
-        """The recurrent actor-critic, with `initial(num_envs)` and `apply`.
+    def network(self) -> RecurrentActorCritic:
+        """The recurrent actor-critic, with `initial_hidden(params, num_envs)` and `apply`.
 
         `apply(params, hidden, observation[time, env], reset[time, env]) -> (hidden, distribution,
         value)`.

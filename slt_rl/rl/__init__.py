@@ -50,6 +50,8 @@ from slt_rl.rl.potentials import (
     value_error,
 )
 from slt_rl.rl.ppo import PPO, Batch, PPOState, PPOStats, clipped_adam
+from slt_rl.rl.recurrent import RecurrentActorCritic, RecurrentRollout, recurrent_rollout
+from slt_rl.rl.recurrent_ppo import RecurrentPPO, Windows
 from slt_rl.rl.rollout import (
     EnvBatch,
     EpisodeSums,
@@ -106,6 +108,9 @@ __all__ = [
     "PPOStats",
     "Policy",
     "PolicyDivergence",
+    "RecurrentActorCritic",
+    "RecurrentPPO",
+    "RecurrentRollout",
     "Rollout",
     "Synthesis",
     "TabularMDP",
@@ -115,6 +120,7 @@ __all__ = [
     "Transitions",
     "ValueFn",
     "ValueNetwork",
+    "Windows",
     "age_weights",
     "all_action_regret",
     "append",
@@ -155,6 +161,7 @@ __all__ = [
     "policy_states",
     "prefix_weights",
     "record",
+    "recurrent_rollout",
     "regret_process",
     "reservoir",
     "reset_envs",

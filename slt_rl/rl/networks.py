@@ -33,12 +33,19 @@ class ValueFn(Protocol):
         ...
 
 
+def init_dense(key: jax.Array, shape: tuple[int, int], gain: float) -> dict[str, jax.Array]:
+    """Draws a layer `{"kernel": [in, out], "bias": [out]}` with zero biases.
+
+    The weights are `N(0, gain^2 / max(in, out))`: the scale of orthogonal weights of the same gain,
+    without the QR decomposition, which can hang inside XLA on the CPU.
+    """
+    kernel = gain / max(shape) ** 0.5 * jax.random.normal(key, shape)
+    return {"kernel": kernel, "bias": jnp.zeros(shape[1])}
+
+
 @dataclasses.dataclass(frozen=True)
 class MLP:
-    """Fully connected network with Gaussian weights and zero biases at the start.
-
-    The weights of a layer are `N(0, gain^2 / max(in, out))`: the scale of orthogonal weights of the
-    same gain, without the QR decomposition, which can hang inside XLA on the CPU.
+    """Fully connected network; initial weights as in `init_dense`, biases zero.
 
     Args:
         num_inputs: Length of the flattened input.
@@ -78,11 +85,7 @@ class MLP:
         keys = jax.random.split(key, len(gains))
         shapes = zip(self.widths[:-1], self.widths[1:], strict=True)
         return [
-            {
-                "kernel": gain / max(shape) ** 0.5 * jax.random.normal(k, shape),
-                "bias": jnp.zeros(shape[1]),
-            }
-            for k, gain, shape in zip(keys, gains, shapes, strict=True)
+            init_dense(k, shape, gain) for k, gain, shape in zip(keys, gains, shapes, strict=True)
         ]
 
     def __call__(self, params: list[dict[str, jax.Array]], observation: jax.Array) -> jax.Array:

@@ -1,14 +1,18 @@
 """Proximal policy optimization: hyper-parameters with pure `init` and `step`; state is separate."""
 
 import dataclasses
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from slt_rl.rl.advantages import generalized_advantages
+from slt_rl.rl.clipped import (
+    check_hyper_parameters,
+    clipped_loss,
+    estimate_advantages,
+    optimize,
+)
 from slt_rl.rl.env import Env
 from slt_rl.rl.networks import Policy, ValueFn
 from slt_rl.rl.rollout import EnvBatch, EpisodeSums, Rollout, reset_envs, rollout
@@ -20,16 +24,18 @@ class PPOState(NamedTuple):
     """Everything a run needs to go on; a pytree of arrays that can be saved.
 
     Attributes:
-        params: `{"policy": ..., "value": ...}`.
+        params: Parameters, for `PPO` `{"policy": ..., "value": ...}`.
         optimizer_state: State of the optax transformation.
         envs: Environments in play, axis `[env]`.
         iteration: `[]` int32, iterations done.
+        hidden: Hidden state `[env, ...]` of an agent with memory; None for one without.
     """
 
     params: PyTree
     optimizer_state: PyTree
     envs: EnvBatch
     iteration: jax.Array
+    hidden: PyTree = None
 
 
 class PPOStats(NamedTuple):
@@ -128,25 +134,12 @@ class PPO:
     value_weight: Any = 0.5
 
     def __post_init__(self):
-        for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
+        check_hyper_parameters(self)
         if self.batch_size % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
                 f"num_envs * num_steps = {self.batch_size}"
             )
-        for name, top in (
-            ("discount", 1),
-            ("gae_lambda", 1),
-            ("clip", math.inf),
-            ("entropy_weight", math.inf),
-            ("value_weight", math.inf),
-        ):
-            value = getattr(self, name)
-            # Inside a transformation the fields are tracers or placeholders: nothing to check.
-            if isinstance(value, (int, float)) and not 0 <= value <= top:
-                raise ValueError(f"{name}: got {value}, expected a number in [0, {top}]")
 
     @property
     def batch_size(self) -> int:
@@ -180,7 +173,13 @@ class PPO:
             num_steps=self.num_steps,
         )
         batch, explained = self.make_batch(state.params["value"], trajectories)
-        params, optimizer_state, losses = self._update(key_update, state, batch)
+        params, optimizer_state, losses = optimize(
+            jax.random.split(key_update, self.num_epochs),
+            (state.params, state.optimizer_state),
+            optimizer=self.optimizer,
+            loss_fn=self.loss,
+            minibatches_fn=lambda key: self._minibatches(key, batch),
+        )
         state = PPOState(params, optimizer_state, envs, state.iteration + 1)
         return state, PPOStats(episodes, **losses, explained_variance=explained)
 
@@ -191,20 +190,12 @@ class PPO:
             The examples `[n]`, and the share of the targets' variance that the values explain.
         """
         values_of = jax.vmap(jax.vmap(lambda x: self.value_fn(value_params, x)))
-        values = values_of(play.observation)
-        advantages = generalized_advantages(
-            play.reward,
-            values,
-            values_of(play.final_observation),
-            terminated=play.terminated,
-            truncated=play.truncated,
-            discount=self.discount,
-            gae_lambda=self.gae_lambda,
+        advantages, targets, explained = estimate_advantages(
+            self,
+            play,
+            values=values_of(play.observation),
+            next_values=values_of(play.final_observation),
         )
-        targets = advantages + values
-        explained = 1 - jnp.var(advantages) / (jnp.var(targets) + 1e-12)
-        if self.normalize_advantages:
-            advantages = (advantages - jnp.mean(advantages)) / (jnp.std(advantages) + 1e-8)
         batch = Batch(play.observation, play.action, play.log_prob, advantages, targets)
         flat = jax.tree.map(lambda x: x.reshape(self.batch_size, *x.shape[2:]), batch)
         return flat, explained
@@ -212,38 +203,8 @@ class PPO:
     def loss(self, params: PyTree, batch: Batch) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The training loss on some examples, and its parts by the names of `PPOStats`."""
         distribution = jax.vmap(lambda x: self.policy(params["policy"], x))(batch.observation)
-        log_prob = jax.vmap(lambda d, a: d.log_prob(a))(distribution, batch.action)
-        entropy = jnp.mean(jax.vmap(lambda d: d.entropy())(distribution))
         values = jax.vmap(lambda x: self.value_fn(params["value"], x))(batch.observation)
-        log_ratio = log_prob - batch.log_prob
-        ratio = jnp.exp(log_ratio)
-        clipped = jnp.clip(ratio, 1 - self.clip, 1 + self.clip)
-        policy_loss = -jnp.mean(jnp.minimum(ratio * batch.advantage, clipped * batch.advantage))
-        value_loss = 0.5 * jnp.mean((values - batch.target) ** 2)
-        total = policy_loss + self.value_weight * value_loss - self.entropy_weight * entropy
-        parts = {
-            "policy_loss": policy_loss,
-            "value_loss": value_loss,
-            "entropy": entropy,
-            "approx_kl": jnp.mean(ratio - 1 - log_ratio),
-            "clip_fraction": jnp.mean(jnp.abs(ratio - 1) > self.clip, dtype=ratio.dtype),
-        }
-        return total, parts
-
-    def _update(self, key: jax.Array, state: PPOState, batch: Batch):
-        def minibatch_step(carry, minibatch):
-            params, optimizer_state = carry
-            gradient, parts = jax.grad(self.loss, has_aux=True)(params, minibatch)
-            updates, optimizer_state = self.optimizer.update(gradient, optimizer_state, params)
-            return (optax.apply_updates(params, updates), optimizer_state), parts
-
-        def epoch(carry, key):
-            return jax.lax.scan(minibatch_step, carry, self._minibatches(key, batch))
-
-        keys = jax.random.split(key, self.num_epochs)
-        start = (state.params, state.optimizer_state)
-        (params, optimizer_state), parts = jax.lax.scan(epoch, start, keys)
-        return params, optimizer_state, jax.tree.map(jnp.mean, parts)
+        return clipped_loss(self, distribution, values, batch)
 
     def _minibatches(self, key: jax.Array, batch: Batch) -> Batch:
         """Splits the examples at random; leaves `[minibatch, n / minibatches, ...]`."""

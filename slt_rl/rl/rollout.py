@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from slt_rl.rl.env import Env
+from slt_rl.rl.env import Env, Transition
 from slt_rl.rl.networks import Policy
 
 PyTree = Any
@@ -89,16 +89,10 @@ def rollout(
     """
     num_envs = batch.episode_length.shape[0]
 
-    def one_env(keys, state, observation):
-        key_action, key_step = keys
-        distribution = policy(params, observation)
-        action = distribution.sample(key_action)
-        transition = env.step(key_step, state, action)
-        return transition, action, distribution.log_prob(action)
-
     def step(batch, number):
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
-        transition, action, log_prob = jax.vmap(one_env)(keys, batch.state, batch.observation)
+        distribution = jax.vmap(lambda x: policy(params, x))(batch.observation)
+        transition, action, log_prob = act(keys, distribution, env=env, batch=batch)
         record = Rollout(
             batch.observation,
             action,
@@ -108,14 +102,37 @@ def rollout(
             transition.truncated,
             transition.final_observation,
         )
-        batch, sums = _count_episodes(batch, transition)
+        batch, sums = count_episodes(batch, transition)
         return batch, (record, sums)
 
     batch, (records, sums) = jax.lax.scan(step, batch, jnp.arange(num_steps))
     return batch, records, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
 
 
-def _count_episodes(batch: EnvBatch, transition) -> tuple[EnvBatch, EpisodeSums]:
+def act(
+    keys: jax.Array, distribution: Any, *, env: Env, batch: EnvBatch
+) -> tuple[Transition, jax.Array, jax.Array]:
+    """One step in every environment: draws actions from distributions `[env]`.
+
+    Args:
+        keys: `[env, 2]`, of the action and of the environment's step.
+        distribution: Distributions of actions, axis `[env]`.
+        env: The environment.
+        batch: Environments in play.
+
+    Returns:
+        The transitions, the actions, and their log probabilities in nats, `[env]` each.
+    """
+
+    def one_env(keys, distribution, state):
+        action = distribution.sample(keys[0])
+        return env.step(keys[1], state, action), action, distribution.log_prob(action)
+
+    return jax.vmap(one_env)(keys, distribution, batch.state)
+
+
+def count_episodes(batch: EnvBatch, transition: Transition) -> tuple[EnvBatch, EpisodeSums]:
+    """Environments to continue from after a step, and sums over the episodes that it ended."""
     total_return = batch.episode_return + transition.reward
     length = batch.episode_length + 1
     done = transition.terminated | transition.truncated

@@ -10,6 +10,7 @@ import numpy as np
 
 from slt_rl.rl.env import Env
 from slt_rl.rl.ppo import PPO, PPOState, PPOStats
+from slt_rl.rl.recurrent_ppo import RecurrentPPO
 
 PyTree = Any
 
@@ -22,7 +23,7 @@ def run_keys(key: jax.Array, num_runs: int) -> jax.Array:
 
 
 def init_runs(
-    keys: jax.Array, ppo: PPO, env: Env, *, init_fn: Callable[[jax.Array], PyTree]
+    keys: jax.Array, ppo: PPO | RecurrentPPO, env: Env, *, init_fn: Callable[[jax.Array], PyTree]
 ) -> PPOState:
     """Starts one run per key.
 
@@ -30,7 +31,8 @@ def init_runs(
         keys: `[run]` keys, from `run_keys`; the same keys go to `train`.
         ppo: Hyper-parameters.
         env: The environment.
-        init_fn: `key -> {"policy": ..., "value": ...}`, initial parameters of one run; hashable.
+        init_fn: `key -> params`, initial parameters of one run, for `PPO`
+            `{"policy": ..., "value": ...}`; hashable.
 
     Returns:
         States with leading axis `[run]`.
@@ -49,7 +51,12 @@ def _init_runs(keys, ppo, env, init_fn):
 
 
 def train(
-    keys: jax.Array, ppo: PPO, env: Env, *, states: PPOState, checkpoints: Sequence[int]
+    keys: jax.Array,
+    ppo: PPO | RecurrentPPO,
+    env: Env,
+    *,
+    states: PPOState,
+    checkpoints: Sequence[int],
 ) -> Iterator[tuple[PPOState, PPOStats]]:
     """Trains all runs and yields at each checkpoint.
 

@@ -1,4 +1,4 @@
-"""The program for an accelerator, at toy size: it trains, goes on, and what it packs can be read."""
+"""The program for an accelerator, at toy size: it trains, goes on, and packs what can be read."""
 
 import json
 

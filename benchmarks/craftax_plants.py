@@ -1,0 +1,205 @@
+"""Plants per episode of PPO on Craftax-Classic: what reward, memory and sight do to the curve.
+
+    python -m benchmarks.craftax_plants [--variants default seen ...] [--seeds 3] [--steps 6e5]
+
+Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure. All
+variants use the protocol of the reference: 64 environments x 64 steps, maps of 32 x 32 from a pool
+of 1,024 worlds, two networks of 2 x 128 tanh units unless a recurrent width is named. Curves are
+ratios of sums over windows of eight updates (32,768 steps).
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.pages import Page, write_page
+from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
+from slt_rl.agents.command import Bar
+from slt_rl.agents.training import train_run
+from slt_rl.development import compare_forms, event_curves, landmarks, overshoot_p_value, seed_mean
+from slt_rl.report import Table
+from slt_rl.report.style import styled
+
+# What differs from the default, for world and network.
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "default": ({}, {}),
+    "unrewarded": ({"achievements": {"place_plant": 0.0}}, {}),
+    "every": ({"events": {"plant": 1.0}, "achievements": {"place_plant": 0.0}}, {}),
+    "seen": ({"see_achievements": True}, {}),
+    "costly": ({"actions": {"place_plant": 0.02}}, {}),
+    "no_health": ({"health": 0.0}, {}),
+    "gru_8": ({}, {"width": 8}),
+    "gru_32": ({}, {"width": 32}),
+    "gru_128": ({}, {"width": 128}),
+}
+MEANING = {
+    "default": "the game's own reward",
+    "unrewarded": "placing a plant pays nothing",
+    "every": "every plant pays 1, not only the first",
+    "seen": "the observation ends with the flags of the achievements",
+    "costly": "choosing PLACE_PLANT costs 0.02, with or without effect",
+    "no_health": "no reward for health",
+    "gru_8": "recurrent, width 8",
+    "gru_32": "recurrent, width 32",
+    "gru_128": "recurrent, width 128",
+}
+WINDOW = 8
+RATES = ("collect_sapling", "place_plant", "wake_up", "place_table", "collect_wood")
+ABSTRACT = (
+    "Agents find that placing a plant is rewarded, place many, and come back to few. Each variant "
+    "changes one thing. 64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, "
+    "two networks of 2 x 128 tanh units unless a recurrent width is named."
+)
+NOTE = (
+    "Mean over seeds with its 95 % Student interval. Peak: largest window of eight updates (32,768 "
+    "steps), biased up. Final, return, length and probabilities: last tenth of the run. Form of "
+    "each seed: smallest BIC; forms joined by = are tied. CPU seconds include making the worlds "
+    "and compilation."
+)
+MEANING_TABLE = Table("Variants", ["variant", "what differs"], list(MEANING.items()))
+
+
+def main() -> int:
+    """Trains all variants, one after the other, and writes the results after each."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=float, default=6e5)
+    parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for name in options.variants:
+        rows.append(train_variant(name, options))
+        write(rows, options)
+    return 0
+
+
+def variant_spec(name: str, num_seeds: int, steps: float) -> RunSpec:
+    """The description of a variant; a checkpoint after at least every hundredth of the run."""
+    world, network = VARIANTS[name]
+    learning = LearningSpec()
+    return RunSpec(
+        world=WorldSpec(**world),
+        network=NetworkSpec(**network),
+        learning=learning,
+        seeds=tuple(range(num_seeds)),
+        num_updates=round(steps / (learning.num_envs * learning.num_steps)),
+    )
+
+
+def train_variant(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Trains one variant and measures its curves."""
+    spec, folder = variant_spec(name, options.seeds, options.steps), options.runs / name
+    start, cpu = time.perf_counter(), time.process_time()
+    with Bar(spec) as bar:
+        train_run(spec, folder, progress=bar)
+        steps = bar.steps_done
+    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+    return {"variant": name, "steps": steps, **spent, **measured(load_run(folder))}
+
+
+def measured(run: Run) -> dict[str, Any]:
+    """Landmarks of the plants per episode of each seed, and rates over the last tenth."""
+    totals = run.totals()
+    curves = event_curves(totals, window=WINDOW)
+    plant = run.event_names.index("plant")
+    plants, sem = curves.per_episode[..., plant], curves.sem[..., plant]
+    steps = (np.arange(plants.shape[1]) + 0.5) * WINDOW * run.spec.steps_per_update
+    found = [landmarks(steps, row, num_end=2) for row in plants]
+    last = event_curves(totals, window=max(1, (totals.steps.shape[0] - 1) // 10))
+    rates = last.per_episode[:, -1]
+    forms = [compare_forms(steps, row) for row in plants]
+    return {
+        "window_steps": steps.tolist(),
+        "plants": plants.round(4).tolist(),
+        "plants_sem": sem.round(4).tolist(),
+        "plants_per_1000_steps": (1000 * curves.per_step[..., plant]).round(4).tolist(),
+        "peak": [f.peak for f in found],
+        "peak_step": [f.peak_step for f in found],
+        "half_decay_step": [f.half_decay_step for f in found],
+        "final": rates[:, plant].tolist(),
+        "overshoot_p": [
+            overshoot_p_value(0, y, e, num_end=2) for y, e in zip(plants, sem, strict=True)
+        ],
+        "return": [last_return(run.statistics(seed)) for seed in run.seeds],
+        "length": last.mean_length[:, -1].tolist(),
+        "rates": {a: rates[:, run.event_names.index(f"achievement/{a}")].tolist() for a in RATES},
+        "form": [" = ".join(f.tied) for f in forms],
+        "form_params": [f.fits[0].params.tolist() for f in forms],
+        "form_names": [list(f.fits[0].form.names) for f in forms],
+    }
+
+
+def last_return(statistics: dict[str, np.ndarray]) -> float:
+    """Mean return of the episodes that ended in the last tenth of the run."""
+    tenth = max(1, statistics["num_episodes"].size // 10)
+    total, number = (statistics[k][-tenth:].sum() for k in ("total_return", "num_episodes"))
+    return float(total / number)
+
+
+def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
+    """Writes the page and the record of all variants so far."""
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    page = Page(
+        "craftax_plants",
+        "Plants per episode of PPO on Craftax-Classic",
+        ABSTRACT,
+        (),
+        (results_table(rows), MEANING_TABLE),
+        {"curves": curves_figure(rows)},
+    )
+    write_page(page, rows, settings, folder=options.out)
+
+
+def results_table(rows: list[dict[str, Any]]) -> Table:
+    """One row for each variant."""
+    columns = ("peak", "peak_step", "half_decay_step", "final", "return", "length")
+    header = ["variant", *columns, "P(sapling)", "P(plant)", "form", "steps per CPU s"]
+    body = []
+    for row in rows:
+        rates = [row["rates"]["collect_sapling"], row["rates"]["place_plant"]]
+        cells = [interval(values) for values in (*(row[c] for c in columns), *rates)]
+        speed = row["steps"] / row["cpu_seconds"] if row["steps"] else None
+        body.append([row["variant"], *cells, ", ".join(row["form"]), speed])
+    return Table("Landmarks", header, body, NOTE)
+
+
+def interval(values: list[float]) -> str:
+    """Mean over seeds with its interval; the values themselves if one is missing."""
+    found = np.asarray(values, np.float64)
+    if found.size < 2 or not np.all(np.isfinite(found)):
+        return ", ".join("–" if not np.isfinite(v) else f"{v:.3g}" for v in found)
+    mean = seed_mean(found)
+    digits = 0 if abs(mean.mean) > 1000 else 2
+    return f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
+
+
+def curves_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Plants per episode of every seed, one panel for each variant."""
+    columns = min(3, len(rows))
+    height = -(-len(rows) // columns)
+    with styled():
+        figure = Figure(figsize=(3.2 * columns, 2.2 * height), layout="constrained")
+        axes = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
+    for axis, row in zip(axes.flat, rows, strict=False):
+        for plants, sem in zip(row["plants"], row["plants_sem"], strict=True):
+            steps = np.array(row["window_steps"]) / 1e6
+            axis.errorbar(steps, plants, sem, linewidth=1.2, elinewidth=0.6)
+        axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
+        axis.set_title(row["variant"], fontsize="medium")
+    for axis in list(axes.flat)[len(rows) :]:
+        axis.set_visible(False)
+    figure.supxlabel("environment steps (million)")
+    figure.supylabel("plants per episode")
+    return figure
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -15,9 +15,9 @@ from slt_rl._checks import check_count, check_positive
 from slt_rl.agents.points import Point, PointStore, point_of
 from slt_rl.agents.subjects import Subject
 
-# Both were chosen by measurement on Craftax actors; see docs/agents.md.
-LOCALIZATIONS = (1000.0, 100.0)
-NUM_CHAINS, NUM_BURNIN, NUM_DRAWS = 4, 128, 512
+# Both were chosen by measurement on Craftax actors; see docs/agent-curves.md.
+LOCALIZATIONS = (300.0, 100.0)
+NUM_CHAINS, NUM_BURNIN, NUM_DRAWS = 4, 128, 256
 
 
 class Sampling(NamedTuple):

@@ -1,5 +1,6 @@
 """What an agent does in one episode of Craftax, frame by frame, from the symbolic map."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl.agents.run import Run
+from slt_rl.agents.states import memory_of
 from slt_rl.development import EventEnv
+from slt_rl.rl import Policy
 
 PyTree = Any
 NUM_ENVS, MAX_STEPS = 16, 300
@@ -78,8 +81,10 @@ def play_frames(
     """
     if event not in run.event_names:
         raise ValueError(f"event: got {event!r}, expected one of {', '.join(run.event_names)}")
-    params = jax.tree.map(jnp.asarray, run.checkpoints(seed).at_step(step)["policy"])
-    views, counts, ended = jax.device_get(_play(key, run.policy(), params, env))
+    network, params = memory_of(run), run.checkpoints(seed).at_step(step)
+    actor: Any = _WithoutMemory(run.policy()) if network is None else _WithMemory(network)
+    params = jax.tree.map(jnp.asarray, params["policy"] if network is None else params)
+    views, counts, ended = jax.device_get(_play(key, actor, params, env))
     lengths = np.where(ended.any(axis=0), ended.argmax(axis=0), len(ended) - 1)
     # Counts at the last moment of the first episode.
     totals = counts[lengths, np.arange(NUM_ENVS), run.event_names.index(event)]
@@ -102,24 +107,57 @@ def play_frames(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _WithoutMemory:
+    """A policy of one observation, as one that has nothing to remember."""
+
+    policy: Policy
+
+    def initial(self, params: PyTree) -> PyTree:
+        del params
+        return ()
+
+    def __call__(self, params: PyTree, hidden: PyTree, observations: PyTree, start: jax.Array):
+        del start
+        return hidden, jax.vmap(functools.partial(self.policy, params))(observations)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithMemory:
+    """A recurrent actor, step by step."""
+
+    network: Any
+
+    def initial(self, params: PyTree) -> PyTree:
+        return self.network.initial_hidden(params, NUM_ENVS)
+
+    def __call__(self, params: PyTree, hidden: PyTree, observations: PyTree, start: jax.Array):
+        seen = jax.tree.map(lambda x: x[None], (observations, start))
+        hidden, distribution, _ = self.network.apply(params, hidden, *seen)
+        return hidden, jax.tree.map(lambda x: x[0], distribution)
+
+
 @functools.partial(jax.jit, static_argnums=1)
-def _play(key, policy, params, env):
+def _play(key, actor, params, env):
     """Views and counts before each step `[time, env]`, and whether the step ends the episode."""
 
-    def one(keys, state, observation):
-        action = policy(params, observation).sample(keys[0])
-        moved = env.step(keys[1], state, action)
-        record = _view(state.state), state.counts, moved.terminated | moved.truncated
-        return moved.state, moved.observation, record
+    def one(key, state, action):
+        moved = env.step(key, state, action)
+        done = moved.terminated | moved.truncated
+        return moved.state, moved.observation, done, (_view(state.state), state.counts, done)
 
     def step(carry, number):
-        keys = jax.random.split(jax.random.fold_in(key, number), (NUM_ENVS, 2))
-        states, observations, record = jax.vmap(one)(keys, *carry)
-        return (states, observations), record
+        states, observations, start, hidden = carry
+        key_action, *keys = jax.random.split(jax.random.fold_in(key, number), NUM_ENVS + 1)
+        hidden, distribution = actor(params, hidden, observations, start)
+        actions = distribution.sample(key_action)
+        *moved, record = jax.vmap(one)(jnp.stack(keys), states, actions)
+        return (*moved, hidden), record
 
     # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
     keys = jax.random.split(jax.random.fold_in(key, 2**32 - 1), NUM_ENVS)
-    start = jax.vmap(env.reset)(keys)
+    states, observations = jax.vmap(env.reset)(keys)
+    start = (states, observations, jnp.ones(NUM_ENVS, bool), actor.initial(params))
     return jax.lax.scan(step, start, jnp.arange(MAX_STEPS))[1]
 
 

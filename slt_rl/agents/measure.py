@@ -21,7 +21,6 @@ from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, own_states, stored_reference_states
 from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.report import collect_provenance
-from slt_rl.validation.store import stage_bar
 
 
 def make_subjects(
@@ -119,9 +118,12 @@ def measure_curve(
     Raises:
         ValueError: If an argument is out of its range, or what is stored belongs to other settings.
     """
+    from tqdm import tqdm
+
     start, points = time.perf_counter(), {}
     total = sum(len(s.steps) for s in subjects) * len(localizations)
-    with stage_bar(total, unit="point", show=progress) as bar:
+    # None: no bar where standard error is not a terminal.
+    with tqdm(total=total, unit="point", disable=None if progress else True) as bar:
         for subject in subjects:
             bar.set_description(f"{name}, seed {subject.seed}")
             points[subject.seed] = measure_points(

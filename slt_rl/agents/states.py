@@ -10,7 +10,7 @@ import numpy as np
 from slt_rl._checks import check_count
 from slt_rl.agents.run import Run
 from slt_rl.array_files import fingerprint, load_arrays, save_arrays
-from slt_rl.rl import policy_states
+from slt_rl.rl import policy_states, recurrent_rollout, reset_envs
 
 PyTree = Any
 # Long enough that most episodes of early training end, so that late steps are among the states.
@@ -181,8 +181,6 @@ class _Player:
 
     def _windows(self, key: jax.Array, params: PyTree):
         """All windows of play, `([window, time, input], [window, time])`."""
-        from slt_rl.rl import recurrent_rollout, reset_envs
-
         params = jax.tree.map(jnp.asarray, params)
         key_reset, key_play = jax.random.split(key)
         batch = reset_envs(key_reset, self.env, NUM_ENVS)

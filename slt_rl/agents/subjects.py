@@ -119,6 +119,8 @@ def _target(run: Run, seed: int, of_values: bool) -> tuple[Callable, PyTree]:
     network, params = memory_of(run), run.checkpoints(seed).params
     if network is not None:
         return FrozenSequences(network, of_values), params
+    if of_values and "value" not in params:
+        raise ValueError(f"{run.folder}: its checkpoints hold the policy alone, no value function")
     if of_values:
         return FrozenValues(run.value_fn()), params["value"]
     return FrozenPolicy(run.policy()), params["policy"]

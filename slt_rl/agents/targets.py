@@ -130,10 +130,15 @@ class FrozenPart:
         free: list[Any] = [f"{path}/".startswith(f"{prefix}/") for path in _paths(center)]
         if unit:
             free = [
-                flag & np.broadcast_to(np.arange(leaf.shape[-1]) == int(unit), leaf.shape)
+                flag & _is_entry(np.shape(leaf), int(unit))
                 for flag, leaf in zip(free, leaves, strict=True)
             ]
         return jax.tree.unflatten(structure, free)
+
+
+def _is_entry(shape: tuple[int, ...], unit: int) -> np.ndarray:
+    """Which entries belong to a unit, the index on the last axis; a scalar belongs to none."""
+    return np.broadcast_to(np.arange(shape[-1]) == unit, shape) if shape else np.array(False)
 
 
 def _paths(tree: PyTree) -> list[str]:

@@ -126,3 +126,15 @@ def test_a_run_with_too_few_episodes_says_so(toy_run):
 
     with pytest.raises(ValueError, match="too few complete episodes"):
         default_window(Short())
+
+
+def test_another_world_gives_the_same_kind_of_curves(tmp_path):
+    run = small_worlds.cartpole_run(tmp_path, num_updates=24)
+    series = event_series(run, window=4)
+    pushes = series["left"].values + series["right"].values
+    # A push at every step, a point at every step: both are the length of an episode.
+    np.testing.assert_allclose(pushes, series["return"].values)
+    rates = series["left per 1000 steps"].values + series["right per 1000 steps"].values
+    np.testing.assert_allclose(rates, 1000)
+    with pytest.raises(ValueError, match="values: got shape"):
+        develop_run(run, window=4, events=["left"])

@@ -95,7 +95,9 @@ def started(peer: str, work: Workload, **options: Any) -> Iterator[Peer]:
     path = HOME / f"{work.model.name.replace(' ', '_')}.npz"
     inputs, targets = (np.asarray(x) for x in work.data.examples)
     layers = {
-        f"{name}{i}": np.asarray(x) for i, l in enumerate(work.params) for name, x in l.items()
+        f"{name}{i}": np.asarray(x)
+        for i, layer in enumerate(work.params)
+        for name, x in layer.items()
     }
     np.savez(path, inputs=inputs, targets=targets, **layers)
     options |= {

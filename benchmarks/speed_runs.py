@@ -38,44 +38,57 @@ def workload(model: speed_cases.Model, num_examples: int = speed_cases.NUM_EXAMP
     return Workload(model, params, slt_rl.Dataset(model.data(key_data, params, num_examples)))
 
 
-def floor(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
-    """Returns what runs the bare value and gradient `num_steps` times on fixed batches.
-
-    One batch for each chain, as a sampler has; no data are gathered and nothing is recorded. A step
-    waits for the one before, as a chain must: it starts from parameters that differ by a multiple
-    of the last loss that is too small to change them.
-    """
+def _chains_and_batches(work: Workload, num_chains: int, batch_size: int) -> tuple:
+    """Parameters and one batch for each chain, as a sampler has them."""
     keys = jax.random.split(jax.random.key(1), num_chains)
     batches = jax.vmap(
         lambda key: work.data.take(jax.random.randint(key, (batch_size,), 0, len(work.data)))
     )(keys)
     params = jax.tree.map(lambda x: jnp.repeat(x[None], num_chains, axis=0), work.params)
+    return params, batches
+
+
+def floor_loop(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
+    """Returns what runs the bare value and gradient `num_steps` times in one program.
+
+    The batches are fixed: no data are gathered, and nothing is recorded. A step waits for the one
+    before, as a chain must: it starts from parameters that differ by a multiple of the last loss
+    that is too small to change them, which costs a pass over the parameters.
+    """
+    params, batches = _chains_and_batches(work, num_chains, batch_size)
     run = functools.partial(_floor, work.model, params, batches, num_steps)
     return lambda: jax.block_until_ready(run())
 
-def floor2(work, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
-    keys = jax.random.split(jax.random.key(1), num_chains)
-    batches = jax.vmap(
-        lambda key: work.data.take(jax.random.randint(key, (batch_size,), 0, len(work.data)))
-    )(keys)
-    params = jax.tree.map(lambda x: jnp.repeat(x[None], num_chains, axis=0), work.params)
-    vg = jax.jit(jax.vmap(jax.value_and_grad(lambda w, b: mean_loss(work.model, b, w))))
+
+def floor_calls(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
+    """Returns what calls the bare jitted value and gradient `num_steps` times.
+
+    Without the pass of `floor_loop`, but with a dispatch for every step.
+    """
+    params, batches = _chains_and_batches(work, num_chains, batch_size)
+
     def run():
         for _ in range(num_steps):
-            r = vg(params, batches)
-        jax.block_until_ready(r)
+            result = _value_and_grad(work.model, params, batches)
+        return jax.block_until_ready(result)
+
     return run
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _value_and_grad(loss_fn, params, batches):
+    return jax.vmap(jax.value_and_grad(lambda w, b: mean_loss(loss_fn, b, w)))(params, batches)
+
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _floor(loss_fn, params, batches, num_steps):
-    value_and_grad = jax.vmap(jax.value_and_grad(lambda w, b: mean_loss(loss_fn, b, w)))
-
     def step(last, _):
         nothing = 1e-30 * last[0]
-        moved = jax.tree.map(lambda w: jax.vmap(lambda a, b: a + b)(w, nothing), params)
-        return value_and_grad(moved, batches), None
+        moved = jax.tree.map(lambda w: jax.vmap(jnp.add)(w, nothing.astype(w.dtype)), params)
+        return _value_and_grad(loss_fn, moved, batches), None
 
-    return jax.lax.scan(step, value_and_grad(params, batches), None, length=num_steps)[0]
+    start = _value_and_grad(loss_fn, params, batches)
+    return jax.lax.scan(step, start, None, length=num_steps)[0]
 
 
 def make_problem(work: Workload, num_centers: int = 1) -> chains.Problem:
@@ -91,12 +104,20 @@ def make_problem(work: Workload, num_centers: int = 1) -> chains.Problem:
     )
 
 
-def sampling(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
+def sampling(
+    work: Workload,
+    *,
+    num_chains: int,
+    batch_size: int,
+    num_steps: int,
+    binomial_increments: bool = False,
+) -> Callable:
     """Returns what runs the library's loop for `num_steps` steps, its draws on the host."""
     problem = make_problem(work)
     anchors = chains.find_anchors(jax.random.key(2), problem)
     keys = chains.center_keys(jax.random.key(3), 1)
-    options = {"sampler": slt_rl.SGLD(speed_cases.STEP_SIZE), "batch_size": batch_size}
+    sampler = slt_rl.SGLD(speed_cases.STEP_SIZE, binomial_increments=binomial_increments)
+    options = {"sampler": sampler, "batch_size": batch_size}
     state = chains.start_chains(keys, problem, anchors, num_chains=num_chains, **options)
     blocks = chains.run_chains(
         keys, problem, anchors, state=state, block_length=num_steps, **options

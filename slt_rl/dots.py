@@ -1,4 +1,4 @@
-"""Sums over all parameters in one pass over memory, which XLA's own are not on CPUs."""
+"""Sums over all parameters that read memory once, which XLA's own do not on CPUs."""
 
 from typing import Any
 
@@ -6,29 +6,28 @@ import jax
 import jax.numpy as jnp
 
 PyTree = Any
-# A block is so many rows of so many partial sums, which a processor adds side by side.
-_ROWS, _LANES = 128, 32
+# So many rows are added as vectors before what is left is summed: the fastest of 4 ... 98.
+_ROWS = 8
 
 
 def dot(x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns `sum_i x_i y_i` over all entries of two arrays of one shape.
 
-    Products are summed in blocks, so that rounding errors stay those of a sum of a few hundred
-    terms for arrays of any size up to a million, and grow as the root of the number of blocks
-    beyond it.
+    XLA writes the products to memory before it sums them on a CPU. A sum of few vectors is one
+    pass with them, and leaves an eighth of the numbers to sum.
 
     Example:
         >>> float(dot(jnp.ones((100, 70)), jnp.full((100, 70), 2.0)))
         14000.0
     """
-    products = (x * y).ravel()
-    end = products.size // (_ROWS * _LANES) * (_ROWS * _LANES)
-    if end == 0:
+    products = x * y
+    if products.ndim < 2:
         return jnp.sum(products)
-    blocks = jnp.sum(products[:end].reshape(-1, _ROWS, _LANES), axis=1)
-    # The barrier keeps XLA from making one reduction of two, and that one slow.
-    total = jnp.sum(jax.lax.optimization_barrier(blocks))
-    return total + jnp.sum(products[end:]) if end < products.size else total
+    rows = products.reshape(-1, products.shape[-1])
+    groups = rows.shape[0] // _ROWS
+    grouped = rows[: groups * _ROWS].reshape(groups, _ROWS, rows.shape[1])
+    total = jnp.sum(sum(grouped[:, i] for i in range(_ROWS)))
+    return total + jnp.sum(rows[groups * _ROWS :])
 
 
 def squared_norm(tree: PyTree) -> jax.Array:

@@ -14,6 +14,8 @@ import numpy as np
 import optax
 
 from slt_rl.data import Dataset
+from slt_rl.dots import dot, squared_norm
+from slt_rl.keys import unrolled
 from slt_rl.observer import Observer, scan_and_observe
 from slt_rl.posterior import (
     Anchor,
@@ -123,6 +125,7 @@ def posterior_of(make_target: Callable, numbers: Numbers) -> LocalPosterior:
         anchor.gradient,
         numbers.nbeta,
         numbers.localization,
+        anchor.example_losses,
     )
 
 
@@ -168,11 +171,11 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     displacement = optax.tree.sub(info.position, posterior.center)
     virial = jnp.stack(
         [
-            jnp.vdot(d, g) / d.size
+            dot(d, g) / d.size
             for d, g in zip(leaves(displacement), leaves(info.gradient), strict=True)
         ]
     )
-    squared_distance = optax.tree.norm(displacement, squared=True)
+    squared_distance = squared_norm(displacement)
     dtype = virial.dtype
     return Draws(
         posterior.excess_loss(info.potential, squared_distance),
@@ -196,8 +199,8 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size, 
             old, alive, marked = carry
             new, info = sampler.step(jax.random.fold_in(key, number), old, oracle)
             draw = _record(posterior, info, alive)
-            # A sum is finite only if all its terms are: one cheap test for the whole step.
-            total = draw.excess_loss + jnp.sum(draw.virial) + optax.tree.sum(new.position)
+            # Sums are finite only if all their terms are: the position, and its gradient.
+            total = draw.excess_loss + jnp.sum(draw.virial) + draw.squared_distance
             alive = alive & jnp.isfinite(total)
             new = jax.tree.map(lambda a, b: jnp.where(alive, a, b), new, old)
             marked = marked if observer is None else observer.mark(number, info.position, marked)
@@ -209,7 +212,7 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size, 
 
     def one_center(numbers, sampler, key, chain_states, alive):
         posterior = posterior_of(make_target, numbers)
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0]))
+        keys = unrolled(jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0])))
         over_chains = jax.vmap(one_chain, in_axes=(None, axes, 0, 0, 0))
         return over_chains(posterior, sampler, keys, chain_states, alive)
 
@@ -298,7 +301,8 @@ def observe_chains(
         state, draws, observations = _advance(
             problem.make_target, numbers, sampler, state, keys, block_length, batch_size, observer
         )
-        yield state, jax.tree.map(np.asarray, draws), jax.tree.map(np.asarray, observations)
+        # All arrays travel at once.
+        yield state, *jax.device_get((draws, observations))
 
 
 def run_chains(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from slt_rl.data import Dataset
+from slt_rl.dots import squared_norm
 
 PyTree = Any
 # `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
@@ -23,12 +24,14 @@ class Anchor(NamedTuple):
         gradient: the gradient of `L` at `w*`, a pytree like the parameters.
         curvature: `[]`, largest absolute eigenvalue of the Hessian of `L` near `w*`.
         gradient_curvature: `[]`, `g'Hg / |g|^2`, the curvature along the gradient.
+        example_losses: `[n]`, the losses of the examples at `w*`, `None` for an exact potential.
     """
 
     loss: jax.Array
     gradient: PyTree
     curvature: jax.Array
     gradient_curvature: jax.Array
+    example_losses: jax.Array | None
 
 
 @jax.tree_util.register_dataclass
@@ -47,6 +50,7 @@ class LocalPosterior:
         center_gradient: the gradient of `L` at `w*` on the full data.
         nbeta: `[]`, inverse temperature `n beta`.
         localization: `[]`, in 1/parameter^2.
+        center_losses: `[n]`, the losses of the examples at `w*`; minibatches need them.
 
     References:
         Lau et al., "The Local Learning Coefficient", arXiv:2308.12108.
@@ -59,10 +63,11 @@ class LocalPosterior:
     center_gradient: PyTree
     nbeta: Any
     localization: Any
+    center_losses: Any = None
 
     def squared_distance(self, params: PyTree) -> jax.Array:
         """Returns `|w - w*|^2`."""
-        return optax.tree.norm(optax.tree.sub(params, self.center), squared=True)
+        return squared_norm(optax.tree.sub(params, self.center))
 
     def potential(self, params: PyTree) -> jax.Array:
         """Returns `U(w)` on the full data; `U(w*) = 0`."""
@@ -93,7 +98,8 @@ def minibatch_oracle(
     """Returns unbiased minibatch estimates of `(U(w), grad U(w))`.
 
     The value is paired: `n beta (L_B(w) - L_B(w*))` on the same examples `B`, drawn uniformly
-    with replacement, so that the noise common to both positions cancels. With the control variate
+    with replacement, so that the noise common to both positions cancels; the losses of all
+    examples at `w*` are known from the start. With the control variate
     the gradient is `g_B(w) - g_B(w*) + g_n(w*)`, whose noise vanishes at the center; it costs
     one more gradient a step.
 
@@ -112,7 +118,8 @@ def minibatch_oracle(
         return batch.mean(posterior.loss_fn(params, batch.examples))
 
     def oracle(key, params):
-        batch = data.take(jax.random.randint(key, (batch_size,), 0, len(data)))
+        indices = jax.random.randint(key, (batch_size,), 0, len(data))
+        batch = data.take(indices)
         loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
         if control_variate:
             center_loss, center_gradient = jax.value_and_grad(batch_loss)(posterior.center, batch)
@@ -123,10 +130,10 @@ def minibatch_oracle(
                 posterior.center_gradient,
             )
         else:
-            center_loss = batch_loss(posterior.center, batch)
+            center_loss = batch.mean(posterior.center_losses[indices])
         pull = optax.tree.sub(params, posterior.center)
         value = posterior.nbeta * (loss - center_loss)
-        value += posterior.localization / 2 * optax.tree.norm(pull, squared=True)
+        value += posterior.localization / 2 * squared_norm(pull)
         return value, jax.tree.map(
             lambda g, p: posterior.nbeta * g + posterior.localization * p, gradient, pull
         )
@@ -167,12 +174,14 @@ def find_anchor(
     key: jax.Array, loss_fn: Callable, data: Dataset | None, *, params: PyTree
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data."""
-    value_and_grad = jax.value_and_grad(lambda w: mean_loss(loss_fn, data, w))
-    loss, gradient = value_and_grad(params)
-    product = jax.jvp(lambda w: value_and_grad(w)[1], (params,), (gradient,))[1]
+    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
+    losses = None if data is None else loss_fn(params, data.examples)
+    loss = loss_fn(params) if data is None else data.mean(losses)
+    gradient = gradient_fn(params)
+    product = jax.jvp(gradient_fn, (params,), (gradient,))[1]
     norm = optax.tree.norm(gradient, squared=True)
     along = jnp.where(
         norm > 0, optax.tree.vdot(gradient, product) / jnp.where(norm > 0, norm, 1), 0
     )
     curvature = largest_curvature(key, loss_fn, data, params=params)
-    return Anchor(loss, gradient, curvature, along)
+    return Anchor(loss, gradient, curvature, along, losses)

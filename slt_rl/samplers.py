@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from slt_rl.increments import binomial
+
 PyTree = Any
 Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
 NOT_RECORDED = float("nan")
@@ -66,6 +68,8 @@ class SGLD:
         preconditioner: an optax transformation that scales coordinates, such as
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
+        binomial_increments: draw `xi` from 33 values with the moments of a normal number up to the
+            fifth (`slt_rl.increments.binomial`): cheaper, and no less accurate.
 
     References:
         Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.
@@ -80,6 +84,7 @@ class SGLD:
     control_variate: bool = dataclasses.field(default=False, metadata={"static": True})
     preconditioner: Any = dataclasses.field(default=None, metadata={"static": True})
     freeze_after: int | None = dataclasses.field(default=None, metadata={"static": True})
+    binomial_increments: bool = dataclasses.field(default=False, metadata={"static": True})
 
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> SGLDState:
         """Starts at `position`."""
@@ -93,33 +98,26 @@ class SGLD:
         """Records the position it leaves, then moves."""
         key_batch, key_noise = jax.random.split(key)
         potential, gradient = oracle(key_batch, state.position)
-        noise = optax.tree.random_like(key_noise, gradient, jax.random.normal)
+        draw = binomial if self.binomial_increments else jax.random.normal
+        noise = optax.tree.random_like(key_noise, gradient, draw)
         # Python floats stay weakly typed: the chain keeps the dtype of the parameters.
         half, root = self.step_size / 2, self.step_size**0.5
         state, scale = self._precondition(state, gradient)
-        if scale is None:
-            moved = jax.tree.map(
-                lambda w, g, z: (w - half * g + root * z).astype(w.dtype),
-                state.position,
-                gradient,
-                noise,
-            )
-        else:
-            moved = jax.tree.map(
-                lambda w, g, z, s: (w - half * s * g + root * jnp.sqrt(s) * z).astype(w.dtype),
-                state.position,
-                gradient,
-                noise,
-                scale,
-            )
+        moved = jax.tree.map(
+            lambda w, g, z, s: (w - half * s * g + root * s**0.5 * z).astype(w.dtype),
+            state.position,
+            gradient,
+            noise,
+            scale,
+        )
         gradients = 2 if self.control_variate else 1
         info = Info(state.position, potential, gradient, num_gradients=gradients)
         return state._replace(position=moved), info
 
-    def _precondition(self, state: SGLDState, gradient: PyTree) -> tuple[SGLDState, PyTree | None]:
+    def _precondition(self, state: SGLDState, gradient: PyTree) -> tuple[SGLDState, PyTree]:
         """Updates the preconditioner and returns the diagonal of `G`."""
         if self.preconditioner is None:
-            return state, None
+            return state, jax.tree.map(lambda _: 1.0, gradient)
         # The scale is read off as output over input, so the input must not be exactly zero.
         probe = jax.tree.map(lambda g: jnp.where(g == 0, 1e-12, g), gradient)
         updates, inner = self.preconditioner.update(probe, state.preconditioner, state.position)

@@ -1,0 +1,220 @@
+"""The page of the speed benchmark: targets, tables, figure."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks import pages
+from slt_rl.report import Check, Table
+from slt_rl.report.style import INK, MUTED, styled
+
+Row = dict[str, Any]
+# (start of the name of a case, most that its ratio may be)
+FLOOR_TARGETS = (
+    ("loop: MLP 784-128-10, batch 512, 4 chains", 1.15),
+    ("loop: DLN 10-10-10-10, batch 512, 4 chains", 1.3),
+)
+PEER_TARGETS = (("DLN 10-10-10-10", 20.0), ("MLP 784-128-10", 2.5))
+LEADING_PEER = "devinterp==2.0.1"
+
+
+def make_page(found: Sequence[Row]) -> pages.Page:
+    """Checks, tables and the figure of the rows."""
+    parts = {p: [r for r in found if r.get("part") == p] for p in ("loop", "call", "curve", "ppo")}
+    checks = [*_floor_checks(parts["loop"]), *_peer_checks(parts["call"])]
+    checks += [*_calibration_checks(), *_curve_checks(parts["curve"]), *_ppo_checks(parts["ppo"])]
+    makers = {"loop": _loop_table, "call": _call_table, "curve": _curve_table, "ppo": _ppo_table}
+    tables = [maker(parts[part]) for part, maker in makers.items() if parts[part]]
+    figures = {"ratios": _figure(parts["loop"])} if parts["loop"] else {}
+    abstract = (
+        "Runs of a case take turns; times are medians over the rounds, in microseconds of wall "
+        "time for each step of each chain unless said otherwise, and ratios are medians of the "
+        "ratios of neighbors. The floor is the bare value and gradient on fixed batches, the faster "
+        "of one program and of single calls: no data are gathered, nothing moves, nothing is "
+        "recorded."
+    )
+    return pages.Page("speed", "Speed", abstract, checks, tables, figures)
+
+
+def _floor_checks(found: Sequence[Row]) -> list[Check]:
+    rows = {row["case"]: row for row in found}
+    return [
+        Check(
+            f"floor {name}",
+            f"slt_rl / floor, {name.removeprefix('loop: ')}",
+            f"<= {target:g}",
+            rows[name]["ratio"],
+            rows[name]["ratio"] <= target,
+            f"{rows[name]['ratio_binomial']:.2f} with binomial increments",
+        )
+        for name, target in FLOOR_TARGETS
+        if name in rows
+    ]
+
+
+def _peer_checks(found: Sequence[Row]) -> list[Check]:
+    checks = []
+    for name, target in PEER_TARGETS:
+        for row in found:
+            ratio = row["ratios"].get(LEADING_PEER)
+            if row["model"] != name or ratio is None:
+                continue
+            checks.append(
+                Check(
+                    f"peer {name}",
+                    f"{LEADING_PEER} llc() / estimate_llc, {name}, compiled",
+                    f">= {target:g}",
+                    ratio,
+                    ratio >= target,
+                )
+            )
+            if name.startswith("MLP"):
+                checks.append(_cold_check(row))
+    return checks
+
+
+def _cold_check(row: Row) -> Check:
+    ours, theirs = row["first_seconds"]["slt_rl"], row["first_seconds"][LEADING_PEER]
+    return Check(
+        "cold",
+        f"seconds of the first call, compilation included, {row['model']}",
+        f"< {theirs:.3g} s of {LEADING_PEER}",
+        ours,
+        ours < theirs,
+    )
+
+
+def _calibration_checks() -> list[Check]:
+    path = pages.RESULTS / "accuracy.json"
+    rows = json.loads(path.read_text())["rows"] if path.exists() else []
+    ratios = sorted(
+        row["gradients"] / (row["gradients"] - row["calibration_gradients"])
+        for row in rows
+        if row.get("calibration_gradients") and row["gradients"] > row["calibration_gradients"]
+    )
+    if not ratios:
+        return []
+    median = ratios[len(ratios) // 2]
+    return [
+        Check(
+            "calibration",
+            "gradients of an automatic estimate / of its kept draws, median",
+            "<= 1.7",
+            median,
+            median <= 1.7,
+            f"the {len(ratios)} runs of accuracy.json",
+        )
+    ]
+
+
+def _curve_checks(found: Sequence[Row]) -> list[Check]:
+    return [
+        Check(
+            f"curve {row['model']}",
+            f"curve of {row['checkpoints']} checkpoints / {row['checkpoints']} x one, "
+            f"{row['model']}",
+            "<= 0.6",
+            row["ratio"],
+            row["ratio"] <= 0.6,
+            "both compiled",
+        )
+        for row in found
+    ]
+
+
+def _ppo_checks(found: Sequence[Row]) -> list[Check]:
+    return [
+        Check(
+            f"ppo {row['name']}",
+            f"PPO steps per second / reference in one file, {row['name']}",
+            ">= 0.95",
+            row["ratio"],
+            row["ratio"] >= 0.95,
+            f"{row['runs']} runs side by side",
+        )
+        for row in found
+    ]
+
+
+def _loop_table(found: Sequence[Row]) -> Table:
+    header = ("model", "parameters", "batch", "chains", "floor", "slt_rl", "ratio")
+    header += ("binomial", "ratio", "rounds")
+    cells = [
+        (
+            row["model"],
+            row["parameters"],
+            row["batch_size"],
+            row["num_chains"],
+            _wall(row, row["floor"]),
+            _wall(row, "normal"),
+            f"{row['ratio']:.2f}",
+            _wall(row, "binomial"),
+            f"{row['ratio_binomial']:.2f}",
+            row["rounds"],
+        )
+        for row in found
+    ]
+    note = "SGLD with normal and with binomial increments (`slt_rl.increments.binomial`)."
+    return Table("The loop", header, cells, note)
+
+
+def _wall(row: Row, name: str) -> str:
+    return f"{row['microseconds'][name]['wall']:.3g}"
+
+
+def _call_table(found: Sequence[Row]) -> Table:
+    cells = [
+        (
+            row["model"],
+            name,
+            f"{times['wall']:.4g}",
+            f"{times['cpu']:.4g}",
+            "1" if name == "slt_rl" else f"{row['ratios'][name]:.3g}",
+            f"{row['first_seconds'][name]:.3g}",
+            f"{row['estimates'][name]:.4g}",
+        )
+        for row in found
+        for name, times in row["microseconds"].items()
+    ]
+    skipped = [f"{peer}: {why}" for row in found for peer, why in row["skipped"].items()]
+    header = ("model", "library", "wall", "CPU", "ratio", "first call, s", "estimate")
+    note = (
+        "4 chains of 500 draws, batch 512, all cores. The first call of slt_rl is that of a new "
+        "process and compiles. Their estimates count all draws from the center on, as ours do here."
+    )
+    return Table("Whole estimates", header, cells, " ".join([note, *sorted(set(skipped))]))
+
+
+def _curve_table(found: Sequence[Row]) -> Table:
+    cells = [
+        (row["model"], row["checkpoints"], *row["seconds_of"].values(), f"{row['ratio']:.2f}")
+        for row in found
+    ]
+    return Table("Curves", ("model", "checkpoints", "curve, s", "one, s", "ratio"), cells)
+
+
+def _ppo_table(found: Sequence[Row]) -> Table:
+    cells = [(r["name"], *r["steps_per_second"].values(), f"{r['ratio']:.2f}") for r in found]
+    header = ("training", "slt_rl, steps/s", "reference, steps/s", "ratio")
+    return Table("Training by PPO", header, cells)
+
+
+def _figure(found: Sequence[Row]) -> Figure:
+    """Ratios to the floor, one line for each case, both kinds of increments."""
+    with styled():
+        figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(found)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axis = figure.subplots()
+        places = range(len(found))
+        for name, color, key in (("normal", INK, "ratio"), ("binomial", MUTED, "ratio_binomial")):
+            values = [row[key] for row in found]
+            axis.plot(values, places, "o", ms=5, color=color, label=f"{name} increments")
+        axis.axvline(1.0, color=INK, lw=0.8)
+        axis.set_yticks(list(places), [row["case"].removeprefix("loop: ") for row in found])
+        axis.invert_yaxis()
+        axis.set_xlabel("time of a step over the time of its bare gradient")
+        axis.legend()
+    return figure

@@ -1,0 +1,200 @@
+"""The parts of the speed benchmark on a CPU: the loop, whole calls, whole curves, training."""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import slt_rl
+from benchmarks import (
+    pages,
+    rows,
+    speed,
+    speed_cases,
+    speed_page,
+    speed_peers,
+    speed_ppo,
+    speed_runs,
+)
+
+NUM_CHAINS, BATCH_SIZE, NUM_DRAWS = 4, 512, 500
+CURVE_LENGTH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class PartCase:
+    """Something to be measured.
+
+    Attributes:
+        name: Unique among the cases.
+        measure: `options -> row`.
+    """
+
+    name: str
+    measure: Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def cases(options: argparse.Namespace) -> list[PartCase]:
+    """What the options ask for."""
+    chosen = [m for m in speed_cases.models() if any(n in m.name for n in options.models)]
+    dense = [model for model in chosen if model.name.startswith(("DLN", "MLP"))]
+    linear = [model for model in dense if model.name.startswith("DLN")]
+    # A case is bound as a default: a plain closure would see the last one.
+    found = {
+        "loop": [
+            PartCase(case.name, lambda options, case=case: speed.measure_loop(case, options))
+            for case in speed.loop_cases(options)
+        ],
+        "call": [
+            PartCase(f"call: {m.name}", lambda options, m=m: measure_call(m, options))
+            for m in dense
+        ],
+        "curve": [
+            PartCase(f"curve: {m.name}", lambda options, m=m: measure_curve(m, options))
+            for m in linear
+        ],
+        "ppo": [
+            PartCase(f"ppo: {t.name}", lambda options, t=t: speed_ppo.measure(t, options.seconds))
+            for t in speed_ppo.trainings(options.quick)
+        ],
+    }
+    return [case for part in options.parts for case in found[part]]
+
+
+def measure_call(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Times whole estimates, warm and cold, beside those of the peers that can be installed."""
+    work = speed_runs.workload(model, options.examples)
+    draws = 8 if options.quick else NUM_DRAWS
+    batch_size = min(BATCH_SIZE, options.examples)
+    size = {"num_chains": NUM_CHAINS, "batch_size": batch_size, "num_steps": draws}
+    runs: dict[str, Callable] = {"slt_rl": speed_runs.call(work, **size)}
+    skipped = {}
+    with contextlib.ExitStack() as stack:
+        for peer in speed_peers.PEERS if options.peers else ():
+            threads = len(os.sched_getaffinity(0))
+            try:
+                run = speed_peers.started(peer, work, num_threads=threads, **size)
+                runs[peer] = stack.enter_context(run)
+            except speed_peers.NotInstalled as error:
+                skipped[peer] = str(error)
+        first = {name: speed_runs.timed(run)[0] for name, run in runs.items()}
+        found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
+    first["slt_rl"] = cold_seconds(model, size, options)
+    count = NUM_CHAINS * draws
+    return {
+        "part": "call",
+        "model": model.name,
+        **size,
+        "rounds": len(found["slt_rl"].wall),
+        "microseconds": {name: value.per(count) for name, value in found.items()},
+        "first_seconds": first,
+        "ratios": {p: speed_runs.ratio(found, p, "slt_rl") for p in runs if p != "slt_rl"},
+        "estimates": {p: run.values[-1] for p, run in runs.items() if p != "slt_rl"}
+        | {"slt_rl": float(runs["slt_rl"]().mean)},
+        "skipped": skipped,
+    }
+
+
+def cold_seconds(model: speed_cases.Model, size: dict[str, int], options) -> float:
+    """Seconds of the first estimate of a new process, compilation included, imports not."""
+    code = (
+        "import time\n"
+        "from benchmarks import speed_cases, speed_runs\n"
+        f"model = next(m for m in speed_cases.models() if m.name == {model.name!r})\n"
+        f"work = speed_runs.workload(model, {options.examples})\n"
+        f"run = speed_runs.call(work, **{size!r})\n"
+        "print(speed_runs.timed(run)[0])\n"
+    )
+    environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=rows.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def measure_curve(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Times a curve of checkpoints beside one checkpoint, both compiled."""
+    length, draws = (3, 8) if options.quick else (CURVE_LENGTH, NUM_DRAWS)
+    work = speed_runs.workload(model, options.examples)
+    runs = {
+        name: curve_call(work, count, draws, options)
+        for name, count in (("curve", length), ("one", 1))
+    }
+    found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
+    return {
+        "part": "curve",
+        "model": model.name,
+        "checkpoints": length,
+        "seconds_of": {name: value.per(1)["wall"] / 1e6 for name, value in found.items()},
+        "rounds": len(found["one"].wall),
+        "ratio": speed_runs.ratio(found, "curve", "one") / length,
+    }
+
+
+def curve_call(work, count: int, num_draws: int, options) -> Callable:
+    """Returns what measures the center `count` times, as the checkpoints of a curve."""
+    checkpoints = jax.tree.map(lambda x: jnp.repeat(x[None], count, axis=0), work.params)
+
+    def run():
+        return slt_rl.llc_curve(
+            jax.random.key(0),
+            _Target(work.model),
+            checkpoints,
+            data=work.data,
+            nbeta=speed_cases.NBETA,
+            localization=speed_cases.LOCALIZATION,
+            sampler=slt_rl.SGLD(speed_cases.STEP_SIZE),
+            num_chains=NUM_CHAINS,
+            num_draws=num_draws,
+            num_burnin=0,
+            batch_size=min(BATCH_SIZE, options.examples),
+        )
+
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class _Target:
+    """`make_target` of a curve; equal for equal models, so that nothing is compiled twice."""
+
+    model: speed_cases.Model
+
+    def __call__(self, params, data):
+        del params
+        return self.model, data
+
+
+def main_cpu(options: argparse.Namespace) -> int:
+    """Measures what the journal lacks, then writes the page."""
+    settings = {name: getattr(options, name) for name in ("seconds", "examples", "quick", "peers")}
+    journal = rows.Journal(
+        rows.WORK / f"speed{'_quick' * options.quick}.jsonl",
+        settings,
+        rows.source_digest("benchmarks/speed*.py", "benchmarks/single_file_ppo.py"),
+    )
+    found = rows.run_cases(
+        journal, cases(options), lambda case, key: case.measure(options), num_keys=1
+    )
+    folder = options.out or pages.RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    page = speed_page.make_page(found)
+    pages.write_page(page, found, settings, folder=folder)
+    print(pages.RESULTS if options.out is None else folder)
+    return 0
+
+
+def parts_of(found: Sequence[dict[str, Any]], part: str) -> list[dict[str, Any]]:
+    """The rows of one part that were measured."""
+    return [row for row in found if row.get("part") == part]

@@ -1,0 +1,136 @@
+"""Training by PPO beside the reference in one file, on CartPole and on the superposition bandit."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import single_file_ppo, speed_runs
+from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
+from slt_rl.rl.cartpole import cartpole_setup
+from toy_models.superposition_rl import PPORecipe, superposition_env, superposition_ppo
+
+PyTree = Any
+NUM_RUNS = 4
+
+
+class Training(NamedTuple):
+    """A training and the iterations of one measurement.
+
+    Attributes:
+        name: Its name in tables.
+        ppo: The library's trainer.
+        env: The environment.
+        init_fn: `key -> params` of one run.
+        num_iterations: Iterations of one measurement.
+    """
+
+    name: str
+    ppo: PPO
+    env: GymnaxEnv
+    init_fn: Callable[[jax.Array], PyTree]
+    num_iterations: int
+
+    @property
+    def num_steps(self) -> int:
+        """Environment steps of one measurement."""
+        return NUM_RUNS * self.num_iterations * self.ppo.batch_size
+
+
+def trainings(quick: bool) -> tuple[Training, ...]:
+    """CartPole, and the toy model of superposition as a contextual bandit."""
+    setup, recipe = cartpole_setup(), PPORecipe()
+    lengths = (1, 1) if quick else (8, 200)
+    return (
+        Training("CartPole", setup.ppo, setup.env, setup.init_params, lengths[0]),
+        Training(
+            "superposition",
+            superposition_ppo(recipe),
+            superposition_env(),
+            recipe.init_params,
+            lengths[1],
+        ),
+    )
+
+
+def library(training: Training) -> Callable:
+    """Returns what trains with the library, its statistics on the host."""
+    keys = run_keys(jax.random.key(0), NUM_RUNS)
+    ppo, env = training.ppo, training.env
+    states = init_runs(keys, ppo, env, init_fn=training.init_fn)
+
+    def run():
+        found = train(keys, ppo, env, states=states, checkpoints=(training.num_iterations,))
+        return jax.block_until_ready(next(found))
+
+    return run
+
+
+def reference(training: Training) -> Callable:
+    """Returns what trains with the reference."""
+    config = _config(training)
+    keys = run_keys(jax.random.key(0), NUM_RUNS)
+
+    @jax.jit
+    @jax.vmap
+    def start(key):
+        return single_file_ppo.init(config, key, training.init_fn(key))
+
+    @jax.jit
+    @jax.vmap
+    def advance(key, carry):
+        keys = jax.random.split(key, training.num_iterations)
+        step = functools.partial(single_file_ppo.iteration, config)
+        return jax.lax.scan(lambda c, k: (step(k, c), None), carry, keys)[0]
+
+    carry = start(keys)
+    return lambda: jax.block_until_ready(advance(keys, carry))
+
+
+def _config(training: Training) -> single_file_ppo.Config:
+    """The hyper-parameters of the library's trainer, and its networks as plain functions."""
+    ppo, env = training.ppo, training.env
+    discrete = training.name == "CartPole"
+    outputs = ppo.policy.network if discrete else ppo.policy.mean_fn
+    scale = 1.0 if discrete else ppo.policy.scale
+
+    def log_prob(outputs, action):
+        if discrete:
+            return jax.nn.log_softmax(outputs)[action]
+        return -jnp.sum(((action - outputs) / scale) ** 2) / 2
+
+    def sample(key, outputs):
+        if discrete:
+            return jax.random.categorical(key, outputs)
+        return outputs + scale * jax.random.normal(key, outputs.shape)
+
+    shared = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "discount", "gae_lambda")
+    shared += ("clip", "entropy_weight", "value_weight", "optimizer")
+    return single_file_ppo.Config(
+        env=env.environment,
+        env_params=env._params(),
+        policy=outputs,
+        sample=sample,
+        log_prob=log_prob,
+        entropy=lambda outputs: 0.0,
+        value=ppo.value_fn,
+        **{name: getattr(ppo, name) for name in shared},
+    )
+
+
+def measure(training: Training, seconds: float) -> dict[str, Any]:
+    """Times both; the ratio is of steps per second, the library's over the reference's."""
+    runs = {"slt_rl": library(training), "reference": reference(training)}
+    found = speed_runs.take_turns(runs, seconds=seconds)
+    times = {name: value.per(training.num_steps) for name, value in found.items()}
+    return {
+        "part": "ppo",
+        "name": training.name,
+        "runs": NUM_RUNS,
+        "rounds": len(found["slt_rl"].wall),
+        "microseconds": times,
+        "steps_per_second": {name: 1e6 / value["wall"] for name, value in times.items()},
+        "ratio": speed_runs.ratio(found, "reference", "slt_rl"),
+    }

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
+from slt_rl.posterior import LocalPosterior, find_anchor, minibatch_oracle
 from toy_models import exact
 
 KEY = jax.random.key(1)
@@ -133,6 +134,25 @@ def test_minibatch_noise_is_mended(noisy_data):
     assert abs(result.mean / truth - 1) < 0.05 + 2 * result.sem / truth
     low, high = result.interval()
     assert low < truth < high
+
+
+def test_the_anchored_value_is_unbiased_and_sharp(noisy_data):
+    """On batches of 16 it varies by the square of the distance, not by the labels' noise."""
+    center = NOISY.params
+    moved = {"w": center["w"] + 0.03}
+    anchor = find_anchor(KEY, NOISY.loss_fn, noisy_data, params=center)
+    posterior = LocalPosterior(
+        NOISY.loss_fn, noisy_data, center, anchor.loss, anchor.gradient, NBETA, 1.0
+    )
+    keys = jax.random.split(KEY, 2000)
+    plain, anchored = (
+        jax.vmap(minibatch_oracle(posterior, 16, control), in_axes=(0, None))(keys, moved)[0]
+        for control in (False, True)
+    )
+    exact = posterior.potential(moved)
+    for values in (plain, anchored):
+        assert abs(values.mean() - exact) < 4 * values.std() / len(keys) ** 0.5
+    assert anchored.std() < plain.std() / 10
 
 
 def test_a_heavy_tailed_gradient_asks_for_a_larger_batch():

@@ -7,7 +7,7 @@ import numpy as np
 from slt_rl import diagnostics, estimators
 from slt_rl.chains import Draws
 from slt_rl.estimators import Estimate
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
@@ -114,9 +114,9 @@ def _beyond(value: float, sem: float) -> float:
 
 
 def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:
-    ratio, ratio_sem, per_leaf = diagnostics.equipartition(draws.virial, context.leaf_sizes)
-    leaf_excess = diagnostics.leaf_equipartition_excess(draws.virial)
-    worst = int(np.argmax(np.abs(leaf_excess)))
+    steps = context.step_sizes if context.extrapolate else None
+    balance = balance_of(draws.virial, context.leaf_sizes, steps)
+    worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
     slopes = {
         "localization_slope": estimators.localization_slope(
@@ -128,15 +128,15 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
     distance = float(np.mean(draws.squared_distance))
-    pull = ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
+    pull = balance.ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
         "drift": diagnostics.drift(excess),
-        "equipartition": ratio,
-        "equipartition_sem": ratio_sem,
-        "equipartition_worst_leaf": float(per_leaf[worst]),
-        "equipartition_worst_leaf_excess": float(leaf_excess[worst]),
+        "equipartition": balance.ratio,
+        "equipartition_sem": balance.sem,
+        "equipartition_worst_leaf": float(balance.per_leaf[worst]),
+        "equipartition_worst_leaf_excess": float(balance.leaf_excess[worst]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
         "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),

@@ -10,10 +10,10 @@ import optax
 
 from slt_rl import chains, probes
 from slt_rl.calibration import Plan, step_sizes_of
-from slt_rl.diagnostics import equipartition, split_r_hat
+from slt_rl.diagnostics import split_r_hat
 from slt_rl.estimators import mean_estimate
 from slt_rl.samplers import SGLD, KineticLangevin
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 
 # Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
 # multiple of the planned length, or to so many draws where that is more; at most fourfold at once.
@@ -190,24 +190,23 @@ def _settled(run: Run, draws: chains.Draws) -> tuple[bool, float]:
             continue
         values = float(run.problem.nbeta) * np.asarray(one.excess_loss, np.float64)
         estimate = mean_estimate(values)
-        steps = (
-            extrapolate_step(values, run.step_sizes[i], order=1) if run.is_extrapolated else None
-        )
-        estimate = estimate if steps is None else steps.estimate
+        steps = run.step_sizes[i] if run.is_extrapolated else None
+        at_zero = None if steps is None else extrapolate_step(values, steps, order=1)
+        estimate = estimate if at_zero is None else at_zero.estimate
         if estimate.mean < 2 * estimate.sem + drop:
             continue
         error = 1.96 * estimate.sem / (run.settings.tolerance * estimate.mean)
         shortage = max(shortage, error**2)
-        relaxed &= _is_relaxed(one, run.problem.leaf_sizes)
+        relaxed &= _is_relaxed(one, run.problem.leaf_sizes, steps)
     return relaxed, shortage
 
 
-def _is_relaxed(draws: chains.Draws, leaf_sizes: np.ndarray) -> bool:
+def _is_relaxed(draws: chains.Draws, leaf_sizes: np.ndarray, steps: np.ndarray | None) -> bool:
     """Equipartition within a hundredth (three in a leaf) and its error, and chains that agree."""
-    ratio, sem, per_leaf = equipartition(draws.virial, leaf_sizes)
-    leaf_sems = sem * np.sqrt(leaf_sizes.sum() / leaf_sizes)
-    balanced = abs(ratio - 1) < 0.01 + 2 * sem
-    balanced &= bool(np.all(np.abs(per_leaf - 1) < 0.03 + 2.5 * leaf_sems))
+    balance = balance_of(draws.virial, leaf_sizes, steps)
+    leaf_sems = balance.sem * np.sqrt(leaf_sizes.sum() / leaf_sizes)
+    balanced = abs(balance.ratio - 1) < 0.01 + 2 * balance.sem
+    balanced &= bool(np.all(np.abs(balance.per_leaf - 1) < 0.03 + 2.5 * leaf_sems))
     return balanced and split_r_hat(draws.excess_loss) < 1.05
 
 

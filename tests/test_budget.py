@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 from toy_models import quadrature
 
 KEY = jax.random.key(3)
@@ -40,6 +40,22 @@ def test_extrapolated_error_is_as_large_as_stated():
 
 def quartic(w):
     return jnp.sum(w**2 / 2 + 300 * w**4)
+
+
+def test_equipartition_is_carried_to_step_zero():
+    """SGLD inflates stiff directions by `1/(1 - c/4)`: a step, and no lack of equilibrium."""
+    sizes, c = np.array([10, 40]), np.resize([0.04, 0.16], 4)
+    squares = np.random.default_rng(2).standard_normal((4, 4000, 50)) ** 2
+    squares /= (1 - c / 4)[:, None, None]
+    virial = np.stack([x.mean(axis=2) for x in np.split(squares, [10], axis=2)], axis=2)
+    pooled, carried = (balance_of(virial, sizes, steps) for steps in (None, c))
+    assert abs(pooled.ratio - np.mean(1 / (1 - c / 4))) < 4 * pooled.sem
+    assert pooled.ratio - 1 > 10 * pooled.sem
+    assert abs(carried.ratio - 1) < 4 * carried.sem
+    assert carried.sem < 0.005
+    assert np.all(pooled.leaf_excess > 0)
+    assert np.all(carried.leaf_excess == 0)
+    np.testing.assert_allclose(carried.per_leaf, 1, atol=0.02)
 
 
 def test_adjusted_steps_are_exact_where_unadjusted_ones_diverge():

@@ -10,7 +10,7 @@ import optax
 
 from slt_rl import chains, probes
 from slt_rl.budget import Context
-from slt_rl.calibration import Plan, calibrate, heating_of, stiffness_of
+from slt_rl.calibration import Plan, calibrate, stiffness_of
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -128,7 +128,7 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     """What gradient noise adds: measured in calibration, here for a given sampler."""
     if run.is_automatic or run.plan.batch_size is None:
         return run.plan.heating
-    return heating_of(
+    return probes.heating_of(
         key,
         run.problem,
         run.anchors,

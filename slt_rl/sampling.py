@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from slt_rl import chains, probes
-from slt_rl.calibration import Plan, step_sizes_of
+from slt_rl.calibration import Plan
 from slt_rl.diagnostics import split_r_hat
 from slt_rl.estimators import mean_estimate
 from slt_rl.samplers import SGLD, KineticLangevin
@@ -82,7 +82,7 @@ class Run(NamedTuple):
     def step_sizes(self) -> np.ndarray:
         """`[center, chain]`."""
         shape = (self.problem.num_centers, self.settings.num_chains)
-        return np.broadcast_to(step_sizes_of(self.plan.sampler, self.problem), shape)
+        return np.broadcast_to(probes.step_sizes_of(self.plan.sampler, self.problem), shape)
 
     def anchor_drops(self) -> np.ndarray:
         """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""

@@ -108,3 +108,20 @@ def test_minibatch_noise_shrinks_the_step():
     scaled = result.nbeta * eigenvalues
     exact = 0.5 * np.sum(scaled / (scaled + 1.0))
     assert abs(result.mean - exact) < 4 * result.sem + 0.1 * exact
+
+
+def test_a_burn_in_that_diverges_overflows_nowhere():
+    """Flat at the center, steep beyond: the first step is far too large; warnings are errors."""
+    data = {"x": np.ones((400, 1))}
+    result = slt_rl.estimate_llc(
+        jax.random.key(0),
+        lambda w, e: (e["x"][:, 0] * w[0]) ** 8,
+        jnp.zeros(1),
+        data,
+        nbeta=1e4,
+        batch_size=8,
+        localization=1.0,
+        num_draws=1000,
+    )
+    assert any("remedy for" in note for note in result.notes)
+    assert np.isfinite(result.mean)

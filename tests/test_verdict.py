@@ -134,6 +134,12 @@ def test_minibatch_noise_is_mended(noisy_data):
     assert abs(result.mean / truth - 1) < 0.05 + 2 * result.sem / truth
     low, high = result.interval()
     assert low < truth < high
+    # What plain minibatches add is known: see the test above.
+    plain = result.step_size * NBETA**2 * (2 + 1 + 0.5 + 0.25) / 16 / 8
+    assert plain > 0.05 * truth
+    (named,) = [note for note in result.notes if "the anchored control variate" in note]
+    stated = float(named.split("would add ")[1].split()[0])
+    assert stated == pytest.approx(plain, rel=0.5)
 
 
 def test_the_anchored_value_is_unbiased_and_sharp(noisy_data):

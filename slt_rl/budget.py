@@ -14,6 +14,12 @@ from slt_rl.step_error import balance_of, extrapolate_step
 SIGNIFICANT = 2.5
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
+# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
+SMOOTH_GROWTH = 1.5
+# Fractions of the way from the center to the chains; 0 first, then each twice the one before.
+RAY_FRACTIONS = (0.0, *(2.0**-k for k in range(12, -1, -1)))
+# Halvings of the thermal distance at which growth is looked at.
+RAY_HALVINGS = 3
 
 
 class Context(NamedTuple):
@@ -33,6 +39,8 @@ class Context(NamedTuple):
             along the gradient), in units of the learning coefficient.
         data_set: standard error over data sets, NaN for an exact potential.
         beta: `nbeta / n`, zero for an exact potential.
+        growth_at_center: exponent of the loss along rays to the chains, see `growth_on_rays`; NaN
+            where the draws themselves leave no doubt of it.
         audit: adjusted draws that went on from the chains, or None.
         stable: whether calibration found a stable step.
         notes: what calibration did, in words.
@@ -52,6 +60,7 @@ class Context(NamedTuple):
     anchor_drop: float
     data_set: float
     beta: float
+    growth_at_center: float
     audit: Draws | None
     stable: bool
     notes: tuple[str, ...]
@@ -128,7 +137,6 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
     distance = float(np.mean(draws.squared_distance))
-    pull = balance.ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
@@ -140,13 +148,59 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
         "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
-        "growth": pull / estimate.mean if estimate.mean else float("nan"),
+        "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
+        "growth_at_center": context.growth_at_center,
         "rms_distance": distance**0.5,
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
         **slopes,
     }
+
+
+def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbeta: float) -> float:
+    """`E[(w - w*) . grad L] / E[L - L*]` over draws `[chain, draw]`.
+
+    It is the degree of a homogeneous loss. Where chains reach beyond the basin it is about what
+    lies there and not about the center.
+    """
+    excess = nbeta * float(np.mean(draws.excess_loss, dtype=np.float64))
+    virial = float(np.mean(np.asarray(draws.virial, np.float64), axis=(0, 1)) @ leaf_sizes)
+    pull = virial - localization * float(np.mean(draws.squared_distance, dtype=np.float64))
+    return pull / excess if excess else float("nan")
+
+
+def growth_on_rays(losses: np.ndarray, slopes: np.ndarray, size: float) -> float:
+    r"""The largest exponent with which the loss grows from the center at thermal distances.
+
+    On the ray `w* + t v` to a chain let `T` be the largest `t` up to which the loss stays below its
+    thermal mean: a chain may have gone round a ridge. With `s(t) = v . grad L(w* + t v)`, and sums
+    over rays,
+
+        p = 1 + log_2 [sum (s(2t) - s(0)) / sum (s(t) - s(0))],   t = T/2, T/4, T/8
+
+    It is `p` for a loss homogeneous of degree `p`, whatever flat directions `v` has, and tends to 2
+    or more as `t` falls for a smooth loss. So a loss is not smooth there if no `t` shows such an
+    exponent: 1 for a norm.
+
+    Args:
+        losses: `[chain, t]`, the loss at `RAY_FRACTIONS`.
+        slopes: `[chain, t]`, `s(t)` there.
+        size: the mean of `L - L*` over the draws.
+
+    Returns:
+        The largest exponent; NaN if the loss rises at no scale.
+    """
+    losses, slopes = np.asarray(losses, np.float64), np.asarray(slopes, np.float64)
+    above = losses - losses[:, :1] > size
+    first_above = np.where(above.any(axis=1), above.argmax(axis=1), above.shape[1])
+    thermal = np.maximum(first_above - 1, RAY_HALVINGS + 1)
+    columns = thermal[:, None] - np.arange(RAY_HALVINGS + 1)
+    rise = (np.take_along_axis(slopes, columns, axis=1) - slopes[:, :1]).sum(axis=0)
+    both = (rise[1:] > 0) & (rise[:-1] > 0)
+    if not both.any():
+        return float("nan")
+    return float(np.max(1 + np.log2(rise[:-1][both] / rise[1:][both])))
 
 
 def _fraction_below(scaled: np.ndarray) -> float:

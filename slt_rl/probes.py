@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from slt_rl.chains import PER_CENTER, ChainState, Problem, numbers_of, posterior_of
-from slt_rl.posterior import Anchor, largest_curvature, minibatch_oracle
+from slt_rl.posterior import Anchor, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
 
@@ -99,6 +99,38 @@ def step_sizes_of(sampler: Any, problem: Problem) -> np.ndarray:
     """Steps with an axis of chains, `[center, chain]`; of one chain if all have the same."""
     steps = np.asarray(sampler.step_size, np.float64)
     return np.broadcast_to(steps, (problem.num_centers, *(steps.shape[1:] or (1,))))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _along_rays(make_target, centers, shared, positions, fractions):
+    def one(center, position):
+        loss_fn, data = make_target(center, shared)
+        ray = optax.tree.sub(position, center)
+
+        def along(fraction):
+            at = jax.tree.map(lambda c, r: (c + fraction * r).astype(c.dtype), center, ray)
+            return jax.jvp(lambda w: mean_loss(loss_fn, data, w), (at,), (ray,))
+
+        return jax.lax.map(along, fractions)
+
+    over_chains = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_chains)(centers, positions)
+
+
+def along_rays(
+    problem: Problem, positions: PyTree, fractions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Loss and slope, `L(w* + t v)` and `v . grad L(w* + t v)` with `v = w - w*`.
+
+    Args:
+        problem: centers and target.
+        positions: the `w`, axes `[center, chain]`.
+        fractions: `[t]`.
+
+    Returns:
+        Two arrays `[center, chain, t]`.
+    """
+    return _along_rays(problem.make_target, problem.centers, problem.shared, positions, fractions)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -43,6 +43,7 @@ class Sample(NamedTuple):
         draws: kept draws, axes `[center, chain, draw]`.
         losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`.
         audit: adjusted draws that went on from the chains, or None.
+        ends: where the chains ended, a pytree with axes `[center, chain]`.
         num_gradients: `[center]`, gradient evaluations of all draws, `(kept, dropped or audit)`.
         observations: what the observer saw at the kept draws, or None.
     """
@@ -50,6 +51,7 @@ class Sample(NamedTuple):
     draws: chains.Draws
     losses: list[np.ndarray]
     audit: chains.Draws | None
+    ends: Any
     num_gradients: tuple[np.ndarray, np.ndarray]
     observations: Any
 
@@ -169,7 +171,8 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     if audit is not None:
         aside = aside + audit.num_gradients.sum(axis=(1, 2))
     seen = _observations(observed, observer, start, total)
-    return Sample(draws, snapshots.losses, audit, (used, aside), seen)
+    ends = state.sampler_state.position
+    return Sample(draws, snapshots.losses, audit, ends, (used, aside), seen)
 
 
 def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.budget import Budget, Context, make_budget
+from slt_rl.budget import SMOOTH_GROWTH, Budget, Context, make_budget
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
@@ -14,8 +14,6 @@ PLATEAU_SLOPE = 0.1
 BELOW_SHARE = 0.01
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
-# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
-SMOOTH_GROWTH = 1.5
 # The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
 NOISY_DATA = 2.0
 
@@ -83,11 +81,11 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "its minimum at the center (KL to the policy)",
             refuse=large,
         )
-    if estimate.mean > 2 * estimate.sem and numbers["growth"] < SMOOTH_GROWTH:
+    growth = numbers["growth_at_center"]
+    if estimate.mean > 2 * estimate.sem and growth < SMOOTH_GROWTH:
         flags.add(
-            f"the loss grows like distance to the power {numbers['growth']:.2f} < 2: it is not "
-            "smooth at the center (a norm or square root instead of its square doubles the "
-            "coefficient), or the chains have left its basin",
+            f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
+            "center (a norm or square root instead of its square doubles the coefficient)",
             refuse=True,
         )
     _localization_slope(numbers, flags)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
+from slt_rl.budget import RAY_FRACTIONS, growth_on_rays
 from slt_rl.step_error import balance_of, extrapolate_step
 from toy_models import quadrature
 
@@ -38,10 +39,6 @@ def test_extrapolated_error_is_as_large_as_stated():
     assert 0.7 < np.std(scores) < 1.15
 
 
-def quartic(w):
-    return jnp.sum(w**2 / 2 + 300 * w**4)
-
-
 def test_equipartition_is_carried_to_step_zero():
     """SGLD inflates stiff directions by `1/(1 - c/4)`: a step, and no lack of equilibrium."""
     sizes, c = np.array([10, 40]), np.resize([0.04, 0.16], 4)
@@ -56,6 +53,10 @@ def test_equipartition_is_carried_to_step_zero():
     assert np.all(pooled.leaf_excess > 0)
     assert np.all(carried.leaf_excess == 0)
     np.testing.assert_allclose(carried.per_leaf, 1, atol=0.02)
+
+
+def quartic(w):
+    return jnp.sum(w**2 / 2 + 300 * w**4)
 
 
 def test_adjusted_steps_are_exact_where_unadjusted_ones_diverge():
@@ -122,3 +123,27 @@ def test_interval_adds_systematic_terms_and_squares_of_random_ones():
     exact_potential = slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), nbeta=1e3, num_draws=256)
     assert np.isnan(exact_potential.error_budget["data_set"])
     assert np.all(np.isfinite(exact_potential.interval()))
+
+
+@pytest.mark.parametrize("degree", [1.0, 2.0, 3.0, 6.0])
+@pytest.mark.parametrize("gradient", [0.0, -0.3])
+def test_growth_on_rays_is_the_degree(degree, gradient):
+    """Whatever the lengths of the rays, and whatever is left of the gradient at the center."""
+    lengths = np.random.default_rng(1).uniform(0.1, 3.0, (8, 1))
+    t = np.asarray(RAY_FRACTIONS)
+    losses = (lengths * t) ** degree + gradient * lengths * t
+    slopes = degree * lengths**degree * t ** (degree - 1) * (t > 0) + gradient * lengths
+    for size in (0.01, 1.0, 100.0):
+        assert growth_on_rays(losses, slopes, size) == pytest.approx(degree)
+
+
+def test_growth_on_rays_is_that_at_thermal_distances():
+    """A norm rounded off far below them is a norm; a ridge between center and chain is no kink."""
+    points = 4.0 * np.asarray(RAY_FRACTIONS)[None]
+    rounded = np.hypot(points, 1e-2)
+    assert growth_on_rays(rounded, points * 4 / rounded, 2.0) < 1.1
+    # Up to a height of 0.37 at distance 1, of which chains see a tenth, and down again to nothing.
+    losses = points**2 * np.exp(-(points**2))
+    slopes = 4 * 2 * points * (1 - points**2) * np.exp(-(points**2))
+    assert growth_on_rays(losses, slopes, 0.04) > 1.9
+    assert np.isnan(growth_on_rays(-points, -np.ones_like(points), 1.0))

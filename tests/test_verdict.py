@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
+import toy_models
 from slt_rl.posterior import LocalPosterior, find_anchor, minibatch_oracle
 from toy_models import exact
 
@@ -80,6 +81,18 @@ def test_a_norm_instead_of_its_square():
     assert "grows like distance to the power 1.0" in objections(result)
     # It really is twice the coefficient of the square.
     assert abs(result.mean - 5.0) < 4 * result.sem + 0.1
+
+
+def test_a_smooth_loss_whose_chains_roam_is_not_called_a_norm():
+    """Chains that reach singular first layers see a loss that falls outwards, and a sound value."""
+    (problem,) = (p for p in toy_models.problems() if p.name == "linear_policy_kl_at_identity")
+    result = slt_rl.estimate_llc(
+        KEY, problem.potential, problem.params, nbeta=1e4, localization=10.0
+    )
+    assert result.diagnostics["growth"] < 1.5
+    assert result.diagnostics["growth_at_center"] > 1.9
+    assert result.verdict != "refused", result.flags
+    assert abs(result.mean - problem.finite_llc(1e4, 10.0)) < 4 * result.sem
 
 
 def test_a_strong_localization_is_a_regime():

@@ -127,13 +127,10 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     balance = balance_of(draws.virial, context.leaf_sizes, steps)
     worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
+    slope, slope_sem = _localization_slope(draws, context)
     slopes = {
-        "localization_slope": estimators.localization_slope(
-            excess,
-            draws.squared_distance,
-            nbeta=context.nbeta,
-            localization=context.localization,
-        ),
+        "localization_slope": slope,
+        "localization_slope_sem": slope_sem,
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
     distance = float(np.mean(draws.squared_distance))
@@ -156,6 +153,26 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
         **slopes,
     }
+
+
+def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
+    r"""`d log lambda_hat / d log localization` and its standard error, of two forms the sharper.
+
+    With `l = nbeta (L - L*)` and `g` the localization, linear response gives `-Cov[l, g |v|^2] / 2`
+    over `E[l]`. Free directions drown it: `g |v|^2` varies by their number. They cancel in
+    `G = v . grad U - g |v|^2 = nbeta v . grad L`, and integration by parts, `Cov[l, v . grad U] =
+    E[G]`, gives the same as `(Cov[l, G] - E[G]) / 2`: noisier in a regular model, where `g |v|^2`
+    is small. It is not used with gradient noise, which `l` and `G` have in common.
+    """
+    scaled = context.nbeta * np.asarray(draws.excess_loss, np.float64)
+    pull = context.localization * np.asarray(draws.squared_distance, np.float64)
+    centered, size = scaled - scaled.mean(), scaled.mean()
+    forms = [-centered * (pull - pull.mean()) / 2]
+    if context.heating == 0:
+        inner = np.asarray(draws.virial, np.float64) @ context.leaf_sizes - pull
+        forms.append((centered * (inner - inner.mean()) - inner) / 2)
+    found = min((estimators.mean_estimate(x) for x in forms), key=lambda x: x.sem)
+    return float(found.mean / size), float(found.sem / abs(size))
 
 
 def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbeta: float) -> float:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.budget import SMOOTH_GROWTH, Budget, Context, make_budget
+from slt_rl.budget import SIGNIFICANT, SMOOTH_GROWTH, Budget, Context, make_budget
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
@@ -64,6 +64,13 @@ def _regime(numbers: dict[str, float]) -> str:
     return "plateau"
 
 
+def _sure_slope(numbers: dict[str, float]) -> float:
+    """The slope in localization as far as its standard error does not explain it."""
+    slope = numbers["localization_slope"]
+    sure = max(abs(slope) - SIGNIFICANT * numbers["localization_slope_sem"], 0.0)
+    return float(np.copysign(sure, slope))
+
+
 def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
     """Is the center a minimum of a smooth loss?"""
     estimate, numbers, drop = budget.estimate, budget.numbers, context.anchor_drop
@@ -93,7 +100,7 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
 
 def _localization_slope(numbers: dict[str, float], flags: Flags) -> None:
     """Does the estimate rise with localization? At a minimum it falls."""
-    if numbers["localization_slope"] <= PLATEAU_SLOPE:
+    if _sure_slope(numbers) <= PLATEAU_SLOPE:
         return
     if numbers["fraction_below_center"] > BELOW_SHARE:
         flags.add(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl.budget import RAY_FRACTIONS, growth_on_rays
+from slt_rl.budget import RAY_FRACTIONS, Context, growth_on_rays, make_budget
+from slt_rl.chains import Draws
 from slt_rl.step_error import balance_of, extrapolate_step
 from toy_models import quadrature
 
@@ -123,6 +124,52 @@ def test_interval_adds_systematic_terms_and_squares_of_random_ones():
     exact_potential = slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), nbeta=1e3, num_draws=256)
     assert np.isnan(exact_potential.error_budget["data_set"])
     assert np.all(np.isfinite(exact_potential.interval()))
+
+
+NBETA, LOCALIZATION = 1e3, 10.0
+
+
+def exact_draws(curvatures, *, num_free):
+    """Independent draws of a quadratic with free directions, and the context of an exact run."""
+    curvatures = np.concatenate([curvatures, np.zeros(num_free)])
+    stiffness = NBETA * curvatures + LOCALIZATION
+    w = np.random.default_rng(0).standard_normal((4, 1000, stiffness.size)) / stiffness**0.5
+    ones = np.ones(w.shape[:2])
+    virial = (w**2 @ stiffness)[..., None] / stiffness.size
+    draws = Draws(w**2 @ curvatures / 2, virial, np.sum(w**2, axis=2), ones, ones, ones, ones > 0)
+    context = Context(
+        nbeta=NBETA,
+        localization=LOCALIZATION,
+        step_sizes=np.ones(4),
+        step_order=0,
+        extrapolate=False,
+        step_bias=0.0,
+        heating=0.0,
+        tolerance=0.05,
+        leaf_sizes=np.array([stiffness.size]),
+        anchor_drop=0.0,
+        data_set=np.nan,
+        beta=0.0,
+        growth_at_center=np.nan,
+        audit=None,
+        stable=True,
+        notes=(),
+        num_gradients=0,
+        calibration_gradients=0,
+    )
+    return draws, context
+
+
+@pytest.mark.parametrize("num_free", [0, 3000])
+def test_free_directions_do_not_drown_the_slope_in_localization(num_free):
+    """One thousand draws a chain: 3000 free directions would give the direct form an error of 1."""
+    curvatures = np.array([1.0, 0.1, 0.02])
+    numbers = make_budget(*exact_draws(curvatures, num_free=num_free)).numbers
+    share = NBETA * curvatures / (NBETA * curvatures + LOCALIZATION)
+    exact = -np.sum(share * (1 - share)) / np.sum(share)
+    slope, sem = numbers["localization_slope"], numbers["localization_slope_sem"]
+    assert sem < 0.05
+    assert abs(slope - exact) < 4 * sem
 
 
 @pytest.mark.parametrize("degree", [1.0, 2.0, 3.0, 6.0])

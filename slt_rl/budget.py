@@ -14,6 +14,8 @@ from slt_rl.step_error import balance_of, extrapolate_step
 SIGNIFICANT = 2.5
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
+# Share of draws below the center from which on it is no minimum.
+BELOW_SHARE = 0.01
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
 SMOOTH_GROWTH = 1.5
 # Fractions of the way from the center to the chains; 0 first, then each twice the one before.
@@ -98,7 +100,7 @@ def make_budget(draws: Draws, context: Context) -> Budget:
         "discretization": size * context.step_bias,
         "minibatch": context.heating,
         "relaxation": _relaxation(scaled, numbers, size),
-        "anchor": context.anchor_drop,
+        "anchor": max(context.anchor_drop, numbers["drop_seen"]),
         "data_set": context.data_set,
         "localization": size * abs(numbers["localization_slope"]),
     }
@@ -145,6 +147,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
         "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
+        "drop_seen": _drop_seen(context.nbeta * np.asarray(excess), context.heating),
         "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
         "growth_at_center": context.growth_at_center,
         "rms_distance": distance**0.5,
@@ -223,6 +226,16 @@ def growth_on_rays(losses: np.ndarray, slopes: np.ndarray, size: float) -> float
 def _fraction_below(scaled: np.ndarray) -> float:
     """Share of draws below the center, in units of the temperature, by more than rounding."""
     return float(np.mean(scaled < -ROUNDING))
+
+
+def _drop_seen(scaled: np.ndarray, heating: float) -> float:
+    """How far below the center one draw in a hundred lies, in units of the temperature.
+
+    The gradient at the center says what a quadratic would gain; a loss that falls ever more slowly,
+    as a softmax policy's regret does, gains more. Noise of minibatches would be taken for a drop.
+    """
+    drop = -float(np.quantile(scaled, BELOW_SHARE))
+    return drop if drop > ROUNDING and heating == 0 else 0.0
 
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:

@@ -4,14 +4,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.budget import SIGNIFICANT, SMOOTH_GROWTH, Budget, Context, make_budget
+from slt_rl.budget import (
+    BELOW_SHARE,
+    SIGNIFICANT,
+    SMOOTH_GROWTH,
+    Budget,
+    Context,
+    make_budget,
+)
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
 # Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
 PLATEAU_SLOPE = 0.1
-# Share of draws below the center from which on it is no minimum.
-BELOW_SHARE = 0.01
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
@@ -80,11 +85,17 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "temperature; polish it, raise localization, or use the two-temperature estimator",
             refuse=True,
         )
-    if drop > context.tolerance * abs(estimate.mean):
-        large = drop > 0.5 * abs(estimate.mean)
+    seen = numbers["drop_seen"]
+    if max(drop, seen) > context.tolerance * abs(estimate.mean):
+        large = max(drop, seen) > 0.5 * abs(estimate.mean)
+        found = (
+            f"its gradient is {'large' if large else 'not small'}, nbeta times the expected drop "
+            f"is {drop:.3g}"
+            if drop > context.tolerance * abs(estimate.mean)
+            else f"nbeta times the loss of one draw in a hundred is {seen:.3g} or more below it"
+        )
         flags.add(
-            f"the center is not a minimum: its gradient is {'large' if large else 'not small'}, "
-            f"nbeta times the expected drop is {drop:.3g}; train further, or use a potential with "
+            f"the center is not a minimum: {found}; train further, or use a potential with "
             "its minimum at the center (KL to the policy)",
             refuse=large,
         )

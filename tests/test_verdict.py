@@ -112,6 +112,16 @@ def test_a_softmax_policy_near_its_deterministic_optimum(gap):
     assert "not a minimum" in objections(result)
 
 
+def test_a_nearly_greedy_policy_in_many_states_shows_its_drop_in_the_draws():
+    """Eight states, gap 9: the gradient promises a hundredth of the estimate, draws show half."""
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.mean(jax.nn.sigmoid(-(9 + 4 * w))), jnp.zeros(8), nbeta=1e3
+    )
+    assert result.diagnostics["drop_seen"] > 0.2 * result.mean
+    assert "one draw in a hundred" in objections(result)
+    assert result.error_budget["anchor"] == result.diagnostics["drop_seen"]
+
+
 NOISY = exact.noisy_regression()
 NBETA = 8000 / np.log(8000)
 

@@ -16,8 +16,10 @@ from slt_rl.samplers import SGLD, KineticLangevin
 from slt_rl.step_error import balance_of, extrapolate_step
 
 # Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
-# multiple of the planned length, or to so many draws where that is more; at most fourfold at once.
-MAX_LENGTHENING, MAX_DRAWS, MAX_STRETCH = 8, 32_768, 4.0
+# multiple of the planned length, or to so many draws where that is more: at a tolerance of 5 % and
+# above 32768, below it more, in inverse proportion. At most fourfold at once.
+MAX_LENGTHENING, MAX_STRETCH = 8, 4.0
+MAX_DRAWS_TIMES_TOLERANCE, LARGEST_TOLERANCE = 0.05 * 32_768, 0.05
 # Adjusted draws of the audit, as a share of the draws it audits.
 AUDIT_SHARE = 0.1
 # Examples whose losses are kept for the error of the data set, and blocks at whose ends they are.
@@ -138,7 +140,7 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     """Runs the chains for the planned length, and longer where the result asks for it."""
     plan = run.plan
     total = plan.num_burnin + plan.num_draws
-    longest = max(MAX_LENGTHENING * plan.num_draws, MAX_DRAWS) if run.is_free else total
+    longest = _longest(run)
     observer = _aligned(run)
     blocks = _blocks(run, plan.sampler, plan.state, observer)
     snapshots = _Snapshots(run, key)
@@ -173,6 +175,15 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     seen = _observations(observed, observer, start, total)
     ends = state.sampler_state.position
     return Sample(draws, snapshots.losses, audit, ends, (used, aside), seen)
+
+
+def _longest(run: Run) -> int:
+    """At how many draws the chains stop, whatever is wrong with them."""
+    plan = run.plan
+    if not run.is_free:
+        return plan.num_burnin + plan.num_draws
+    most = MAX_DRAWS_TIMES_TOLERANCE / min(run.settings.tolerance, LARGEST_TOLERANCE)
+    return max(MAX_LENGTHENING * plan.num_draws, round(most))
 
 
 def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:

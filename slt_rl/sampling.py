@@ -243,7 +243,9 @@ class _Snapshots:
         if self.seen % self.every == 0:
             positions = state.sampler_state.position
             found = probes.example_losses(self.problem, positions, self.indices)
-            self.losses.append(np.asarray(found, np.float32))
+            # Those of a chain that diverges may exceed single precision; nothing is made of them.
+            with np.errstate(over="ignore"):
+                self.losses.append(np.asarray(found, np.float32))
         if len(self.losses) == MAX_SNAPSHOTS:
             self.losses, self.every = self.losses[::2], 2 * self.every
         self.seen += 1

@@ -20,6 +20,9 @@ from slt_rl.step_error import balance_of, extrapolate_step
 # above 32768, below it more, in inverse proportion. At most fourfold at once.
 MAX_LENGTHENING, MAX_STRETCH = 8, 4.0
 MAX_DRAWS_TIMES_TOLERANCE, LARGEST_TOLERANCE = 0.05 * 32_768, 0.05
+# So many times more where the estimate is carried to step zero: it then rests on the chains of the
+# finer step, half of all and the slower ones, and has more than twice the standard error.
+EXTRAPOLATED_LENGTHENING = 4
 # Adjusted draws of the audit, as a share of the draws it audits.
 AUDIT_SHARE = 0.1
 # Examples whose losses are kept for the error of the data set, and blocks at whose ends they are.
@@ -183,7 +186,8 @@ def _longest(run: Run) -> int:
     if not run.is_free:
         return plan.num_burnin + plan.num_draws
     most = MAX_DRAWS_TIMES_TOLERANCE / min(run.settings.tolerance, LARGEST_TOLERANCE)
-    return max(MAX_LENGTHENING * plan.num_draws, round(most))
+    longest = max(MAX_LENGTHENING * plan.num_draws, round(most))
+    return longest * (EXTRAPOLATED_LENGTHENING if run.is_extrapolated else 1)
 
 
 def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:

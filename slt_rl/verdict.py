@@ -62,7 +62,9 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
 
 
 def _regime(numbers: dict[str, float]) -> str:
-    if abs(numbers["localization_slope"]) > PLATEAU_SLOPE:
+    # A slope that cannot be told from zero says nothing.
+    noise = SIGNIFICANT * numbers["localization_slope_sem"]
+    if abs(numbers["localization_slope"]) > max(PLATEAU_SLOPE, noise):
         return "localization-dominated"
     if abs(numbers["temperature_slope"]) > PLATEAU_SLOPE:
         return "temperature-dependent"

@@ -7,13 +7,21 @@ import numpy as np
 from slt_rl import diagnostics, estimators
 from slt_rl.chains import Draws
 from slt_rl.estimators import Estimate
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
 SIGNIFICANT = 2.5
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
+# Share of draws below the center from which on it is no minimum.
+BELOW_SHARE = 0.01
+# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
+SMOOTH_GROWTH = 1.5
+# Fractions of the way from the center to the chains; 0 first, then each twice the one before.
+RAY_FRACTIONS = (0.0, *(2.0**-k for k in range(12, -1, -1)))
+# Halvings of the thermal distance at which growth is looked at.
+RAY_HALVINGS = 3
 
 
 class Context(NamedTuple):
@@ -33,6 +41,8 @@ class Context(NamedTuple):
             along the gradient), in units of the learning coefficient.
         data_set: standard error over data sets, NaN for an exact potential.
         beta: `nbeta / n`, zero for an exact potential.
+        growth_at_center: exponent of the loss along rays to the chains, see `growth_on_rays`; NaN
+            where the draws themselves leave no doubt of it.
         audit: adjusted draws that went on from the chains, or None.
         stable: whether calibration found a stable step.
         notes: what calibration did, in words.
@@ -52,6 +62,7 @@ class Context(NamedTuple):
     anchor_drop: float
     data_set: float
     beta: float
+    growth_at_center: float
     audit: Draws | None
     stable: bool
     notes: tuple[str, ...]
@@ -89,7 +100,7 @@ def make_budget(draws: Draws, context: Context) -> Budget:
         "discretization": size * context.step_bias,
         "minibatch": context.heating,
         "relaxation": _relaxation(scaled, numbers, size),
-        "anchor": context.anchor_drop,
+        "anchor": max(context.anchor_drop, numbers["drop_seen"]),
         "data_set": context.data_set,
         "localization": size * abs(numbers["localization_slope"]),
     }
@@ -114,33 +125,31 @@ def _beyond(value: float, sem: float) -> float:
 
 
 def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:
-    ratio, ratio_sem, per_leaf = diagnostics.equipartition(draws.virial, context.leaf_sizes)
-    leaf_excess = diagnostics.leaf_equipartition_excess(draws.virial)
-    worst = int(np.argmax(np.abs(leaf_excess)))
+    steps = context.step_sizes if context.extrapolate else None
+    balance = balance_of(draws.virial, context.leaf_sizes, steps)
+    worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
+    slope, slope_sem = _localization_slope(draws, context)
     slopes = {
-        "localization_slope": estimators.localization_slope(
-            excess,
-            draws.squared_distance,
-            nbeta=context.nbeta,
-            localization=context.localization,
-        ),
+        "localization_slope": slope,
+        "localization_slope_sem": slope_sem,
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
     }
     distance = float(np.mean(draws.squared_distance))
-    pull = ratio * float(np.sum(context.leaf_sizes)) - context.localization * distance
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
         "drift": diagnostics.drift(excess),
-        "equipartition": ratio,
-        "equipartition_sem": ratio_sem,
-        "equipartition_worst_leaf": float(per_leaf[worst]),
-        "equipartition_worst_leaf_excess": float(leaf_excess[worst]),
+        "equipartition": balance.ratio,
+        "equipartition_sem": balance.sem,
+        "equipartition_worst_leaf": float(balance.per_leaf[worst]),
+        "equipartition_worst_leaf_excess": float(balance.leaf_excess[worst]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
         "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
-        "growth": pull / estimate.mean if estimate.mean else float("nan"),
+        "drop_seen": _drop_seen(context.nbeta * np.asarray(excess), context.heating),
+        "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
+        "growth_at_center": context.growth_at_center,
         "rms_distance": distance**0.5,
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
@@ -149,9 +158,84 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     }
 
 
+def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
+    r"""`d log lambda_hat / d log localization` and its standard error, of two forms the sharper.
+
+    With `l = nbeta (L - L*)` and `g` the localization, linear response gives `-Cov[l, g |v|^2] / 2`
+    over `E[l]`. Free directions drown it: `g |v|^2` varies by their number. They cancel in
+    `G = v . grad U - g |v|^2 = nbeta v . grad L`, and integration by parts, `Cov[l, v . grad U] =
+    E[G]`, gives the same as `(Cov[l, G] - E[G]) / 2`: noisier in a regular model, where `g |v|^2`
+    is small. It is not used with gradient noise, which `l` and `G` have in common.
+    """
+    scaled = context.nbeta * np.asarray(draws.excess_loss, np.float64)
+    pull = context.localization * np.asarray(draws.squared_distance, np.float64)
+    centered, size = scaled - scaled.mean(), scaled.mean()
+    forms = [-centered * (pull - pull.mean()) / 2]
+    if context.heating == 0:
+        inner = np.asarray(draws.virial, np.float64) @ context.leaf_sizes - pull
+        forms.append((centered * (inner - inner.mean()) - inner) / 2)
+    found = min((estimators.mean_estimate(x) for x in forms), key=lambda x: x.sem)
+    return float(found.mean / size), float(found.sem / abs(size))
+
+
+def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbeta: float) -> float:
+    """`E[(w - w*) . grad L] / E[L - L*]` over draws `[chain, draw]`.
+
+    It is the degree of a homogeneous loss. Where chains reach beyond the basin it is about what
+    lies there and not about the center.
+    """
+    excess = nbeta * float(np.mean(draws.excess_loss, dtype=np.float64))
+    virial = float(np.mean(np.asarray(draws.virial, np.float64), axis=(0, 1)) @ leaf_sizes)
+    pull = virial - localization * float(np.mean(draws.squared_distance, dtype=np.float64))
+    return pull / excess if excess else float("nan")
+
+
+def growth_on_rays(losses: np.ndarray, slopes: np.ndarray, size: float) -> float:
+    r"""The largest exponent with which the loss grows from the center at thermal distances.
+
+    On the ray `w* + t v` to a chain let `T` be the largest `t` up to which the loss stays below its
+    thermal mean: a chain may have gone round a ridge. With `s(t) = v . grad L(w* + t v)`, and sums
+    over rays,
+
+        p = 1 + log_2 [sum (s(2t) - s(0)) / sum (s(t) - s(0))],   t = T/2, T/4, T/8
+
+    It is `p` for a loss homogeneous of degree `p`, whatever flat directions `v` has, and tends to 2
+    or more as `t` falls for a smooth loss. So a loss is not smooth there if no `t` shows such an
+    exponent: 1 for a norm.
+
+    Args:
+        losses: `[chain, t]`, the loss at `RAY_FRACTIONS`.
+        slopes: `[chain, t]`, `s(t)` there.
+        size: the mean of `L - L*` over the draws.
+
+    Returns:
+        The largest exponent; NaN if the loss rises at no scale.
+    """
+    losses, slopes = np.asarray(losses, np.float64), np.asarray(slopes, np.float64)
+    above = losses - losses[:, :1] > size
+    first_above = np.where(above.any(axis=1), above.argmax(axis=1), above.shape[1])
+    thermal = np.maximum(first_above - 1, RAY_HALVINGS + 1)
+    columns = thermal[:, None] - np.arange(RAY_HALVINGS + 1)
+    rise = (np.take_along_axis(slopes, columns, axis=1) - slopes[:, :1]).sum(axis=0)
+    both = (rise[1:] > 0) & (rise[:-1] > 0)
+    if not both.any():
+        return float("nan")
+    return float(np.max(1 + np.log2(rise[:-1][both] / rise[1:][both])))
+
+
 def _fraction_below(scaled: np.ndarray) -> float:
     """Share of draws below the center, in units of the temperature, by more than rounding."""
     return float(np.mean(scaled < -ROUNDING))
+
+
+def _drop_seen(scaled: np.ndarray, heating: float) -> float:
+    """How far below the center one draw in a hundred lies, in units of the temperature.
+
+    The gradient at the center says what a quadratic would gain; a loss that falls ever more slowly,
+    as a softmax policy's regret does, gains more. Noise of minibatches would be taken for a drop.
+    """
+    drop = -float(np.quantile(scaled, BELOW_SHARE))
+    return drop if drop > ROUNDING and heating == 0 else 0.0
 
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:

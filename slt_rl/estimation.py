@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from slt_rl import chains, probes
-from slt_rl.budget import Context
-from slt_rl.calibration import Plan, calibrate, heating_of, stiffness_of
+from slt_rl.budget import (
+    RAY_FRACTIONS,
+    SMOOTH_GROWTH,
+    Context,
+    growth_of,
+    growth_on_rays,
+)
+from slt_rl.calibration import Plan, calibrate, stiffness_of
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -120,7 +127,11 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     assert num_examples is not None
     # Of a sample of the examples the sum of squares is that of as many examples.
     share = losses.shape[-1] / num_examples
-    variances = [data_set_error(x, float(run.problem.nbeta)).variance for x in losses]
+    alive = np.asarray(sample.draws.alive).all(axis=(1, 2))
+    variances = [
+        data_set_error(x, float(run.problem.nbeta)).variance if good else np.nan
+        for x, good in zip(losses, alive, strict=True)
+    ]
     return np.sqrt(np.maximum(variances, 0.0) * share)
 
 
@@ -128,7 +139,7 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     """What gradient noise adds: measured in calibration, here for a given sampler."""
     if run.is_automatic or run.plan.batch_size is None:
         return run.plan.heating
-    return heating_of(
+    return probes.heating_of(
         key,
         run.problem,
         run.anchors,
@@ -138,6 +149,27 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     )
 
 
+def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
+    """The loss's exponents along rays to the chains, `[center]`; NaN if no draws ask for them."""
+    problem = run.problem
+    nbeta, localization = float(problem.nbeta), float(problem.localization)
+    found = np.full(problem.num_centers, np.nan)
+    doubted = []
+    for i in range(problem.num_centers):
+        draws = center_draws(sample.draws, i)
+        # Of a chain that has diverged nothing is asked: the verdict refuses it anyway.
+        if draws.alive.all():
+            growth = growth_of(draws, problem.leaf_sizes, localization, nbeta=nbeta)
+            doubted += [i] if growth < SMOOTH_GROWTH else []
+    if doubted:
+        rays = probes.along_rays(problem, sample.ends, jnp.asarray(RAY_FRACTIONS))
+        losses, slopes = (np.asarray(x, np.float64) for x in rays)
+    for i in doubted:
+        size = float(np.mean(sample.draws.excess_loss[i], dtype=np.float64))
+        found[i] = growth_on_rays(losses[i], slopes[i], size)
+    return found
+
+
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
@@ -145,6 +177,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(problem)
     used, aside = sample.num_gradients
+    growths = _growths_at_center(run, sample)
     order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2
     for i in range(problem.num_centers):
         yield Context(
@@ -160,6 +193,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
             anchor_drop=float(drops[i]),
             data_set=float(data_sets[i]),
             beta=0.0 if num_examples is None else float(problem.nbeta) / num_examples,
+            growth_at_center=float(growths[i]),
             audit=None if sample.audit is None else center_draws(sample.audit, i),
             stable=bool(plan.stable[i]),
             notes=plan.notes,

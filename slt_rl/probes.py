@@ -5,10 +5,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
-from slt_rl.posterior import Anchor, largest_curvature, minibatch_oracle
+from slt_rl.chains import PER_CENTER, ChainState, Problem, numbers_of, posterior_of
+from slt_rl.posterior import Anchor, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
 
@@ -64,6 +65,72 @@ def gradient_noise(
     return _gradient_noise(
         problem.make_target, numbers, positions, key, batch_size, control_variate
     )
+
+
+def heating_of(
+    key: jax.Array,
+    problem: Problem,
+    anchors: Anchor,
+    *,
+    sampler: Any,
+    state: ChainState,
+    batch_size: int,
+) -> np.ndarray:
+    """What gradient noise adds to the estimate, `[center]`, to first order in the step.
+
+    Noise of variance `s_i^2` in the gradient of `U` raises the temperature of direction `i` by
+    `epsilon s_i^2/4`, and each stiff direction holds half a unit: `epsilon sum_i s_i^2 / 8`.
+    """
+    noise = gradient_noise(
+        key,
+        problem,
+        anchors,
+        positions=state.sampler_state.position,
+        batch_size=batch_size,
+        control_variate=sampler.control_variate,
+    )
+    epsilon = step_sizes_of(sampler, problem).mean(axis=-1)
+    dimension = problem.leaf_sizes.sum()
+    total = epsilon * np.asarray(noise, np.float64) * dimension / 8
+    return np.nan_to_num(total, nan=np.inf)
+
+
+def step_sizes_of(sampler: Any, problem: Problem) -> np.ndarray:
+    """Steps with an axis of chains, `[center, chain]`; of one chain if all have the same."""
+    steps = np.asarray(sampler.step_size, np.float64)
+    return np.broadcast_to(steps, (problem.num_centers, *(steps.shape[1:] or (1,))))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _along_rays(make_target, centers, shared, positions, fractions):
+    def one(center, position):
+        loss_fn, data = make_target(center, shared)
+        ray = optax.tree.sub(position, center)
+
+        def along(fraction):
+            at = jax.tree.map(lambda c, r: (c + fraction * r).astype(c.dtype), center, ray)
+            return jax.jvp(lambda w: mean_loss(loss_fn, data, w), (at,), (ray,))
+
+        return jax.lax.map(along, fractions)
+
+    over_chains = jax.vmap(one, in_axes=(None, 0))
+    return jax.vmap(over_chains)(centers, positions)
+
+
+def along_rays(
+    problem: Problem, positions: PyTree, fractions: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Loss and slope, `L(w* + t v)` and `v . grad L(w* + t v)` with `v = w - w*`.
+
+    Args:
+        problem: centers and target.
+        positions: the `w`, axes `[center, chain]`.
+        fractions: `[t]`.
+
+    Returns:
+        Two arrays `[center, chain, t]`.
+    """
+    return _along_rays(problem.make_target, problem.centers, problem.shared, positions, fractions)
 
 
 @functools.partial(jax.jit, static_argnums=0)

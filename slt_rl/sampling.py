@@ -9,15 +9,20 @@ import numpy as np
 import optax
 
 from slt_rl import chains, probes
-from slt_rl.calibration import Plan, step_sizes_of
-from slt_rl.diagnostics import equipartition, split_r_hat
+from slt_rl.calibration import Plan
+from slt_rl.diagnostics import split_r_hat
 from slt_rl.estimators import mean_estimate
 from slt_rl.samplers import SGLD, KineticLangevin
-from slt_rl.step_error import extrapolate_step
+from slt_rl.step_error import balance_of, extrapolate_step
 
 # Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
-# multiple of the planned length, or to so many draws where that is more; at most fourfold at once.
-MAX_LENGTHENING, MAX_DRAWS, MAX_STRETCH = 8, 32_768, 4.0
+# multiple of the planned length, or to so many draws where that is more: at a tolerance of 5 % and
+# above 32768, below it more, in inverse proportion. At most fourfold at once.
+MAX_LENGTHENING, MAX_STRETCH = 8, 4.0
+MAX_DRAWS_TIMES_TOLERANCE, LARGEST_TOLERANCE = 0.05 * 32_768, 0.05
+# So many times more where the estimate is carried to step zero: it then rests on the chains of the
+# finer step, half of all and the slower ones, and has more than twice the standard error.
+EXTRAPOLATED_LENGTHENING = 4
 # Adjusted draws of the audit, as a share of the draws it audits.
 AUDIT_SHARE = 0.1
 # Examples whose losses are kept for the error of the data set, and blocks at whose ends they are.
@@ -43,6 +48,7 @@ class Sample(NamedTuple):
         draws: kept draws, axes `[center, chain, draw]`.
         losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`.
         audit: adjusted draws that went on from the chains, or None.
+        ends: where the chains ended, a pytree with axes `[center, chain]`.
         num_gradients: `[center]`, gradient evaluations of all draws, `(kept, dropped or audit)`.
         observations: what the observer saw at the kept draws, or None.
     """
@@ -50,6 +56,7 @@ class Sample(NamedTuple):
     draws: chains.Draws
     losses: list[np.ndarray]
     audit: chains.Draws | None
+    ends: Any
     num_gradients: tuple[np.ndarray, np.ndarray]
     observations: Any
 
@@ -82,7 +89,7 @@ class Run(NamedTuple):
     def step_sizes(self) -> np.ndarray:
         """`[center, chain]`."""
         shape = (self.problem.num_centers, self.settings.num_chains)
-        return np.broadcast_to(step_sizes_of(self.plan.sampler, self.problem), shape)
+        return np.broadcast_to(probes.step_sizes_of(self.plan.sampler, self.problem), shape)
 
     def anchor_drops(self) -> np.ndarray:
         """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""
@@ -136,7 +143,7 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     """Runs the chains for the planned length, and longer where the result asks for it."""
     plan = run.plan
     total = plan.num_burnin + plan.num_draws
-    longest = max(MAX_LENGTHENING * plan.num_draws, MAX_DRAWS) if run.is_free else total
+    longest = _longest(run)
     observer = _aligned(run)
     blocks = _blocks(run, plan.sampler, plan.state, observer)
     snapshots = _Snapshots(run, key)
@@ -169,7 +176,18 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
     if audit is not None:
         aside = aside + audit.num_gradients.sum(axis=(1, 2))
     seen = _observations(observed, observer, start, total)
-    return Sample(draws, snapshots.losses, audit, (used, aside), seen)
+    ends = state.sampler_state.position
+    return Sample(draws, snapshots.losses, audit, ends, (used, aside), seen)
+
+
+def _longest(run: Run) -> int:
+    """At how many draws the chains stop, whatever is wrong with them."""
+    plan = run.plan
+    if not run.is_free:
+        return plan.num_burnin + plan.num_draws
+    most = MAX_DRAWS_TIMES_TOLERANCE / min(run.settings.tolerance, LARGEST_TOLERANCE)
+    longest = max(MAX_LENGTHENING * plan.num_draws, round(most))
+    return longest * (EXTRAPOLATED_LENGTHENING if run.is_extrapolated else 1)
 
 
 def _concatenate(kept: list[chains.Draws], start: int, total: int) -> chains.Draws:
@@ -190,24 +208,23 @@ def _settled(run: Run, draws: chains.Draws) -> tuple[bool, float]:
             continue
         values = float(run.problem.nbeta) * np.asarray(one.excess_loss, np.float64)
         estimate = mean_estimate(values)
-        steps = (
-            extrapolate_step(values, run.step_sizes[i], order=1) if run.is_extrapolated else None
-        )
-        estimate = estimate if steps is None else steps.estimate
+        steps = run.step_sizes[i] if run.is_extrapolated else None
+        at_zero = None if steps is None else extrapolate_step(values, steps, order=1)
+        estimate = estimate if at_zero is None else at_zero.estimate
         if estimate.mean < 2 * estimate.sem + drop:
             continue
         error = 1.96 * estimate.sem / (run.settings.tolerance * estimate.mean)
         shortage = max(shortage, error**2)
-        relaxed &= _is_relaxed(one, run.problem.leaf_sizes)
+        relaxed &= _is_relaxed(one, run.problem.leaf_sizes, steps)
     return relaxed, shortage
 
 
-def _is_relaxed(draws: chains.Draws, leaf_sizes: np.ndarray) -> bool:
+def _is_relaxed(draws: chains.Draws, leaf_sizes: np.ndarray, steps: np.ndarray | None) -> bool:
     """Equipartition within a hundredth (three in a leaf) and its error, and chains that agree."""
-    ratio, sem, per_leaf = equipartition(draws.virial, leaf_sizes)
-    leaf_sems = sem * np.sqrt(leaf_sizes.sum() / leaf_sizes)
-    balanced = abs(ratio - 1) < 0.01 + 2 * sem
-    balanced &= bool(np.all(np.abs(per_leaf - 1) < 0.03 + 2.5 * leaf_sems))
+    balance = balance_of(draws.virial, leaf_sizes, steps)
+    leaf_sems = balance.sem * np.sqrt(leaf_sizes.sum() / leaf_sizes)
+    balanced = abs(balance.ratio - 1) < 0.01 + 2 * balance.sem
+    balanced &= bool(np.all(np.abs(balance.per_leaf - 1) < 0.03 + 2.5 * leaf_sems))
     return balanced and split_r_hat(draws.excess_loss) < 1.05
 
 
@@ -230,7 +247,9 @@ class _Snapshots:
         if self.seen % self.every == 0:
             positions = state.sampler_state.position
             found = probes.example_losses(self.problem, positions, self.indices)
-            self.losses.append(np.asarray(found, np.float32))
+            # Those of a chain that diverges may exceed single precision; nothing is made of them.
+            with np.errstate(over="ignore"):
+                self.losses.append(np.asarray(found, np.float32))
         if len(self.losses) == MAX_SNAPSHOTS:
             self.losses, self.every = self.losses[::2], 2 * self.every
         self.seen += 1

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.diagnostics import check_trace
+from slt_rl.diagnostics import check_trace, equipartition, leaf_equipartition_excess
 from slt_rl.estimators import Estimate, mean_estimate
 
 
@@ -60,3 +60,41 @@ def extrapolate_step(
     )
     bias_sem = lever * float(np.hypot(fine.sem, coarse.sem))
     return StepExtrapolation(estimate, lever * difference, bias_sem)
+
+
+class Balance(NamedTuple):
+    """Equipartition ratios, which are 1 at equilibrium.
+
+    Args:
+        ratio: of all parameters.
+        sem: its standard error.
+        per_leaf: `[leaf]`.
+        leaf_excess: `[leaf]`, signed distance from 1 beyond 3.5 standard errors.
+    """
+
+    ratio: float
+    sem: float
+    per_leaf: np.ndarray
+    leaf_excess: np.ndarray
+
+
+def balance_of(virial: np.ndarray, sizes: np.ndarray, steps: np.ndarray | None) -> Balance:
+    """Equipartition, carried to step zero where `steps` of two groups of chains are given.
+
+    A first-order step inflates it by what the extrapolation takes out of the estimate: this is no
+    lack of equilibrium.
+
+    Args:
+        virial: `[chain, draw, leaf]`, `(w - w*) . grad U` per parameter of the leaf.
+        sizes: `[leaf]`, number of parameters of each leaf.
+        steps: `[chain]`, or `None` for dynamics without an error of first order.
+    """
+    virial, sizes = np.asarray(virial, np.float64), np.asarray(sizes)
+    if steps is None or np.ptp(steps) == 0:
+        return Balance(*equipartition(virial, sizes), leaf_equipartition_excess(virial))
+    traces = [virial @ (sizes / sizes.sum()), *np.moveaxis(virial, -1, 0)]
+    found = [extrapolate_step(x, steps, order=1) for x in traces]
+    whole, *leaves = (x.estimate for x in found if x is not None)
+    per_leaf = np.array([x.mean for x in leaves])
+    excess = np.maximum(np.abs(per_leaf - 1) - 3.5 * np.array([x.sem for x in leaves]), 0.0)
+    return Balance(whole.mean, whole.sem, per_leaf, np.copysign(excess, per_leaf - 1))

@@ -4,18 +4,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.budget import Budget, Context, make_budget
+from slt_rl.budget import (
+    BELOW_SHARE,
+    SIGNIFICANT,
+    SMOOTH_GROWTH,
+    Budget,
+    Context,
+    make_budget,
+)
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
 # Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
 PLATEAU_SLOPE = 0.1
-# Share of draws below the center from which on it is no minimum.
-BELOW_SHARE = 0.01
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
-# Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
-SMOOTH_GROWTH = 1.5
 # The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
 NOISY_DATA = 2.0
 
@@ -59,11 +62,20 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
 
 
 def _regime(numbers: dict[str, float]) -> str:
-    if abs(numbers["localization_slope"]) > PLATEAU_SLOPE:
+    # A slope that cannot be told from zero says nothing.
+    noise = SIGNIFICANT * numbers["localization_slope_sem"]
+    if abs(numbers["localization_slope"]) > max(PLATEAU_SLOPE, noise):
         return "localization-dominated"
     if abs(numbers["temperature_slope"]) > PLATEAU_SLOPE:
         return "temperature-dependent"
     return "plateau"
+
+
+def _sure_slope(numbers: dict[str, float]) -> float:
+    """The slope in localization as far as its standard error does not explain it."""
+    slope = numbers["localization_slope"]
+    sure = max(abs(slope) - SIGNIFICANT * numbers["localization_slope_sem"], 0.0)
+    return float(np.copysign(sure, slope))
 
 
 def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
@@ -75,19 +87,25 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "temperature; polish it, raise localization, or use the two-temperature estimator",
             refuse=True,
         )
-    if drop > context.tolerance * abs(estimate.mean):
-        large = drop > 0.5 * abs(estimate.mean)
+    seen = numbers["drop_seen"]
+    if max(drop, seen) > context.tolerance * abs(estimate.mean):
+        large = max(drop, seen) > 0.5 * abs(estimate.mean)
+        found = (
+            f"its gradient is {'large' if large else 'not small'}, nbeta times the expected drop "
+            f"is {drop:.3g}"
+            if drop > context.tolerance * abs(estimate.mean)
+            else f"nbeta times the loss of one draw in a hundred is {seen:.3g} or more below it"
+        )
         flags.add(
-            f"the center is not a minimum: its gradient is {'large' if large else 'not small'}, "
-            f"nbeta times the expected drop is {drop:.3g}; train further, or use a potential with "
+            f"the center is not a minimum: {found}; train further, or use a potential with "
             "its minimum at the center (KL to the policy)",
             refuse=large,
         )
-    if estimate.mean > 2 * estimate.sem and numbers["growth"] < SMOOTH_GROWTH:
+    growth = numbers["growth_at_center"]
+    if estimate.mean > 2 * estimate.sem and growth < SMOOTH_GROWTH:
         flags.add(
-            f"the loss grows like distance to the power {numbers['growth']:.2f} < 2: it is not "
-            "smooth at the center (a norm or square root instead of its square doubles the "
-            "coefficient), or the chains have left its basin",
+            f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
+            "center (a norm or square root instead of its square doubles the coefficient)",
             refuse=True,
         )
     _localization_slope(numbers, flags)
@@ -95,7 +113,7 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
 
 def _localization_slope(numbers: dict[str, float], flags: Flags) -> None:
     """Does the estimate rise with localization? At a minimum it falls."""
-    if numbers["localization_slope"] <= PLATEAU_SLOPE:
+    if _sure_slope(numbers) <= PLATEAU_SLOPE:
         return
     if numbers["fraction_below_center"] > BELOW_SHARE:
         flags.add(

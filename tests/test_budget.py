@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl.step_error import extrapolate_step
+from slt_rl.budget import RAY_FRACTIONS, Context, growth_on_rays, make_budget
+from slt_rl.chains import Draws
+from slt_rl.step_error import balance_of, extrapolate_step
 from toy_models import quadrature
 
 KEY = jax.random.key(3)
@@ -36,6 +38,22 @@ def test_extrapolated_error_is_as_large_as_stated():
         scores.append(found.mean / found.sem)
     # ESS takes the smaller of two estimates, so errors are overstated, by less than a quarter.
     assert 0.7 < np.std(scores) < 1.15
+
+
+def test_equipartition_is_carried_to_step_zero():
+    """SGLD inflates stiff directions by `1/(1 - c/4)`: a step, and no lack of equilibrium."""
+    sizes, c = np.array([10, 40]), np.resize([0.04, 0.16], 4)
+    squares = np.random.default_rng(2).standard_normal((4, 4000, 50)) ** 2
+    squares /= (1 - c / 4)[:, None, None]
+    virial = np.stack([x.mean(axis=2) for x in np.split(squares, [10], axis=2)], axis=2)
+    pooled, carried = (balance_of(virial, sizes, steps) for steps in (None, c))
+    assert abs(pooled.ratio - np.mean(1 / (1 - c / 4))) < 4 * pooled.sem
+    assert pooled.ratio - 1 > 5 * pooled.sem
+    assert abs(carried.ratio - 1) < 4 * carried.sem
+    assert carried.sem < 0.005
+    assert np.all(pooled.leaf_excess > 0)
+    assert np.all(carried.leaf_excess == 0)
+    np.testing.assert_allclose(carried.per_leaf, 1, atol=0.02)
 
 
 def quartic(w):
@@ -106,3 +124,73 @@ def test_interval_adds_systematic_terms_and_squares_of_random_ones():
     exact_potential = slt_rl.estimate_llc(KEY, quartic, jnp.zeros(2), nbeta=1e3, num_draws=256)
     assert np.isnan(exact_potential.error_budget["data_set"])
     assert np.all(np.isfinite(exact_potential.interval()))
+
+
+NBETA, LOCALIZATION = 1e3, 10.0
+
+
+def exact_draws(curvatures, *, num_free):
+    """Independent draws of a quadratic with free directions, and the context of an exact run."""
+    curvatures = np.concatenate([curvatures, np.zeros(num_free)])
+    stiffness = NBETA * curvatures + LOCALIZATION
+    w = np.random.default_rng(0).standard_normal((4, 1000, stiffness.size)) / stiffness**0.5
+    ones = np.ones(w.shape[:2])
+    virial = (w**2 @ stiffness)[..., None] / stiffness.size
+    draws = Draws(w**2 @ curvatures / 2, virial, np.sum(w**2, axis=2), ones, ones, ones, ones > 0)
+    context = Context(
+        nbeta=NBETA,
+        localization=LOCALIZATION,
+        step_sizes=np.ones(4),
+        step_order=0,
+        extrapolate=False,
+        step_bias=0.0,
+        heating=0.0,
+        tolerance=0.05,
+        leaf_sizes=np.array([stiffness.size]),
+        anchor_drop=0.0,
+        data_set=np.nan,
+        beta=0.0,
+        growth_at_center=np.nan,
+        audit=None,
+        stable=True,
+        notes=(),
+        num_gradients=0,
+        calibration_gradients=0,
+    )
+    return draws, context
+
+
+@pytest.mark.parametrize("num_free", [0, 3000])
+def test_free_directions_do_not_drown_the_slope_in_localization(num_free):
+    """One thousand draws a chain: 3000 free directions would give the direct form an error of 1."""
+    curvatures = np.array([1.0, 0.1, 0.02])
+    numbers = make_budget(*exact_draws(curvatures, num_free=num_free)).numbers
+    share = NBETA * curvatures / (NBETA * curvatures + LOCALIZATION)
+    exact = -np.sum(share * (1 - share)) / np.sum(share)
+    slope, sem = numbers["localization_slope"], numbers["localization_slope_sem"]
+    assert sem < 0.05
+    assert abs(slope - exact) < 4 * sem
+
+
+@pytest.mark.parametrize("degree", [1.0, 2.0, 3.0, 6.0])
+@pytest.mark.parametrize("gradient", [0.0, -0.3])
+def test_growth_on_rays_is_the_degree(degree, gradient):
+    """Whatever the lengths of the rays, and whatever is left of the gradient at the center."""
+    lengths = np.random.default_rng(1).uniform(0.1, 3.0, (8, 1))
+    t = np.asarray(RAY_FRACTIONS)
+    losses = (lengths * t) ** degree + gradient * lengths * t
+    slopes = degree * lengths**degree * t ** (degree - 1) * (t > 0) + gradient * lengths
+    for size in (0.01, 1.0, 100.0):
+        assert growth_on_rays(losses, slopes, size) == pytest.approx(degree)
+
+
+def test_growth_on_rays_is_that_at_thermal_distances():
+    """A norm rounded off far below them is a norm; a ridge between center and chain is no kink."""
+    points = 4.0 * np.asarray(RAY_FRACTIONS)[None]
+    rounded = np.hypot(points, 1e-2)
+    assert growth_on_rays(rounded, points * 4 / rounded, 2.0) < 1.1
+    # Up to a height of 0.37 at distance 1, of which chains see a tenth, and down again to nothing.
+    losses = points**2 * np.exp(-(points**2))
+    slopes = 4 * 2 * points * (1 - points**2) * np.exp(-(points**2))
+    assert growth_on_rays(losses, slopes, 0.04) > 1.9
+    assert np.isnan(growth_on_rays(-points, -np.ones_like(points), 1.0))

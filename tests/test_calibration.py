@@ -108,3 +108,31 @@ def test_minibatch_noise_shrinks_the_step():
     scaled = result.nbeta * eigenvalues
     exact = 0.5 * np.sum(scaled / (scaled + 1.0))
     assert abs(result.mean - exact) < 4 * result.sem + 0.1 * exact
+
+
+def test_a_small_tolerance_is_reached():
+    """One stiff direction: of a unit chi-square 80000 independent draws are needed."""
+    result = slt_rl.estimate_llc(
+        jax.random.key(2), lambda w: jnp.sum(w**2), jnp.zeros(1), nbeta=1e4, tolerance=0.01
+    )
+    assert 1.96 * result.sem < 0.0105 * result.mean
+    exact = 0.5 * 2e4 / (2e4 + result.localization)
+    assert abs(result.mean - exact) < 4 * result.sem
+    assert result.verdict == "trusted", result.flags
+
+
+def test_chains_that_diverge_overflow_nowhere():
+    """Flat at the center, steep beyond: every step tried is far too large. Warnings are errors."""
+    data = {"x": np.ones((400, 1))}
+    result = slt_rl.estimate_llc(
+        jax.random.key(0),
+        lambda w, e: (e["x"][:, 0] * w[0]) ** 8,
+        jnp.zeros(1),
+        data,
+        nbeta=1e4,
+        batch_size=8,
+        localization=1.0,
+        num_draws=1000,
+    )
+    assert result.verdict == "refused"
+    assert "left the finite numbers" in result.flags[0]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import slt_rl
+import toy_models
+from slt_rl.posterior import LocalPosterior, find_anchor, minibatch_oracle
 from toy_models import exact
 
 KEY = jax.random.key(1)
@@ -81,6 +83,18 @@ def test_a_norm_instead_of_its_square():
     assert abs(result.mean - 5.0) < 4 * result.sem + 0.1
 
 
+def test_a_smooth_loss_whose_chains_roam_is_not_called_a_norm():
+    """Chains that reach singular first layers see a loss that falls outwards, and a sound value."""
+    (problem,) = (p for p in toy_models.problems() if p.name == "linear_policy_kl_at_identity")
+    result = slt_rl.estimate_llc(
+        KEY, problem.potential, problem.params, nbeta=1e4, localization=10.0
+    )
+    assert result.diagnostics["growth"] < 1.5
+    assert result.diagnostics["growth_at_center"] > 1.9
+    assert result.verdict != "refused", result.flags
+    assert abs(result.mean - problem.finite_llc(1e4, 10.0)) < 4 * result.sem
+
+
 def test_a_strong_localization_is_a_regime():
     result = at_quadratic(localization=1000.0)
     assert result.regime == "localization-dominated"
@@ -96,6 +110,16 @@ def test_a_softmax_policy_near_its_deterministic_optimum(gap):
     )
     assert result.verdict == "refused"
     assert "not a minimum" in objections(result)
+
+
+def test_a_nearly_greedy_policy_in_many_states_shows_its_drop_in_the_draws():
+    """Eight states, gap 9: the gradient promises a hundredth of the estimate, draws show half."""
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.mean(jax.nn.sigmoid(-(9 + 4 * w))), jnp.zeros(8), nbeta=1e3
+    )
+    assert result.diagnostics["drop_seen"] > 0.2 * result.mean
+    assert "one draw in a hundred" in objections(result)
+    assert result.error_budget["anchor"] == result.diagnostics["drop_seen"]
 
 
 NOISY = exact.noisy_regression()
@@ -133,6 +157,31 @@ def test_minibatch_noise_is_mended(noisy_data):
     assert abs(result.mean / truth - 1) < 0.05 + 2 * result.sem / truth
     low, high = result.interval()
     assert low < truth < high
+    # What plain minibatches add is known: see the test above.
+    plain = result.step_size * NBETA**2 * (2 + 1 + 0.5 + 0.25) / 16 / 8
+    assert plain > 0.05 * truth
+    (named,) = [note for note in result.notes if "the anchored control variate" in note]
+    stated = float(named.split("would add ")[1].split()[0])
+    assert stated == pytest.approx(plain, rel=0.5)
+
+
+def test_the_anchored_value_is_unbiased_and_sharp(noisy_data):
+    """On batches of 16 it varies by the square of the distance, not by the labels' noise."""
+    center = NOISY.params
+    moved = {"w": center["w"] + 0.03}
+    anchor = find_anchor(KEY, NOISY.loss_fn, noisy_data, params=center)
+    posterior = LocalPosterior(
+        NOISY.loss_fn, noisy_data, center, anchor.loss, anchor.gradient, NBETA, 1.0
+    )
+    keys = jax.random.split(KEY, 2000)
+    plain, anchored = (
+        jax.vmap(minibatch_oracle(posterior, 16, control), in_axes=(0, None))(keys, moved)[0]
+        for control in (False, True)
+    )
+    exact = posterior.potential(moved)
+    for values in (plain, anchored):
+        assert abs(values.mean() - exact) < 4 * values.std() / len(keys) ** 0.5
+    assert anchored.std() < plain.std() / 10
 
 
 def test_a_heavy_tailed_gradient_asks_for_a_larger_batch():

@@ -74,10 +74,13 @@ def is_stale(reference: Reference, potential: Callable[[PyTree], Any], params: P
         potential: ``params -> []``.
         params: The center.
     """
-    # The root of the machine precision: above rounding, below any change that is meant.
-    relative = float(jnp.finfo(ravel_pytree(params)[0].dtype).eps) ** 0.5
+    eps = float(jnp.finfo(ravel_pytree(params)[0].dtype).eps)
     found, stored = probe(potential, params), np.array(reference.probes)
-    return found.shape != stored.shape or not np.allclose(found, stored, rtol=relative, atol=0.0)
+    if found.shape != stored.shape:
+        return True
+    # The root of the machine precision is above rounding and below any change that is meant. Where
+    # a potential is a difference of numbers near one, its smallest values have the error `eps`.
+    return not np.allclose(found, stored, rtol=eps**0.5, atol=eps)
 
 
 def stored_references(path: Path = PATH) -> dict[str, tuple[Reference, ...]]:

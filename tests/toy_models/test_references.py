@@ -41,9 +41,6 @@ def test_a_changed_potential_or_center_is_stale(name):
             changed.reference(NBETA, LOCALIZATION)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="softmax_two_layers_rank_0 is called stale: its probes lose digits"
-)
 def test_single_precision_is_not_stale():
     for problem in NEEDED.values():
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem.params)

@@ -67,7 +67,7 @@ def test_a_stop_after_some_seconds_can_be_continued(finished, tmp_path):
     stops = 0
     while not train_run(TOY, tmp_path, seconds=0.0):
         stops += 1
-    assert stops == 3
+    assert stops == 2  # of the checkpoints 2, 4 and 6
     same_files(tmp_path, finished)
 
 

@@ -14,8 +14,10 @@ from slt_rl.agents import load_run, pack_run, unpack_run
 
 @pytest.fixture(autouse=True, scope="module")
 def single_precision():
-    with jax.enable_x64(False):
-        yield
+    # Not `with jax.enable_x64(False)`: that holds for one thread, and the program uses several.
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(scope="module")

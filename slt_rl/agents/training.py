@@ -197,8 +197,9 @@ def _start(agent: Agent) -> PyTree:
 
 def _updates(agent: Agent, record: RunRecord, work: _Work):
     """Yields `(update, states, statistics [seed, update, ...])` at each checkpoint to come."""
-    recorder = Recorder(agent.ppo)
-    runs = train(
+    # A trainer to `train`, which asks for no more than a step; its statistics are a dict.
+    recorder: Any = Recorder(agent.ppo)
+    runs: Any = train(
         agent.keys, recorder, agent.env, states=work.states, checkpoints=record.checkpoints
     )
     for states, stats in runs:

@@ -200,7 +200,7 @@ def test_an_agent_with_memory_is_kept_and_rebuilt(tmp_path):
     assert set(series[0]) == {"encoder", "core", "actor", "critic"}
     hidden = core.initial_hidden(series[-1], 5)
     observation, reset = np.ones((6, 5, 4)), np.zeros((6, 5), bool)
-    hidden, distribution, value = core.apply(series[-1], hidden, observation, reset)
+    hidden, distribution, value = core.apply(series[-1], hidden, observation, reset=reset)
     assert hidden.shape == (5, 4) and distribution.logits.shape == (6, 5, 2)
     assert value.shape == (6, 5)
     with pytest.raises(ValueError, match="recurrent: use network"):

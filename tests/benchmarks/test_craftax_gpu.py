@@ -24,7 +24,7 @@ def single_precision():
 def packed(tmp_path_factory, single_precision):
     folder = tmp_path_factory.mktemp("gpu")
     words = f"--toy --agents classic-feedforward --steps 512 --checkpoints 4 --out {folder}/out"
-    command = [*words.split(), "--runs", f"{folder}/runs", "--seconds"]
+    command = [*words.split(), "--runs", f"{folder}/runs", "--total"]
     # The first call stops at its first checkpoint, the second goes on to the end.
     craftax_gpu.main([*command, "0"])
     stopped = json.loads((folder / "out" / "result.json").read_text())

@@ -89,8 +89,9 @@ class NetworkSpec:
 
     def recurrent(self, num_inputs: int, num_actions: int) -> RecurrentActorCritic:
         """The actor-critic with memory."""
-        sizes = {"width": self.width, "encoder": self.hidden, "head": self.hidden}
-        return RecurrentActorCritic(num_inputs, num_actions, **sizes)
+        return RecurrentActorCritic(
+            num_inputs, num_actions, width=self.width, encoder=self.hidden, head=self.hidden
+        )
 
     def actor(self, num_inputs: int, num_actions: int) -> LayeredMLP:
         """The feed-forward actor; outputs logits."""

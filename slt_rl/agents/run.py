@@ -134,7 +134,7 @@ class Run:
     def network(self) -> RecurrentActorCritic:
         """The recurrent actor-critic, with `initial_hidden(params, num_envs)` and `apply`.
 
-        `apply(params, hidden, observation[time, env], reset[time, env]) -> (hidden, distribution,
+        `apply(params, hidden, observation[time, env], reset=[time, env]) -> (hidden, distribution,
         value)`.
 
         Raises:

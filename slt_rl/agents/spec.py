@@ -222,8 +222,11 @@ def checkpoint_schedule(num_updates: int, num_checkpoints: int, *, kind: str) ->
         >>> checkpoint_schedule(100, 4, kind="linear"), checkpoint_schedule(100, 4, kind="log")
         ((0, 25, 50, 75, 100), (0, 1, 5, 22, 100))
     """
-    made = {"log": (log_schedule,), "linear": (linear_schedule,)}
-    made["both"] = made["log"] + made["linear"]
+    made: dict[str, tuple[Callable[[int, int], tuple[int, ...]], ...]] = {
+        "log": (log_schedule,),
+        "linear": (linear_schedule,),
+        "both": (log_schedule, linear_schedule),
+    }
     if kind not in made:
         raise ValueError(f"schedule: got {kind!r}, expected one of {list(made)}")
     wanted = min(num_checkpoints, num_updates)

@@ -73,7 +73,7 @@ def train_agent(
     folder, start = Path(folder), time.monotonic()
     record = _open(folder, agent)
     work = _resume(folder, record, agent)
-    saved = time.monotonic()
+    first, saved = work.update, time.monotonic()
     if progress is not None:
         progress(work.update, record.spec.num_updates, _all_seeds(work.statistics))
     for update, states, new in _updates(agent, record, work):
@@ -83,7 +83,8 @@ def train_agent(
             progress(update, record.spec.num_updates, new)
         now = time.monotonic()
         finished = update >= record.spec.num_updates
-        stops = finished or now - start > seconds
+        # At least one stretch, or a command repeated for ever would never end.
+        stops = finished or (now - start > seconds and update > first)
         if stops or now - saved > save_every:
             _save_all(folder, record, work)
             saved = time.monotonic()
@@ -196,8 +197,9 @@ def _start(agent: Agent) -> PyTree:
 
 def _updates(agent: Agent, record: RunRecord, work: _Work):
     """Yields `(update, states, statistics [seed, update, ...])` at each checkpoint to come."""
-    recorder = Recorder(agent.ppo)
-    runs = train(
+    # A trainer to `train`, which asks for no more than a step; its statistics are a dict.
+    recorder: Any = Recorder(agent.ppo)
+    runs: Any = train(
         agent.keys, recorder, agent.env, states=work.states, checkpoints=record.checkpoints
     )
     for states, stats in runs:

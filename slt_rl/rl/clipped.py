@@ -70,15 +70,15 @@ def estimate_advantages(
 
 
 def clipped_loss(
-    ppo: Any, distribution: Any, values: jax.Array, batch: Any
+    ppo: Any, batch: Any, *, distribution: Any, values: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The training loss on some examples, and its parts by the names of `PPOStats`.
 
     Args:
         ppo: Object with `clip`, `value_weight` and `entropy_weight`.
-        distribution: Distributions of actions under the parameters that learn, `[n]`.
+        batch: A `Batch` of examples, `[n]`.
+        distribution: Distributions of their actions under the parameters that learn, `[n]`.
         values: Their values, `[n]`.
-        batch: A `Batch` of the same examples, `[n]`.
     """
     log_prob = jax.vmap(lambda d, a: d.log_prob(a))(distribution, batch.action)
     entropy = jnp.mean(jax.vmap(lambda d: d.entropy())(distribution))

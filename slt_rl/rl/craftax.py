@@ -172,7 +172,7 @@ def reward_spec(
 
 
 def _vector(argument: str, start: dict[str, float], changes: Mapping[str, float] | None):
-    changes = changes or {}
+    changes = dict(changes or {})
     unknown = sorted(set(changes) - set(start))
     if unknown:
         raise ValueError(f"{argument}: there is no {unknown[0]!r}, expected one of {list(start)}")
@@ -289,7 +289,7 @@ def craftax_env(
         ValueError: If the map is too small or uneven, the pool empty, a parameter unknown, or JAX
             in double precision, in which Craftax does not run.
     """
-    if jax.config.jax_enable_x64:
+    if jnp.result_type(float) == jnp.float64:
         raise ValueError(
             "jax_enable_x64: Craftax runs in single precision only; make and play the environment "
             "under `with jax.enable_x64(False):`"

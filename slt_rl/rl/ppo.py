@@ -204,7 +204,7 @@ class PPO:
         """The training loss on some examples, and its parts by the names of `PPOStats`."""
         distribution = jax.vmap(lambda x: self.policy(params["policy"], x))(batch.observation)
         values = jax.vmap(lambda x: self.value_fn(params["value"], x))(batch.observation)
-        return clipped_loss(self, distribution, values, batch)
+        return clipped_loss(self, batch, distribution=distribution, values=values)
 
     def _minibatches(self, key: jax.Array, batch: Batch) -> Batch:
         """Splits the examples at random; leaves `[minibatch, n / minibatches, ...]`."""

@@ -50,7 +50,7 @@ class RecurrentActorCritic:
         >>> params = network.init(jax.random.key(0))
         >>> hidden = network.initial_hidden(params, 2)
         >>> observation, reset = jnp.ones((7, 2, 5)), jnp.zeros((7, 2), bool)
-        >>> hidden, distribution, value = network.apply(params, hidden, observation, reset)
+        >>> hidden, distribution, value = network.apply(params, hidden, observation, reset=reset)
         >>> hidden.shape, distribution.logits.shape, value.shape
         ((2, 4), (7, 2, 3), (7, 2))
     """
@@ -110,7 +110,7 @@ class RecurrentActorCritic:
         return jnp.zeros((num_envs, self.width), params["encoder"]["kernel"].dtype)
 
     def apply(
-        self, params: PyTree, hidden: jax.Array, observation: jax.Array, reset: jax.Array
+        self, params: PyTree, hidden: jax.Array, observation: jax.Array, *, reset: jax.Array
     ) -> tuple[jax.Array, Categorical, jax.Array]:
         """Sees a stretch of play; the same function for playing, learning and measuring.
 
@@ -125,13 +125,13 @@ class RecurrentActorCritic:
             The hidden state after the last step, the distributions of actions and the values,
             `[time, env]` each.
         """
-        features = self.features(params, hidden, observation, reset)
+        features = self.features(params, hidden, observation, reset=reset)
         last = features[-1] if self.width else hidden
         distribution = Categorical(self._head(params["actor"], features))
         return last, distribution, self._head(params["critic"], features)[..., 0]
 
     def features(
-        self, params: PyTree, hidden: jax.Array, observation: jax.Array, reset: jax.Array
+        self, params: PyTree, hidden: jax.Array, observation: jax.Array, *, reset: jax.Array
     ) -> jax.Array:
         """What the heads see: the hidden state after each step, `[time, env, width]`.
 
@@ -231,7 +231,9 @@ def recurrent_rollout(
         batch, hidden = carry
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
         start = batch.episode_length == 0
-        hidden, distribution, value = see(network, params, hidden, batch.observation, start)
+        hidden, distribution, value = see(
+            network, params, hidden, observation=batch.observation, reset=start
+        )
         transition, action, log_prob = act(keys, distribution, env=env, batch=batch)
         cut_value = _cut_values(network, params, hidden, transition, value)
         ends = transition.reward, transition.terminated, transition.truncated
@@ -241,7 +243,8 @@ def recurrent_rollout(
 
     start = (batch, hidden)
     (batch, hidden), (play, sums) = jax.lax.scan(step, start, jnp.arange(num_steps))
-    last = see(network, params, hidden, batch.observation, batch.episode_length == 0)[2]
+    start = batch.episode_length == 0
+    last = see(network, params, hidden, observation=batch.observation, reset=start)[2]
     following = jnp.concatenate([play.value[1:], last[None]])
     done = play.terminated | play.truncated
     play = play._replace(next_value=jnp.where(done, play.next_value, following))
@@ -252,12 +255,13 @@ def see(
     network: RecurrentActorCritic,
     params: PyTree,
     hidden: PyTree,
+    *,
     observation: PyTree,
     reset: jax.Array,
 ) -> tuple[PyTree, Categorical, jax.Array]:
     """`network.apply` on a single step: no time axis in the arguments `[env, ...]` and results."""
     observation, reset = jax.tree.map(lambda x: x[None], (observation, reset))
-    hidden, *seen = network.apply(params, hidden, observation, reset)
+    hidden, *seen = network.apply(params, hidden, observation, reset=reset)
     distribution, value = jax.tree.map(lambda x: x[0], seen)
     return hidden, distribution, value
 
@@ -271,7 +275,9 @@ def _cut_values(network, params, hidden, transition: Transition, value: jax.Arra
 
     def evaluate(_):
         no_reset = jnp.zeros_like(transition.truncated)
-        successor = see(network, params, hidden, transition.final_observation, no_reset)[2]
+        successor = see(
+            network, params, hidden, observation=transition.final_observation, reset=no_reset
+        )[2]
         return False, jnp.where(transition.truncated, successor, 0)
 
     start = (jnp.any(transition.truncated), jnp.zeros_like(value))

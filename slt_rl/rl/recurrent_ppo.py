@@ -133,11 +133,11 @@ class RecurrentPPO:
     def loss(self, params: PyTree, windows: Windows) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The training loss on some windows, and its parts by the names of `PPOStats`."""
         observation = windows.steps.observation
-        _, *seen = self.network.apply(params, windows.hidden, observation, windows.start)
+        seen = self.network.apply(params, windows.hidden, observation, reset=windows.start)
         flat = jax.tree.map(
-            lambda x: x.reshape(windows.start.size, *x.shape[2:]), (*seen, windows.steps)
+            lambda x: x.reshape(windows.start.size, *x.shape[2:]), (windows.steps, *seen[1:])
         )
-        return clipped_loss(self, *flat)
+        return clipped_loss(self, flat[0], distribution=flat[1], values=flat[2])
 
     def _update(self, key: jax.Array, state: PPOState, windows: Windows):
         def minibatches(key):

@@ -14,15 +14,17 @@ from slt_rl.agents import load_run, pack_run, unpack_run
 
 @pytest.fixture(autouse=True, scope="module")
 def single_precision():
-    with jax.enable_x64(False):
-        yield
+    # Not `with jax.enable_x64(False)`: that holds for one thread, and the program uses several.
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, single_precision):
     folder = tmp_path_factory.mktemp("gpu")
     words = f"--toy --agents classic-feedforward --steps 512 --checkpoints 4 --out {folder}/out"
-    command = [*words.split(), "--runs", f"{folder}/runs", "--seconds"]
+    command = [*words.split(), "--runs", f"{folder}/runs", "--total"]
     # The first call stops at its first checkpoint, the second goes on to the end.
     craftax_gpu.main([*command, "0"])
     stopped = json.loads((folder / "out" / "result.json").read_text())

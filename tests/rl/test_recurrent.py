@@ -58,7 +58,7 @@ def test_agrees_with_the_formulas_on_episodes_taken_one_by_one(seed):
     """Each episode alone, from zero memory; the first of a window from the memory given."""
     observation, reset, hidden = random_play(seed)
     last, distribution, value = NETWORK.apply(
-        PARAMS, jnp.asarray(hidden), jnp.asarray(observation), jnp.asarray(reset)
+        PARAMS, jnp.asarray(hidden), jnp.asarray(observation), reset=jnp.asarray(reset)
     )
     for env in range(3):
         starts = [0, *np.flatnonzero(reset[1:, env]) + 1, 9]
@@ -78,7 +78,10 @@ def test_nothing_passes_a_reset(seed):
     reset[4] = True
     other = np.concatenate([observation[:4] + 1, observation[4:]])
     apply = jax.jit(NETWORK.apply)
-    one, two = apply(PARAMS, hidden, observation, reset), apply(PARAMS, 2 * hidden, other, reset)
+    one, two = (
+        apply(PARAMS, hidden, observation, reset=reset),
+        apply(PARAMS, 2 * hidden, other, reset=reset),
+    )
     np.testing.assert_array_equal(one[0], two[0])
     np.testing.assert_array_equal(one[2][4:], two[2][4:])
     assert not np.any(one[2][0] == two[2][0])
@@ -86,9 +89,9 @@ def test_nothing_passes_a_reset(seed):
 
 def test_a_stretch_may_be_cut_anywhere():
     observation, reset, hidden = random_play(1)
-    whole = NETWORK.apply(PARAMS, hidden, observation, reset)
-    half, _, first = NETWORK.apply(PARAMS, hidden, observation[:4], reset[:4])
-    last, _, second = NETWORK.apply(PARAMS, half, observation[4:], reset[4:])
+    whole = NETWORK.apply(PARAMS, hidden, observation, reset=reset)
+    half, _, first = NETWORK.apply(PARAMS, hidden, observation[:4], reset=reset[:4])
+    last, _, second = NETWORK.apply(PARAMS, half, observation[4:], reset=reset[4:])
     np.testing.assert_allclose(last, whole[0], atol=1e-14)
     np.testing.assert_allclose(np.concatenate([first, second]), whole[2], atol=1e-14)
 
@@ -100,7 +103,7 @@ def test_without_a_core_it_is_an_mlp_exactly():
     observation, reset, _ = random_play(2)
     hidden = network.initial_hidden(params, 3)
     assert hidden.shape == (3, 0)
-    last, distribution, value = network.apply(params, hidden, jnp.asarray(observation), reset)
+    last, distribution, value = network.apply(params, hidden, jnp.asarray(observation), reset=reset)
     np.testing.assert_array_equal(last, hidden)
     for head, num_outputs, found in (
         ("actor", 2, distribution.logits),
@@ -136,8 +139,8 @@ def test_observations_of_other_types_and_shapes():
     observation = jnp.ones((2, 4, 3, 1), jnp.uint8)
     hidden = NETWORK.initial_hidden(PARAMS, 4)
     reset = jnp.zeros((2, 4), bool)
-    one = NETWORK.apply(PARAMS, hidden, observation, reset)
-    two = NETWORK.apply(PARAMS, hidden, jnp.ones((2, 4, 3)), reset)
+    one = NETWORK.apply(PARAMS, hidden, observation, reset=reset)
+    two = NETWORK.apply(PARAMS, hidden, jnp.ones((2, 4, 3)), reset=reset)
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
@@ -178,7 +181,11 @@ def episode_values(counts):
     hidden, values = COUNTER.initial_hidden(COUNTER_PARAMS, 1), []
     for count in counts:
         hidden, _, value = see(
-            COUNTER, COUNTER_PARAMS, hidden, jnp.full((1, 1), float(count)), jnp.zeros(1, bool)
+            COUNTER,
+            COUNTER_PARAMS,
+            hidden,
+            observation=jnp.full((1, 1), float(count)),
+            reset=jnp.zeros(1, bool),
         )
         values.append(float(value[0]))
     return values
@@ -215,7 +222,7 @@ def test_log_probabilities_are_those_of_the_actions():
     _, _, trajectory, _ = play(CountingParams(max_steps_in_episode=100, end=5))
     hidden = COUNTER.initial_hidden(COUNTER_PARAMS, 2)
     _, distribution, value = COUNTER.apply(
-        COUNTER_PARAMS, hidden, trajectory.observation, trajectory.start
+        COUNTER_PARAMS, hidden, trajectory.observation, reset=trajectory.start
     )
     np.testing.assert_allclose(
         trajectory.log_prob, distribution.log_prob(trajectory.action), atol=1e-14

@@ -106,7 +106,7 @@ def test_advantages_use_the_true_successor_where_cut_and_nothing_beyond_an_end(e
     starts = jnp.arange(5)[:, None] == 0
     hidden = NETWORK.initial_hidden(state.params, 1)
     counts = jnp.arange(5.0)[:, None, None]
-    values = np.asarray(NETWORK.apply(state.params, hidden, counts, starts)[2])[:, 0]
+    values = np.asarray(NETWORK.apply(state.params, hidden, counts, reset=starts)[2])[:, 0]
     seen = np.asarray(play.observation[..., 0], int)
     np.testing.assert_array_equal(seen[:, 0], [1, 2, 3, 0, 1])
     found = by_hand(
@@ -166,7 +166,9 @@ def test_without_a_core_and_on_one_minibatch_it_is_ppo():
         hidden = network.initial_hidden(params, 1)
         return jax.tree.map(
             lambda x: x[0, 0],
-            network.apply(params, hidden, observation[None, None], jnp.zeros((1, 1), bool))[1:],
+            network.apply(params, hidden, observation[None, None], reset=jnp.zeros((1, 1), bool))[
+                1:
+            ],
         )
 
     two = PPO(

@@ -29,9 +29,9 @@ LAYERS = (
     ("slt_rl.__init__",),
     ("slt_rl.development",),
     ("slt_rl.report",),
+    ("slt_rl.agents",),
     ("slt_rl.validation",),
     ("slt_rl.difficulty",),
-    ("slt_rl.agents",),
     ("slt_rl.cli",),
 )
 # Where less is allowed than the layers say, the whole list of what is.

@@ -128,8 +128,8 @@ class _Measurer(NamedTuple):
         # The last group is filled up with its last checkpoint: one shape, one compilation.
         filled = [*group, *[group[-1]] * (self.at_once - len(group))]
         params, data = self.subject.take(filled), self.subject.data(group[0])
-        inputs = [np.asarray(x) for x in jax.tree.leaves((params, data))]
-        stored = [self.store.load(step, localization, inputs) for step in steps]
+        digest = self.store.digest([np.asarray(x) for x in jax.tree.leaves((params, data))])
+        stored = [self.store.load(step, localization, digest) for step in steps]
         if all(point is not None for point in stored):
             return [point for point in stored if point is not None]
         with jax.default_matmul_precision("float32"):
@@ -148,7 +148,7 @@ class _Measurer(NamedTuple):
             )
         points = [point_of(step, e) for step, e in zip(steps, curve.estimates, strict=False)]
         for step, point in zip(steps, points, strict=True):
-            self.store.save(step, localization, inputs=inputs, point=point)
+            self.store.save(step, localization, digest=digest, point=point)
         return points
 
     @property

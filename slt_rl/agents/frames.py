@@ -132,8 +132,8 @@ class _WithMemory:
         return self.network.initial_hidden(params, NUM_ENVS)
 
     def __call__(self, params: PyTree, hidden: PyTree, observations: PyTree, start: jax.Array):
-        seen = jax.tree.map(lambda x: x[None], (observations, start))
-        hidden, distribution, _ = self.network.apply(params, hidden, *seen)
+        seen = jax.tree.map(lambda x: x[None], observations)
+        hidden, distribution, _ = self.network.apply(params, hidden, seen, reset=start[None])
         return hidden, jax.tree.map(lambda x: x[0], distribution)
 
 

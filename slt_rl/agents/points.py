@@ -31,13 +31,17 @@ class PointStore:
         """Where a point is kept."""
         return self.folder / f"step-{step:012d}-localization-{localization:g}.json"
 
-    def load(self, step: int, localization: float, inputs: Any) -> Point | None:
+    def digest(self, inputs: Any) -> str:
+        """A digest of the settings and of what points are measured of, arrays."""
+        return fingerprint({"settings": dict(self.settings), "inputs": inputs})
+
+    def load(self, step: int, localization: float, digest: str) -> Point | None:
         """The stored point, or None if it has not been measured.
 
         Args:
             step: Environment steps of the checkpoint.
             localization: In 1/parameter^2.
-            inputs: What the point was measured of: arrays.
+            digest: From `digest`.
 
         Raises:
             ValueError: Naming the file, if it is damaged or was measured of something else.
@@ -47,24 +51,21 @@ class PointStore:
             return None
         try:
             record = json.loads(read_file(path))
-            digest, point = record["fingerprint"], record["point"]
+            stored, point = record["fingerprint"], record["point"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: damaged ({error}); remove it to measure it again") from error
-        if digest != self._digest(inputs):
+        if stored != digest:
             raise ValueError(
                 f"{path}: measured with other settings, states or parameters; remove the folder "
                 f"{self.folder}, or choose another name"
             )
         return point
 
-    def save(self, step: int, localization: float, *, inputs: Any, point: Point) -> None:
+    def save(self, step: int, localization: float, *, digest: str, point: Point) -> None:
         """Writes a point, whole or not at all."""
-        record = {"fingerprint": self._digest(inputs), "point": point}
+        record = {"fingerprint": digest, "point": point}
         text = json.dumps(record, indent=1, allow_nan=False)
         write_file(self.path(step, localization), text.encode())
-
-    def _digest(self, inputs: Any) -> str:
-        return fingerprint({"settings": dict(self.settings), "inputs": inputs})
 
 
 def point_of(step: int, estimate: LLCEstimate) -> Point:

@@ -1,5 +1,6 @@
 """States on which a checkpoint is compared with itself: fixed ones, or the checkpoint's own."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 from slt_rl._checks import check_count
 from slt_rl.agents.run import Run
 from slt_rl.array_files import fingerprint, load_arrays, save_arrays
+from slt_rl.checkpoints import CheckpointSeries
 from slt_rl.rl import policy_states, recurrent_rollout, reset_envs
 
 PyTree = Any
@@ -54,6 +56,11 @@ def memory_of(run: Run) -> Any:
         return None
 
 
+def with_checkpoints(run: Run, indices: np.ndarray) -> Run:
+    """The run as if it had only some of its checkpoints: no others are read."""
+    return dataclasses.replace(run, steps=np.asarray(run.steps)[indices])
+
+
 def reference_states(
     key: jax.Array, run: Run, *, num_states: int = 1024, num_sources: int = 4
 ) -> States:
@@ -78,6 +85,8 @@ def reference_states(
             f"num_sources: got {num_sources}, expected 1 ... {len(run.steps)}, the checkpoints of "
             f"{run.folder}"
         )
+    chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
+    run = with_checkpoints(run, chosen)
     player = _Player(run)
     num_parts, num_draws = num_sources * len(run.seeds), player.num_draws(num_states)
     if num_draws < num_parts:
@@ -85,15 +94,14 @@ def reference_states(
             f"num_states: got {num_states}, expected at least {num_parts * player.steps_per_draw} "
             "for the sources"
         )
-    chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
     edges = np.linspace(0, num_draws, num_parts + 1).round().astype(int)
-    sources = [(seed, index) for seed in run.seeds for index in chosen]
+    sources = [(seed, index) for seed in run.seeds for index in range(num_sources)]
     parts = [
         player.draw(jax.random.fold_in(key, i), *source, num_draws=int(edges[i + 1] - edges[i]))
         for i, source in enumerate(sources)
     ]
     observations, starts = jax.tree.map(lambda *x: np.concatenate(x)[None], *parts)
-    steps = ", ".join(str(step) for step in run.steps[chosen])
+    steps = ", ".join(map(str, run.steps))
     seeds = ", ".join(map(str, run.seeds))
     return States(observations, starts, f"{player.kind} visited at steps {steps} of seeds {seeds}")
 
@@ -110,11 +118,11 @@ def own_states(
         indices: Checkpoints, as indices into `run.steps`.
         num_states: States of each; the steps of windows are counted one by one.
     """
-    player = _Player(run)
+    player = _Player(with_checkpoints(run, indices))
     number = player.num_draws(num_states)
     found = [
-        player.draw(jax.random.fold_in(key, i), seed, i, num_draws=number)
-        for i in map(int, indices)
+        player.draw(jax.random.fold_in(key, i), seed, row, num_draws=number)
+        for row, i in enumerate(map(int, indices))
     ]
     observations, starts = jax.tree.map(lambda *x: np.stack(x), *found)
     origin = f"{player.kind} visited by the policy of each checkpoint itself"
@@ -146,6 +154,7 @@ class _Player:
 
     def __init__(self, run: Run):
         self.run, self.env, self.network = run, run.env(), memory_of(run)
+        self.series: dict[int, CheckpointSeries] = {}
         self.steps_per_draw = 1 if self.network is None else WINDOW
         self.kind = "states" if self.network is None else f"windows of {WINDOW} steps"
 
@@ -159,7 +168,9 @@ class _Player:
     def draw(self, key: jax.Array, seed: int, index: int, *, num_draws: int):
         """`(observations, starts)` drawn from fresh play of one checkpoint."""
         key_play, key_choice = jax.random.split(key)
-        params = self.run.checkpoints(seed)[index]
+        if seed not in self.series:
+            self.series = {seed: self.run.checkpoints(seed)}
+        params = self.series[seed][index]
         played = self._windows(key_play, params) if self.network else self._states(key_play, params)
         if num_draws > len(played[0]):
             raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 
 from slt_rl.agents.folding import fold_constant_inputs
 from slt_rl.agents.run import Run
-from slt_rl.agents.states import States, memory_of
+from slt_rl.agents.states import States, memory_of, with_checkpoints
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenSequences, FrozenValues
 
 PyTree = Any
@@ -88,8 +88,8 @@ def make_subject(
     Raises:
         ValueError: If there is no such part, or the states fit another architecture.
     """
+    run = with_checkpoints(run, indices)
     target, params = _target(run, seed, of_values)
-    params = jax.tree.map(lambda x: np.asarray(x)[indices], params)
     folded = fold_constant_inputs(params, states.observations)
     facts = {
         "potential": "half squared difference from the frozen values"
@@ -104,7 +104,7 @@ def make_subject(
     }
     found = Subject(
         seed=seed,
-        steps=np.asarray(run.steps)[indices],
+        steps=np.asarray(run.steps),
         params=folded.params,
         make_target=target,
         states=states._replace(observations=folded.observations).arrays,

@@ -55,7 +55,7 @@ class FrozenSequences:
     Memory starts empty at the first step of a window, and again where an episode begins.
 
     Args:
-        network: `apply(params, hidden, observation[time, env], reset[time, env])` returns
+        network: `apply(params, hidden, observation[time, env], reset=[time, env])` returns
             `(hidden, distribution, value)`; hashable.
         of_values: Half the squared difference of values instead of the KL of the policy.
     """
@@ -72,7 +72,7 @@ class FrozenSequences:
         """Distributions or values, `[time, window]`."""
         observation, start = _swapped(states["observation"]), _swapped(states["start"])
         hidden = self.network.initial_hidden(params, observation.shape[1])
-        _, distribution, value = self.network.apply(params, hidden, observation, start)
+        _, distribution, value = self.network.apply(params, hidden, observation, reset=start)
         return value if self.of_values else distribution
 
     def _loss(self, params: PyTree, examples: PyTree) -> jax.Array:

@@ -71,7 +71,9 @@ class ToyRun:
         raise ValueError("network: the agent is feed-forward")
 
     def checkpoints(self, seed):
-        return self.series[seed]
+        series = self.series[seed]
+        kept = np.isin(series.steps, self.steps)
+        return CheckpointSeries(self.steps, jax.tree.map(lambda x: x[kept], series.params))
 
     def statistics(self, seed):
         return self.recorded[seed]

@@ -20,7 +20,7 @@ class Counter:
     def initial_hidden(self, params, num_envs):
         return jnp.zeros(num_envs)
 
-    def apply(self, params, hidden, observation, reset):
+    def apply(self, params, hidden, observation, *, reset):
         def step(hidden, now):
             hidden = jnp.where(now[1], 0.0, hidden) * params["core"]["keep"] + now[0][:, 0]
             return hidden, hidden

@@ -32,9 +32,9 @@ def make_page(found: Sequence[Row]) -> pages.Page:
     abstract = (
         "Runs of a case take turns; times are medians over the rounds, in microseconds of wall "
         "time for each step of each chain unless said otherwise, and ratios are medians of the "
-        "ratios of neighbors. The floor is the bare value and gradient on fixed batches, the faster "
-        "of one program and of single calls: no data are gathered, nothing moves, nothing is "
-        "recorded."
+        "ratios of neighbors. The floor is the bare value and gradient on fixed batches, the "
+        "faster of one program and of single calls: no data are gathered, nothing moves, nothing "
+        "is recorded."
     )
     return pages.Page("speed", "Speed", abstract, checks, tables, figures)
 

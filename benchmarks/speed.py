@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from benchmarks import rows, speed_cases, speed_runs
 
 PARTS = ("loop", "call", "curve", "ppo")
 GPU_MODELS, GPU_CHAINS = ("MLP", "convolutional"), (4, 64, 1024)
-# Steps of a chain in one measurement, and seconds that one measurement should take about.
-MAX_STEPS, AIM = 128, 0.5
+# Steps of a chain in one measurement, and operations of all chains that a CPU does in it.
+MAX_STEPS, STEP_OPERATIONS = 128, 3e10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +81,16 @@ def measure_loop(case: LoopCase, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def num_steps(work: speed_runs.Workload, options: argparse.Namespace, **size: int) -> int:
-    """A power of two of steps that the bare gradient takes about `AIM` seconds for."""
+    """A power of two of steps that take about half a second on a CPU, by counted operations.
+
+    Counted and not timed, so that the programs of a case are always the same ones.
+    """
     if options.quick:
         return 4
-    run = speed_runs.floor_calls(work, num_steps=4, **size)
-    run()
-    seconds = min(speed_runs.timed(run)[0] for _ in range(3)) / 4
-    steps = 4
-    while steps < MAX_STEPS and 2 * steps * seconds < AIM:
-        steps *= 2
-    return steps
+    if options.device == "gpu":
+        return MAX_STEPS
+    operations = speed_runs.num_operations(work, **size)
+    return 2 ** int(np.clip(np.log2(STEP_OPERATIONS / operations), 2, np.log2(MAX_STEPS)))
 
 
 def loop_cases(options: argparse.Namespace) -> list[LoopCase]:

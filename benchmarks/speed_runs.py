@@ -75,6 +75,12 @@ def floor_calls(work: Workload, *, num_chains: int, batch_size: int, num_steps: 
     return run
 
 
+def num_operations(work: Workload, *, num_chains: int, batch_size: int) -> float:
+    """Floating-point operations of one step of all chains, as XLA counts them."""
+    params, batches = _chains_and_batches(work, num_chains, batch_size)
+    return _value_and_grad.lower(work.model, params, batches).cost_analysis()["flops"]
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _value_and_grad(loss_fn, params, batches):
     return jax.vmap(jax.value_and_grad(lambda w, b: mean_loss(loss_fn, b, w)))(params, batches)

@@ -26,6 +26,7 @@ MODULES = (
     "slt_rl",
     *(f"slt_rl.{name}" for name in NUMBERS.split()),
     "slt_rl.checkpoints",
+    "slt_rl.increments",
     "slt_rl.tempered_smc",
     "slt_rl.numpyro_nuts",
     "slt_rl.rl",

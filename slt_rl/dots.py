@@ -32,4 +32,4 @@ def dot(x: jax.Array, y: jax.Array) -> jax.Array:
 
 def squared_norm(tree: PyTree) -> jax.Array:
     """Returns `|w|^2` of a pytree."""
-    return sum(dot(leaf, leaf) for leaf in jax.tree.leaves(tree))
+    return jnp.asarray(sum(dot(leaf, leaf) for leaf in jax.tree.leaves(tree)))

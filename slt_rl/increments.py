@@ -1,5 +1,7 @@
 """Increments of Langevin dynamics that are cheaper than normal numbers."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -7,7 +9,7 @@ import jax.numpy as jnp
 _LINEAR, _CUBIC = 0.9917468472221216, 0.0028023000860534926
 
 
-def binomial(key: jax.Array, shape: tuple[int, ...] = (), dtype: jnp.dtype = float) -> jax.Array:
+def binomial(key: jax.Array, shape: tuple[int, ...] = (), dtype: Any = float) -> jax.Array:
     r"""Draws symmetric numbers with the moments of N(0, 1), from the number of ones in 32 bits.
 
         xi = a x + b x^3,   x = (k - 16) / sqrt(8),   k ~ Binomial(32, 1/2)

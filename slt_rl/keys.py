@@ -51,7 +51,7 @@ def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.stack(_counted(key, shape), axis=-1)
 
 
-def _fold_in(key: jax.Array, data: jax.Array) -> jax.Array:
+def _fold_in(key: jax.Array, data: int | jax.Array) -> jax.Array:
     low = jnp.asarray(data).astype(jnp.uint32)
     return jnp.stack(threefry(key, jnp.zeros_like(low), low))
 
@@ -85,7 +85,7 @@ def unrolled(keys: jax.Array) -> jax.Array:
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     default = not typed or str(jax.random.key_impl(keys)) == "threefry2x32"
     # The older layout of counters gives other numbers.
-    if not default or not jax.config.jax_threefry_partitionable:
+    if not default or not jax.config.jax_threefry_partitionable:  # type: ignore[attr-defined]
         return keys
     data = jax.random.key_data(keys) if typed else keys
     return jax.random.wrap_key_data(data, impl=_UNROLLED)

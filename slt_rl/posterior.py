@@ -173,8 +173,11 @@ def find_anchor(
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data."""
     gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
-    losses = None if data is None else loss_fn(params, data.examples)
-    loss = loss_fn(params) if data is None else data.mean(losses)
+    if data is None:
+        losses, loss = None, loss_fn(params)
+    else:
+        losses = loss_fn(params, data.examples)
+        loss = data.mean(losses)
     gradient = gradient_fn(params)
     product = jax.jvp(gradient_fn, (params,), (gradient,))[1]
     norm = optax.tree.norm(gradient, squared=True)

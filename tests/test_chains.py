@@ -53,6 +53,15 @@ def test_draws_do_not_depend_on_chains_or_centers_beside_them():
     np.testing.assert_allclose(many.excess_loss[:1, :2], few.excess_loss, rtol=1e-12)
 
 
+def test_draws_are_those_of_the_default_generator(monkeypatch):
+    _, fast = collect(12, 1)
+    monkeypatch.setattr(chains, "unrolled", lambda keys: keys)
+    chains._advance.clear_cache()
+    _, slow = collect(12, 1)
+    chains._advance.clear_cache()
+    np.testing.assert_allclose(fast.excess_loss, slow.excess_loss, rtol=1e-12)
+
+
 def test_restart_from_a_state_continues_the_same_chain():
     keys, problem, anchors, sampler = setup()
     state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)

@@ -26,6 +26,7 @@ CENTER = {"a": jnp.zeros(3), "b": jnp.zeros(1)}
 SAMPLERS = {
     "sgld": (slt_rl.SGLD(0.4 / STIFFEST), 20_000),
     "sgld_large_step": (slt_rl.SGLD(1.5 / STIFFEST), 20_000),
+    "sgld_binomial": (slt_rl.SGLD(1.5 / STIFFEST, binomial_increments=True), 20_000),
     "kinetic": (slt_rl.KineticLangevin(0.5 / STIFFEST**0.5, 0.2 * STIFFEST**0.5), 20_000),
     "kinetic_large_step": (
         slt_rl.KineticLangevin(1.5 / STIFFEST**0.5, 0.2 * STIFFEST**0.5),

@@ -241,8 +241,7 @@ def recurrent_rollout(
         batch, sums = count_episodes(batch, transition)
         return (batch, hidden), (RecurrentRollout(*record), sums)
 
-    start = (batch, hidden)
-    (batch, hidden), (play, sums) = jax.lax.scan(step, start, jnp.arange(num_steps))
+    (batch, hidden), (play, sums) = jax.lax.scan(step, (batch, hidden), jnp.arange(num_steps))
     start = batch.episode_length == 0
     last = see(network, params, hidden, observation=batch.observation, reset=start)[2]
     following = jnp.concatenate([play.value[1:], last[None]])

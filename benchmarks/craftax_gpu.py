@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             agent, preparation = ready[name].result()
             left = start + options.total - time.monotonic()
             share = left / (len(options.agents) - number) - SAVING_SECONDS
-            rows[name] = train_one(name, agent, share, options)
+            rows[name] = train_one(name, agent, share, options=options)
             rows[name]["preparation_seconds"] = preparation
             write_result(rows, time.monotonic() - start, options)
     return 0
@@ -145,7 +145,7 @@ class Clock:
 
 
 def train_one(
-    name: str, agent: Agent, seconds: float, options: argparse.Namespace
+    name: str, agent: Agent, seconds: float, *, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Trains one agent for so many seconds, packs it, and says how it went."""
     clock = Clock(name, agent.spec.steps_per_update)

@@ -217,6 +217,6 @@ def _save_checkpoints(folder: Path, record: RunRecord, work: _Work) -> None:
 def _save_all(folder: Path, record: RunRecord, work: _Work) -> None:
     """Statistics first: a state is only there with all statistics up to it."""
     for seed, statistics in zip(record.spec.seeds, work.statistics, strict=True):
-        files.write_statistics(folder, record, seed, statistics)
+        files.write_statistics(folder, record, seed, statistics=statistics)
     mark = {"fingerprint": record.fingerprint, "update": work.update}
     save_state(files.state_path(folder), work.states, mark)

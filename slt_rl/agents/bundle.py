@@ -39,10 +39,11 @@ def pack_run(
         dtype: Type in which parameters are kept; float16 keeps three digits.
 
     Returns:
-        The steps of the checkpoints, spaced as those of the run, the first and the last among them.
+        The steps of the checkpoints, spaced as those of the run, the first and the last among them;
+        the last alone where only one fits.
 
     Raises:
-        ValueError: If not even the first and the last fit.
+        ValueError: If not even one fits.
     """
     run = load_run(folder)
     arrays = {
@@ -54,9 +55,11 @@ def pack_run(
     room = max_bytes - sum(leaf.nbytes for leaf in arrays.values()) - 2 * len(text) - HEADER_BYTES
     size = _actor_size(run, dtype)
     count = min(int(room // size), run.steps.size)
-    if count < 2:
-        raise ValueError(f"max_bytes: got {max_bytes}, expected at least {3 * size} for {folder}")
-    kept = run.steps[np.unique(np.linspace(0, run.steps.size - 1, count).round().astype(int))]
+    if count < 1:
+        need = max_bytes - room + size
+        raise ValueError(f"max_bytes: got {max_bytes}, expected at least {need} for {folder}")
+    # From the last backwards, so that one alone is the last.
+    kept = run.steps[np.unique(np.linspace(run.steps.size - 1, 0, count).round().astype(int))]
     thin = dataclasses.replace(run, steps=kept)
     for seed in run.seeds:
         for name, leaf in _flat(_actor(thin.checkpoints(seed).params)).items():

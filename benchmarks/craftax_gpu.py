@@ -58,8 +58,11 @@ def main(arguments: list[str] | None = None) -> int:
             agent, preparation = ready[name].result()
             left = start + options.total - time.monotonic()
             share = left / (len(options.agents) - number) - SAVING_SECONDS
-            rows[name] = train_one(name, agent, share, options)
+            rows[name] = train_one(name, agent, share, options=options)
             rows[name]["preparation_seconds"] = preparation
+            write_result(rows, time.monotonic() - start, options)
+            # Last, and after the result: a network may be too large to be carried away.
+            rows[name]["bundle_steps"] = packed(name, options)
             write_result(rows, time.monotonic() - start, options)
     return 0
 
@@ -145,16 +148,13 @@ class Clock:
 
 
 def train_one(
-    name: str, agent: Agent, seconds: float, options: argparse.Namespace
+    name: str, agent: Agent, seconds: float, *, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Trains one agent for so many seconds, packs it, and says how it went."""
+    """Trains one agent for so many seconds and says how it went."""
     clock = Clock(name, agent.spec.steps_per_update)
     folder = options.runs / name
     finished = train_agent(agent, folder, progress=clock, save_every=120.0, seconds=seconds)
     run = load_run(folder)
-    packed = pack_run(
-        folder, options.out / f"{name}.safetensors", max_bytes=BUNDLE_BYTES, dtype=np.float16
-    )
     speeds = clock.speeds()
     return {
         "finished": finished,
@@ -162,10 +162,18 @@ def train_one(
         "updates": clock.updates,
         # The first stretch loads the program.
         "median_steps_per_second": float(np.median(speeds[1:])) if speeds.size > 1 else None,
-        "bundle_steps": list(packed),
         "spec": run.spec.to_json(),
         **measured(run),
     }
+
+
+def packed(name: str, options: argparse.Namespace) -> list[int] | str:
+    """Packs a run; the steps of its checkpoints, or why there is no bundle."""
+    path = options.out / f"{name}.safetensors"
+    try:
+        return list(pack_run(options.runs / name, path, max_bytes=BUNDLE_BYTES, dtype=np.float16))
+    except ValueError as error:
+        return str(error)
 
 
 def measured(run: Run) -> dict[str, Any]:

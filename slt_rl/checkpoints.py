@@ -26,6 +26,7 @@ from slt_rl.array_files import (
 __all__ = [
     "CheckpointSeries",
     "fingerprint",
+    "forget_after",
     "load_arrays",
     "load_series",
     "recorded_steps",
@@ -200,6 +201,28 @@ def recorded_steps(folder: str | os.PathLike) -> np.ndarray:
     """
     index = _read_index(Path(folder))
     return np.array(sorted(record["step"] for record in index["checkpoints"]), np.int64)
+
+
+def forget_after(folder: str | os.PathLike, step: int) -> None:
+    """Takes the records of later training steps out of the index of a folder, if it has one.
+
+    For a run that goes on from an earlier state: what it had recorded after that state is of
+    another history.
+
+    Args:
+        folder: Folder of the series.
+        step: The last step to keep.
+
+    Raises:
+        ValueError: Naming the file, if the index is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / _INDEX).exists():
+        return
+    index = _read_index(folder)
+    kept = [record for record in index["checkpoints"] if record["step"] <= step]
+    if len(kept) < len(index["checkpoints"]):
+        _write_index(folder, {**index, "checkpoints": kept})
 
 
 def _save_record(folder: Path, step: int, leaves: Mapping[str, Any]) -> dict[str, Any]:

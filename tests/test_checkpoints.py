@@ -9,7 +9,9 @@ import pytest
 from slt_rl import checkpoints
 from slt_rl.checkpoints import (
     CheckpointSeries,
+    forget_after,
     load_series,
+    recorded_steps,
     save_checkpoint,
     save_series,
     stack_checkpoints,
@@ -145,6 +147,22 @@ def test_steps_must_be_distinct_and_known(folder):
         CheckpointSeries(np.array([0, 1]), {"a": np.zeros(3)})
     with pytest.raises(ValueError, match="step: got -1"):
         save_checkpoint(folder, -1, params(0))
+
+
+def test_some_of_the_records_can_be_read(folder):
+    assert recorded_steps(folder).tolist() == [0, 200, 1000]
+    series = load_series(folder, steps=[1000, 0])
+    assert series.steps.tolist() == [0, 1000]
+    assert_equal(series.at_step(1000), params(1000))
+    with pytest.raises(ValueError, match=r"index.json: no record of step 7, has \[0, 200, 1000\]"):
+        load_series(folder, steps=[7])
+
+
+def test_later_records_are_forgotten(folder, tmp_path):
+    forget_after(folder, 200)
+    assert recorded_steps(folder).tolist() == [0, 200]
+    forget_after(tmp_path / "nothing", 200)
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_killed_write_leaves_the_old_file(folder, monkeypatch):

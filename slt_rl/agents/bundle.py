@@ -23,6 +23,8 @@ from slt_rl.checkpoints import save_checkpoint
 PyTree = Any
 # Parts that only the value needs.
 CRITIC = ("value", "critic")
+# Names, shapes and steps in the header of the file.
+HEADER_BYTES = 20_000
 
 
 def pack_run(
@@ -37,10 +39,11 @@ def pack_run(
         dtype: Type in which parameters are kept; float16 keeps three digits.
 
     Returns:
-        The steps of the checkpoints, spaced as those of the run, the first and the last among them.
+        The steps of the checkpoints, spaced as those of the run, the first and the last among them;
+        the last alone where only one fits.
 
     Raises:
-        ValueError: If not even the first and the last fit.
+        ValueError: If not even one fits.
     """
     run = load_run(folder)
     arrays = {
@@ -48,18 +51,20 @@ def pack_run(
         for seed in run.seeds
         for name, leaf in files.read_statistics(run.folder, run.record, seed).items()
     }
-    room = max_bytes - sum(leaf.nbytes for leaf in arrays.values()) - 100_000
+    text = json.dumps(record_to_json(run.record))
+    room = max_bytes - sum(leaf.nbytes for leaf in arrays.values()) - 2 * len(text) - HEADER_BYTES
     size = _actor_size(run, dtype)
     count = min(int(room // size), run.steps.size)
-    if count < 2:
-        raise ValueError(f"max_bytes: got {max_bytes}, expected at least {3 * size} for {folder}")
-    kept = run.steps[np.unique(np.linspace(0, run.steps.size - 1, count).round().astype(int))]
+    if count < 1:
+        need = max_bytes - room + size
+        raise ValueError(f"max_bytes: got {max_bytes}, expected at least {need} for {folder}")
+    # From the last backwards, so that one alone is the last.
+    kept = run.steps[np.unique(np.linspace(run.steps.size - 1, 0, count).round().astype(int))]
     thin = dataclasses.replace(run, steps=kept)
     for seed in run.seeds:
         for name, leaf in _flat(_actor(thin.checkpoints(seed).params)).items():
             arrays[f"checkpoints/{seed}/{name}"] = leaf.astype(dtype)
-    text = {"record": json.dumps(record_to_json(run.record)), "steps": kept.tolist()}
-    save_arrays(path, arrays, text)
+    save_arrays(path, arrays, {"record": text, "steps": kept.tolist()})
     return tuple(kept.tolist())
 
 
@@ -81,7 +86,8 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
         for index, step in enumerate(metadata["steps"]):
             one = {name: leaf[index].astype(np.float32) for name, leaf in params.items()}
             save_checkpoint(files.series_path(folder, seed), step, _nested(one))
-        files.write_statistics(folder, record, seed, _part(arrays, f"statistics/{seed}/"))
+        statistics = _part(arrays, f"statistics/{seed}/")
+        files.write_statistics(folder, record, seed, statistics=statistics)
     files.write_record(folder, record)
     return load_run(folder)
 

@@ -129,7 +129,7 @@ def statistics_path(folder: Path, seed: int) -> Path:
 
 
 def write_statistics(
-    folder: Path, record: RunRecord, seed: int, statistics: Mapping[str, np.ndarray]
+    folder: Path, record: RunRecord, seed: int, *, statistics: Mapping[str, np.ndarray]
 ) -> None:
     """Writes the statistics of one seed, `[update, ...]`."""
     mark = {"fingerprint": record.fingerprint, "seed": seed}

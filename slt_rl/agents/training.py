@@ -17,7 +17,7 @@ from slt_rl.agents.recording import Recorder, to_host
 from slt_rl.agents.spec import RunSpec
 from slt_rl.agents.state_files import load_state, save_state
 from slt_rl.array_files import load_arrays
-from slt_rl.checkpoints import save_checkpoint
+from slt_rl.checkpoints import forget_after, save_checkpoint
 from slt_rl.rl import init_runs, train
 
 PyTree = Any
@@ -178,8 +178,11 @@ def _saved_update(folder: Path) -> int:
 
 
 def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
-    """The latest full state with the statistics up to it, or the start."""
+    """The latest full state with the statistics up to it, or the start; forgets what came after."""
     spec, path = record.spec, files.state_path(folder)
+    last = _saved_update(folder) * spec.steps_per_update
+    for seed in spec.seeds:
+        forget_after(files.series_path(folder, seed), last)
     if not path.exists():
         return _Work(0, _start(agent), ({},) * len(spec.seeds))
     mark = {"fingerprint": record.fingerprint}
@@ -217,6 +220,6 @@ def _save_checkpoints(folder: Path, record: RunRecord, work: _Work) -> None:
 def _save_all(folder: Path, record: RunRecord, work: _Work) -> None:
     """Statistics first: a state is only there with all statistics up to it."""
     for seed, statistics in zip(record.spec.seeds, work.statistics, strict=True):
-        files.write_statistics(folder, record, seed, statistics)
+        files.write_statistics(folder, record, seed, statistics=statistics)
     mark = {"fingerprint": record.fingerprint, "update": work.update}
     save_state(files.state_path(folder), work.states, mark)

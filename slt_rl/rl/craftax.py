@@ -305,13 +305,13 @@ def craftax_env(
     if unknown:
         raise ValueError(f"params: there is no {unknown[0]!r}, expected one of {known}")
     numbers = inner.default_params.replace(**(params or {}))
-    pool = make_pool(jax.random.split(key, pool_size), numbers, inner, see_achievements)
+    pool = _make_pool(jax.random.split(key, pool_size), numbers, inner, see_achievements)
     reward = reward_spec(world) if reward is None else reward
     return CraftaxEnv(inner, numbers, pool, reward, see_achievements)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def make_pool(keys: jax.Array, params: PyTree, environment: Any, see_achievements: bool) -> PyTree:
+def _make_pool(keys: jax.Array, params: PyTree, environment: Any, see_achievements: bool) -> PyTree:
     """Worlds `(states, observations)` with leading axis `[world]`, one for each key."""
 
     def one(key):

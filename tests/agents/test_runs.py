@@ -65,6 +65,15 @@ def test_a_run_killed_before_anything_was_saved_begins_again(finished, tmp_path)
     same_files(tmp_path, finished)
 
 
+def test_checkpoints_of_a_history_that_was_not_saved_are_forgotten(tmp_path):
+    with pytest.raises(Killed):
+        train_run(TOY, tmp_path, progress=kill_at(4))
+    assert load_run(tmp_path).steps.tolist() == [0, 64, 128]
+    # A longer run with another schedule begins again: update 2 is no checkpoint of it.
+    assert train_run(dataclasses.replace(LONGER, num_checkpoints=2), tmp_path)
+    assert load_run(tmp_path).steps.tolist() == [0, 128, 256]
+
+
 def test_a_stop_after_some_seconds_can_be_continued(finished, tmp_path):
     stops = 0
     while not train_run(TOY, tmp_path, seconds=0.0):

@@ -127,10 +127,9 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     assert num_examples is not None
     # Of a sample of the examples the sum of squares is that of as many examples.
     share = losses.shape[-1] / num_examples
-    alive = np.logical_and.reduce(np.asarray(sample.draws.alive), axis=(1, 2))
     variances = [
-        data_set_error(x, float(run.problem.nbeta)).variance if good else np.nan
-        for x, good in zip(losses, alive, strict=True)
+        data_set_error(x, float(run.problem.nbeta)).variance if np.all(alive) else np.nan
+        for x, alive in zip(losses, sample.draws.alive, strict=True)
     ]
     return np.sqrt(np.maximum(variances, 0.0) * share)
 

@@ -129,7 +129,7 @@ def measure_curve(model: speed_cases.Model, options: argparse.Namespace) -> dict
     length, draws = (3, 8) if options.quick else (CURVE_LENGTH, NUM_DRAWS)
     work = speed_runs.workload(model, options.examples)
     runs = {
-        name: curve_call(work, count, draws, options)
+        name: curve_call(work, count, num_draws=draws, options=options)
         for name, count in (("curve", length), ("one", 1))
     }
     found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
@@ -143,7 +143,7 @@ def measure_curve(model: speed_cases.Model, options: argparse.Namespace) -> dict
     }
 
 
-def curve_call(work, count: int, num_draws: int, options) -> Callable:
+def curve_call(work, count: int, *, num_draws: int, options) -> Callable:
     """Returns what measures the center `count` times, as the checkpoints of a curve."""
     checkpoints = jax.tree.map(lambda x: jnp.repeat(x[None], count, axis=0), work.params)
 

@@ -1,5 +1,6 @@
 """Estimates beside their targets, changes over transitions, and posterior occupancy of classes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,13 +13,14 @@ from slt_rl.report.records import Comparison, Jump, Occupancy
 from slt_rl.report.style import INK, MUTED, class_color, class_name, ordered_classes, styled
 
 _DENSE = 200  # more points than this are drawn without an error bar each
+_LABEL_WIDTH = 42  # letters of an axis label that fit beside a panel
 
 
 def comparison_figure(comparisons: Sequence[Comparison], levels: Mapping[str, float]) -> Figure:
     """Estimates against targets with the line of equality, one panel for each comparison.
 
     Args:
-        comparisons: What is compared; three to a row.
+        comparisons: What is compared; up to three to a row.
         levels: Loss of each class, which orders the legend.
 
     Returns:
@@ -29,7 +31,8 @@ def comparison_figure(comparisons: Sequence[Comparison], levels: Mapping[str, fl
     """
     if not comparisons:
         raise ValueError("comparisons: got none, expected at least one")
-    num_columns = min(3, len(comparisons))
+    # Full rows where they can be: four panels as two rows of two.
+    num_columns = min(len(comparisons), 3 if len(comparisons) % 3 == 0 else 2)
     num_rows = -(-len(comparisons) // num_columns)
     with styled():
         figure = Figure(figsize=(3.7 * num_columns, 3.9 * num_rows + 0.3), layout="constrained")
@@ -66,7 +69,8 @@ def _draw_comparison(axis: Axes, comparison: Comparison) -> None:
     limits = _equal_limits(comparison)
     axis.plot(limits, limits, color=INK, lw=0.9, zorder=1)
     axis.set(xlim=limits, ylim=limits, aspect="equal")
-    axis.set(xlabel=comparison.target_label, ylabel=comparison.estimate_label)
+    axis.set_xlabel(textwrap.fill(comparison.target_label, _LABEL_WIDTH))
+    axis.set_ylabel(textwrap.fill(comparison.estimate_label, _LABEL_WIDTH))
     axis.set_title(comparison.name)
     note = f"{100 * comparison.agreement:.0f} % of {comparison.target.size} agree"
     axis.text(0.03, 0.97, note, transform=axis.transAxes, va="top", fontsize=8.5, color=INK)

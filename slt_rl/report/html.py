@@ -76,12 +76,14 @@ def report_html(report: Report) -> str:
     Returns:
         The page. It refers to nothing outside itself.
     """
-    with_figures = [(f"part-{i}", s) for i, s in enumerate(report.sections)]
+    # A section of tables alone has nothing to show here: its tables stand below the checks.
+    shown = [section for section in report.sections if section.paragraphs or section.figures]
+    with_figures = [(f"part-{i}", section) for i, section in enumerate(shown)]
     parts = [
         f"<h1>{escape(report.title)}</h1>",
         _verdict(report),
         f"<p>{escape(report.abstract)}</p>",
-        _navigation(with_figures),
+        _navigation(with_figures, has_tables=any(section.tables for section in report.sections)),
         *(_section(anchor, section) for anchor, section in with_figures),
         '<h2 id="checks">All checks</h2>',
         _checks_table(report.checks),
@@ -123,10 +125,10 @@ def _verdict(report: Report) -> str:
     )
 
 
-def _navigation(sections: Sequence[tuple[str, Section]]) -> str:
+def _navigation(sections: Sequence[tuple[str, Section]], *, has_tables: bool) -> str:
     targets = [(anchor, section.title) for anchor, section in sections]
     targets += [("checks", "All checks")]
-    targets += [("tables", "Tables")] if any(section.tables for _, section in sections) else []
+    targets += [("tables", "Tables")] if has_tables else []
     targets += [("provenance", "Provenance")]
     links = "".join(f'<a href="#{anchor}">{escape(title)}</a> ' for anchor, title in targets)
     return f'<nav aria-label="Contents">{links}</nav>'

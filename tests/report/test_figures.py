@@ -25,13 +25,15 @@ from slt_rl.report.style import class_color, ordered_classes, spread
 
 from .examples import LEVELS, make_curves
 
+LONG = "the estimate of one potential by another road, on the very same states"
 
-def comparison(num_points):
+
+def comparison(num_points, label="x"):
     generator = np.random.default_rng(1)
     target = 7 + generator.normal(size=num_points)
     half = np.full(num_points, 0.5)
     labels = np.array(["5", "6"])[np.arange(num_points) % 2]
-    return Comparison("A", "x", "y", target, 0 * half, target + 0.1, half, labels)
+    return Comparison("A", label, label, target, 0 * half, target + 0.1, half, labels)
 
 
 OCCUPANCY = Occupancy(
@@ -80,7 +82,7 @@ def figures(curves, levels=LEVELS):
         "strips": class_strip_figure((curves, curves), levels),
         "by_class": llc_by_class_figure((curves,), levels, {"exact": {"5": 7.0}}),
         "sparse": comparison_figure([comparison(6)], levels),
-        "dense": comparison_figure([comparison(300)] * 4, levels),
+        "dense": comparison_figure([comparison(300, LONG)] * 4, levels),
         "jumps": jump_figure(JUMPS, levels),
         "occupancy": occupancy_figure(OCCUPANCY, levels),
     }
@@ -105,7 +107,7 @@ def test_figures_name_what_they_show(curves):
     assert {"50/50 at n = 220", "reference: n = 230", "NUTS"} <= texts(drawn["occupancy"])
 
 
-@pytest.mark.parametrize("name", ["run", "training", "by_class", "jumps", "occupancy"])
+@pytest.mark.parametrize("name", ["run", "training", "by_class", "dense", "jumps", "occupancy"])
 def test_labels_do_not_overlap(curves, name):
     # Levels as near to one another as those of four-gons, and one nearer.
     levels = {**LEVELS, "4": 0.11111, "4++": 0.09722, "x": 0.0985}

@@ -140,6 +140,13 @@ def test_every_text_is_escaped(a, b, c):
     assert set(page.tags) <= set(Page(report_html(make_report())).tags)
 
 
+def test_a_section_of_tables_alone_has_no_empty_heading():
+    section = Section("Counts", (), (), (Table("of runs", ("a",), [(1,)]),))
+    page = Page(report_html(make_report(sections=(section,))))
+    assert "Counts" not in page.words and "Counts: of runs" in page.words
+    assert "#tables" in page.links
+
+
 def test_summary_has_everything(tmp_path):
     report = make_report(
         checks=(*CHECKS, Check("nan", "n.", "finite", float("nan"), False)),

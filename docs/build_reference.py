@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 PACKAGES = ("slt_rl", "toy_models")
 NUMBERS = "ladder estimators diagnostics observables responses predictive"
+OUTER = "rl rl.craftax rl.craftax_events development agents report"
 SUPERPOSITION = "training env rl rungs visitation"
 TOYS = "first_only color_streak staircases finite_envs cheese cheese_exact"
 MODULES = (
@@ -29,12 +30,7 @@ MODULES = (
     "slt_rl.increments",
     "slt_rl.tempered_smc",
     "slt_rl.numpyro_nuts",
-    "slt_rl.rl",
-    "slt_rl.rl.craftax",
-    "slt_rl.rl.craftax_events",
-    "slt_rl.development",
-    "slt_rl.agents",
-    "slt_rl.report",
+    *(f"slt_rl.{name}" for name in OUTER.split()),
     "toy_models",
     "toy_models.superposition",
     *(f"toy_models.superposition_{name}" for name in SUPERPOSITION.split()),

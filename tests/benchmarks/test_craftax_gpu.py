@@ -68,13 +68,11 @@ def test_a_bundle_is_a_run_again(packed, tmp_path):
 def test_a_bundle_is_as_small_as_asked_for(packed, tmp_path):
     folder, _ = packed
     run = folder / "runs" / "classic-feedforward"
-    whole = (folder / "out" / "classic-feedforward.safetensors").stat().st_size
-    limit = 2 * whole // 3
-    kept = pack_run(run, tmp_path / "small", max_bytes=limit, dtype=np.float16)
-    assert limit / 2 < (tmp_path / "small").stat().st_size <= limit
-    assert kept[0] == 0 and kept[-1] == 512 and len(kept) < load_run(run).steps.size
-    one = pack_run(run, tmp_path / "one", max_bytes=limit // len(kept) + 10_000, dtype=np.float16)
-    assert one == (512,)
+    # A checkpoint of the actor takes 22 kB in float16, the statistics and the header about 15.
+    for limit, number in ((60_000, 1), (90_000, 2)):
+        kept = pack_run(run, tmp_path / "small", max_bytes=limit, dtype=np.float16)
+        assert (tmp_path / "small").stat().st_size <= limit
+        assert kept == (0, 512)[-number:]
     with pytest.raises(ValueError, match="max_bytes: got 1000"):
         pack_run(run, tmp_path / "none", max_bytes=1000)
 

@@ -32,6 +32,9 @@ from slt_rl.development.forms import FormComparison as FormComparison
 from slt_rl.development.forms import FormFit as FormFit
 from slt_rl.development.forms import compare_forms as compare_forms
 from slt_rl.development.forms import fit_form as fit_form
+from slt_rl.development.memory import LagCurve as LagCurve
+from slt_rl.development.memory import Memory as Memory
+from slt_rl.development.memory import memory_curve as memory_curve
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection
 from slt_rl.development.stages import Stages as Stages
@@ -60,7 +63,9 @@ __all__ = [
     "Form",
     "FormComparison",
     "FormFit",
+    "LagCurve",
     "Landmarks",
+    "Memory",
     "Plateau",
     "SeedMean",
     "Shape",
@@ -82,6 +87,7 @@ __all__ = [
     "labeled_range",
     "landmarks",
     "logistic",
+    "memory_curve",
     "overshoot_p_value",
     "plateaus",
     "play_events",

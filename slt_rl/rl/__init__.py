@@ -50,7 +50,8 @@ from slt_rl.rl.potentials import (
     value_error,
 )
 from slt_rl.rl.ppo import PPO, Batch, PPOState, PPOStats, clipped_adam
-from slt_rl.rl.recurrent import RecurrentActorCritic, RecurrentRollout, recurrent_rollout
+from slt_rl.rl.recurrent import Forgetful, RecurrentActorCritic
+from slt_rl.rl.recurrent_play import RecurrentRollout, recurrent_evaluate, recurrent_rollout
 from slt_rl.rl.recurrent_ppo import RecurrentPPO, Windows
 from slt_rl.rl.rollout import (
     EnvBatch,
@@ -98,6 +99,7 @@ __all__ = [
     "EpisodeSums",
     "Evaluation",
     "FiniteEnv",
+    "Forgetful",
     "GaussianPolicy",
     "GymnasiumEnvs",
     "GymnaxEnv",
@@ -161,6 +163,7 @@ __all__ = [
     "policy_states",
     "prefix_weights",
     "record",
+    "recurrent_evaluate",
     "recurrent_rollout",
     "regret_process",
     "reservoir",

@@ -1,16 +1,14 @@
-"""An actor-critic with memory, of whole stretches of play, and how it is played."""
+"""An actor-critic with memory, as a function of whole stretches of play."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from slt_rl.rl.distributions import Categorical
-from slt_rl.rl.env import Env, Transition
 from slt_rl.rl.networks import init_dense
-from slt_rl.rl.rollout import EnvBatch, EpisodeSums, act, count_episodes
 
 PyTree = Any
 
@@ -171,113 +169,25 @@ def _gated(params: PyTree, hidden: jax.Array, inputs: jax.Array, reset: jax.Arra
     return jax.lax.scan(step, hidden, (from_inputs, reset))[1]
 
 
-class RecurrentRollout(NamedTuple):
-    """A stretch of play of a policy with memory; every leaf has the leading axes `[time, env]`.
+@dataclasses.dataclass(frozen=True)
+class Forgetful:
+    """A network that forgets everything before each step: what is its memory worth?
 
-    Successors are not kept: nearly all of them are the next observation, and an observation may be
-    large. Learning needs only their values.
-
-    Attributes:
-        observation: What was acted on.
-        start: Bool, the observation is the first of its episode.
-        action: What was done.
-        log_prob: Log probability of the action under the policy that acted, in nats.
-        reward: Reward of the step.
-        terminated: Bool, the episode ended for good.
-        truncated: Bool, the episode was cut.
-        value: Value of what was acted on.
-        next_value: Value of the true successor, before any reset; 0 where the episode terminated.
-    """
-
-    observation: PyTree
-    start: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    reward: jax.Array
-    terminated: jax.Array
-    truncated: jax.Array
-    value: jax.Array
-    next_value: jax.Array
-
-
-def recurrent_rollout(
-    key: jax.Array,
-    network: RecurrentActorCritic,
-    params: PyTree,
-    *,
-    env: Env,
-    batch: EnvBatch,
-    hidden: PyTree,
-    num_steps: int,
-) -> tuple[EnvBatch, PyTree, RecurrentRollout, EpisodeSums]:
-    """Plays `num_steps` steps in every environment; episodes and memory go on over calls.
+    Plays wherever `RecurrentActorCritic` does. The return of an agent minus its return when
+    forgetful is the part of the return that hangs on memory.
 
     Args:
-        key: Random key, consumed.
-        network: Actor and critic.
-        params: Parameters of the network.
-        env: The environment.
-        batch: Environments in play, from `reset_envs` or an earlier call.
-        hidden: Hidden state `[env, ...]`, from `network.initial_hidden` or an earlier call.
-        num_steps: Steps per environment.
-
-    Returns:
-        The environments and the hidden state after the last step, what was played, and the episodes
-        that ended.
-    """
-    num_envs = batch.episode_length.shape[0]
-
-    def step(carry, number):
-        batch, hidden = carry
-        keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
-        start = batch.episode_length == 0
-        hidden, distribution, value = see(
-            network, params, hidden, observation=batch.observation, reset=start
-        )
-        transition, action, log_prob = act(keys, distribution, env=env, batch=batch)
-        cut_value = _cut_values(network, params, hidden, transition, value)
-        ends = transition.reward, transition.terminated, transition.truncated
-        record = (batch.observation, start, action, log_prob, *ends, value, cut_value)
-        batch, sums = count_episodes(batch, transition)
-        return (batch, hidden), (RecurrentRollout(*record), sums)
-
-    (batch, hidden), (play, sums) = jax.lax.scan(step, (batch, hidden), jnp.arange(num_steps))
-    start = batch.episode_length == 0
-    last = see(network, params, hidden, observation=batch.observation, reset=start)[2]
-    following = jnp.concatenate([play.value[1:], last[None]])
-    done = play.terminated | play.truncated
-    play = play._replace(next_value=jnp.where(done, play.next_value, following))
-    return batch, hidden, play, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
-
-
-def see(
-    network: RecurrentActorCritic,
-    params: PyTree,
-    hidden: PyTree,
-    *,
-    observation: PyTree,
-    reset: jax.Array,
-) -> tuple[PyTree, Categorical, jax.Array]:
-    """`network.apply` on a single step: no time axis in the arguments `[env, ...]` and results."""
-    observation, reset = jax.tree.map(lambda x: x[None], (observation, reset))
-    hidden, *seen = network.apply(params, hidden, observation, reset=reset)
-    distribution, value = jax.tree.map(lambda x: x[0], seen)
-    return hidden, distribution, value
-
-
-def _cut_values(network, params, hidden, transition: Transition, value: jax.Array) -> jax.Array:
-    """Values `[env]` of the true successors where episodes were cut, zero elsewhere.
-
-    A loop of at most one pass, not a `cond`: when many runs are mapped, a `cond` evaluates both
-    branches at every step, and a loop passes only if an episode was cut in some run.
+        network: The network with memory.
     """
 
-    def evaluate(_):
-        no_reset = jnp.zeros_like(transition.truncated)
-        successor = see(
-            network, params, hidden, observation=transition.final_observation, reset=no_reset
-        )[2]
-        return False, jnp.where(transition.truncated, successor, 0)
+    network: RecurrentActorCritic
 
-    start = (jnp.any(transition.truncated), jnp.zeros_like(value))
-    return jax.lax.while_loop(lambda carry: carry[0], evaluate, start)[1]
+    def initial_hidden(self, params: PyTree, num_envs: int) -> jax.Array:
+        """That of the network."""
+        return self.network.initial_hidden(params, num_envs)
+
+    def apply(
+        self, params: PyTree, hidden: jax.Array, observation: jax.Array, *, reset: jax.Array
+    ) -> tuple[jax.Array, Categorical, jax.Array]:
+        """The network's, with a reset before every step."""
+        return self.network.apply(params, hidden, observation, reset=jnp.ones_like(reset))

@@ -15,7 +15,8 @@ from slt_rl.rl.clipped import (
 )
 from slt_rl.rl.env import Env
 from slt_rl.rl.ppo import Batch, PPOState, PPOStats
-from slt_rl.rl.recurrent import RecurrentActorCritic, RecurrentRollout, recurrent_rollout
+from slt_rl.rl.recurrent import RecurrentActorCritic
+from slt_rl.rl.recurrent_play import RecurrentRollout, recurrent_rollout
 from slt_rl.rl.rollout import reset_envs
 
 PyTree = Any

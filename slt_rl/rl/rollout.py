@@ -1,6 +1,7 @@
 """Playing a policy: trajectories with axes `[time, env]`, and whole episodes for evaluation."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -193,31 +194,62 @@ def evaluate(
         The episodes; check `complete` before taking a mean.
     """
 
-    def act(key, observation):
-        distribution = policy(params, observation)
-        return distribution.mode() if greedy else distribution.sample(key)
+    def decide(keys, _, batch):
+        def one_env(key, observation):
+            return choose(key, policy(params, observation), greedy=greedy)
 
-    def one_env(keys, state, observation):
-        return env.step(keys[1], state, act(keys[0], observation))
+        return None, jax.vmap(one_env)(keys, batch.observation)
+
+    batch = reset_envs(reset_key(key), env, num_episodes)
+    return play_episodes(key, decide, (None, batch), env=env, max_steps=max_steps)
+
+
+def reset_key(key: jax.Array) -> jax.Array:
+    """Of the first resets: steps are numbered from zero, and the last uint32 is none of them."""
+    return jax.random.fold_in(key, 2**32 - 1)
+
+
+def choose(key: jax.Array, distribution: Any, *, greedy: bool) -> jax.Array:
+    """The mode of a distribution or a draw from it."""
+    return distribution.mode() if greedy else distribution.sample(key)
+
+
+def play_episodes(
+    key: jax.Array,
+    decide: Callable[[jax.Array, PyTree, EnvBatch], tuple[PyTree, jax.Array]],
+    start: tuple[PyTree, EnvBatch],
+    *,
+    env: Env,
+    max_steps: int,
+) -> Evaluation:
+    """Plays one episode in every environment to its end; those that have ended do not count on.
+
+    Args:
+        key: Random key, consumed; that of the resets is `reset_key(key)`.
+        decide: `(keys [env], memory, batch) -> memory, actions [env]`.
+        start: Memory of the agent, and environments just reset.
+        env: The environment.
+        max_steps: Gives up after so many steps.
+    """
+    num_envs = start[1].episode_length.shape[0]
 
     def step(carry):
-        number, batch, result = carry
-        keys = jax.random.split(jax.random.fold_in(key, number), (num_episodes, 2))
-        transition = jax.vmap(one_env)(keys, batch.state, batch.observation)
+        number, memory, batch, result = carry
+        keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
+        memory, action = decide(keys[:, 0], memory, batch)
+        transition = jax.vmap(env.step)(keys[:, 1], batch.state, action)
         running = ~result.complete
         result = Evaluation(
             result.episode_return + jnp.where(running, transition.reward, 0),
             result.episode_length + running,
             result.complete | transition.terminated | transition.truncated,
         )
-        batch = batch._replace(state=transition.state, observation=transition.observation)
-        return number + 1, batch, result
+        return number + 1, memory, count_episodes(batch, transition)[0], result
 
     def unfinished(carry):
-        number, _, result = carry
+        number, *_, result = carry
         return (number < max_steps) & ~jnp.all(result.complete)
 
-    # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
-    batch = reset_envs(jax.random.fold_in(key, 2**32 - 1), env, num_episodes)
-    start = Evaluation(batch.episode_return, batch.episode_length, jnp.zeros(num_episodes, bool))
-    return jax.lax.while_loop(unfinished, step, (0, batch, start))[2]
+    memory, batch = start
+    nothing = Evaluation(batch.episode_return, batch.episode_length, jnp.zeros(num_envs, bool))
+    return jax.lax.while_loop(unfinished, step, (0, memory, batch, nothing))[3]

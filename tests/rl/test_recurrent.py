@@ -1,5 +1,6 @@
 """An actor-critic with memory: what it computes, and where its memory begins and ends."""
 
+import functools
 import itertools
 
 import jax
@@ -16,7 +17,7 @@ from slt_rl.rl import (
     recurrent_rollout,
     reset_envs,
 )
-from slt_rl.rl.recurrent import see
+from slt_rl.rl.recurrent_play import see
 from tests.rl.counting_env import CountingEnv, CountingParams
 
 NETWORK = RecurrentActorCritic(3, 2, width=5, encoder=4, head=6)
@@ -159,79 +160,87 @@ def test_bad_sizes_are_named(change, message):
 
 COUNTER = RecurrentActorCritic(1, 2, width=3, encoder=4, head=4)
 COUNTER_PARAMS = COUNTER.init(jax.random.key(3))
+NO_MEMORY = COUNTER.initial_hidden(COUNTER_PARAMS, 2)
 
 
-def play(params, num_steps=11):
-    env = GymnaxEnv(CountingEnv(), params)
-    batch = reset_envs(jax.random.key(0), env, 2)
-    hidden = COUNTER.initial_hidden(COUNTER_PARAMS, 2)
+@jax.jit
+def play_on(batch, hidden, params):
+    """Eleven more steps in two environments."""
     return recurrent_rollout(
         jax.random.key(1),
         COUNTER,
         COUNTER_PARAMS,
-        env=env,
+        env=GymnaxEnv(CountingEnv(), params),
         batch=batch,
         hidden=hidden,
-        num_steps=num_steps,
+        num_steps=11,
     )
 
 
-def episode_values(counts):
-    """Values of the observations of one episode from its beginning."""
-    hidden, values = COUNTER.initial_hidden(COUNTER_PARAMS, 1), []
-    for count in counts:
-        hidden, _, value = see(
-            COUNTER,
-            COUNTER_PARAMS,
-            hidden,
-            observation=jnp.full((1, 1), float(count)),
-            reset=jnp.zeros(1, bool),
+def play(*, limit=100, end=100):
+    params = CountingParams(max_steps_in_episode=limit, end=end)
+    batch = reset_envs(jax.random.key(0), GymnaxEnv(CountingEnv(), params), 2)
+    return params, play_on(batch, NO_MEMORY, params)
+
+
+def episode_values(length):
+    """Values of 0, 1, 2, ..., seen one by one as one episode."""
+    step = jax.jit(functools.partial(see, COUNTER, COUNTER_PARAMS))
+    hidden, values = NO_MEMORY[:1], []
+    for count in range(length):
+        hidden, _, value = step(
+            hidden, observation=jnp.full((1, 1), float(count)), reset=jnp.zeros(1, bool)
         )
         values.append(float(value[0]))
-    return values
+    return np.array(values)
 
 
 def test_play_resets_memory_where_episodes_begin_and_values_what_was_cut():
     """A time limit of 4: each episode shows 0, 1, 2, 3 and is cut before its successor, 4."""
-    batch, hidden, trajectory, sums = play(CountingParams(max_steps_in_episode=4))
-    values = episode_values(range(5))
-    counts = np.arange(11) % 4
-    np.testing.assert_array_equal(trajectory.observation[:, 0, 0], counts)
-    np.testing.assert_array_equal(trajectory.start[:, 0], counts == 0)
-    np.testing.assert_array_equal(trajectory.truncated[:, 0], counts == 3)
-    np.testing.assert_allclose(trajectory.value[:, 0], np.array(values)[counts], atol=1e-14)
-    following = np.array(values)[counts + 1]
-    np.testing.assert_allclose(trajectory.next_value[:, 0], following, atol=1e-14)
+    _, (batch, hidden, found, sums) = play(limit=4)
+    values, counts = episode_values(5), np.arange(11) % 4
+    np.testing.assert_array_equal(found.observation[:, 0, 0], counts)
+    np.testing.assert_array_equal(found.start[:, 0], counts == 0)
+    np.testing.assert_array_equal(found.truncated[:, 0], counts == 3)
+    np.testing.assert_allclose(found.value[:, 0], values[counts], atol=1e-14)
+    np.testing.assert_allclose(found.next_value[:, 0], values[counts + 1], atol=1e-14)
     assert (int(sums.num_episodes), int(sums.total_length)) == (4, 16)
     assert hidden.shape == (2, 3) and np.all(batch.episode_length == 3)
 
 
 def test_play_goes_on_with_its_memory_from_call_to_call():
-    params = CountingParams(max_steps_in_episode=100)
-    env = GymnaxEnv(CountingEnv(), params)
-    batch, hidden, first, _ = play(params, num_steps=3)
-    _, _, second, _ = recurrent_rollout(
-        jax.random.key(2), COUNTER, COUNTER_PARAMS, env=env, batch=batch, hidden=hidden, num_steps=4
-    )
+    params, (batch, hidden, first, _) = play()
+    second = play_on(batch, hidden, params)[2]
     found = np.concatenate([first.value[:, 1], second.value[:, 1]])
-    np.testing.assert_allclose(found, episode_values(range(7)), atol=1e-14)
+    np.testing.assert_allclose(found, episode_values(22), atol=1e-14)
+    np.testing.assert_array_equal(first.next_value[-1], second.value[0])
     assert not np.any(second.start)
 
 
 def test_log_probabilities_are_those_of_the_actions():
-    _, _, trajectory, _ = play(CountingParams(max_steps_in_episode=100, end=5))
-    hidden = COUNTER.initial_hidden(COUNTER_PARAMS, 2)
-    _, distribution, value = COUNTER.apply(
-        COUNTER_PARAMS, hidden, trajectory.observation, reset=trajectory.start
+    _, (_, _, found, _) = play(end=5)
+    apply = jax.jit(COUNTER.apply)
+    _, distribution, value = apply(COUNTER_PARAMS, NO_MEMORY, found.observation, reset=found.start)
+    np.testing.assert_allclose(found.log_prob, distribution.log_prob(found.action), atol=1e-14)
+    np.testing.assert_allclose(found.value, value, atol=1e-14)
+    following = np.where(found.terminated[:-1], 0, found.value[1:])
+    np.testing.assert_array_equal(found.next_value[:-1], following)
+    assert np.sum(found.terminated) == 4
+    assert np.unique(found.action).size == 2
+
+
+def test_runs_that_are_cut_at_different_steps_do_not_meet():
+    """Mapped over runs, a cut in one run evaluates successors in all of them."""
+    limits = (4, 7, 100)
+    alone = [play(limit=limit)[1] for limit in limits]
+    params = CountingParams(max_steps_in_episode=jnp.array(limits), end=jnp.full(3, 100))
+    batch = jax.tree.map(
+        lambda x: jnp.stack([x] * 3), reset_envs(jax.random.key(0), GymnaxEnv(CountingEnv()), 2)
     )
-    np.testing.assert_allclose(
-        trajectory.log_prob, distribution.log_prob(trajectory.action), atol=1e-14
-    )
-    np.testing.assert_allclose(trajectory.value, value, atol=1e-14)
-    assert not np.any(trajectory.next_value[trajectory.terminated])
-    np.testing.assert_array_equal(
-        trajectory.next_value[:-1],
-        np.where(trajectory.terminated[:-1], 0, trajectory.value[1:]),
-    )
-    assert np.sum(trajectory.terminated) == 4
-    assert np.unique(trajectory.action).size == 2
+    together = jax.vmap(play_on, in_axes=(0, None, 0))(batch, NO_MEMORY, params)
+    for run, expected in enumerate(alone):
+        jax.tree.map(
+            lambda a, b, run=run: np.testing.assert_allclose(a[run], b, atol=1e-14),
+            together,
+            expected,
+        )

@@ -1,7 +1,9 @@
 """PPO of an agent with memory: its objective, what a run may depend on, and a task of memory."""
 
 import dataclasses
+import functools
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,70 +12,57 @@ import pytest
 
 from slt_rl.rl import (
     PPO,
+    Forgetful,
     GymnaxEnv,
     RecurrentActorCritic,
     RecurrentPPO,
     clipped_adam,
     init_runs,
+    recurrent_evaluate,
+    recurrent_rollout,
     run_keys,
     train,
 )
-from slt_rl.rl.recurrent import recurrent_rollout
 from slt_rl.rl.recurrent_ppo import pick_windows
 from tests.rl.counting_env import CountingEnv, CountingParams
 from tests.rl.test_advantages import by_hand
 
 KEY = jax.random.key(7)
 NETWORK = RecurrentActorCritic(1, 2, width=3, encoder=4, head=4)
+PARAMS = NETWORK.init(jax.random.key(1))
 ENV = GymnaxEnv(CountingEnv(), CountingParams())
+DESCENT = optax.sgd(0.1)
 
 
 def make_ppo(**changes):
     settings = {
         "network": NETWORK,
-        "optimizer": clipped_adam(1e-2),
+        "optimizer": DESCENT,
         "num_envs": 4,
         "num_steps": 5,
-        "num_epochs": 2,
-        "num_minibatches": 2,
+        "num_epochs": 1,
+        "num_minibatches": 1,
     }
     return RecurrentPPO(**(settings | changes))
 
 
-def run(states, checkpoints, ppo=None):
-    keys = run_keys(KEY, states.iteration.shape[0])
-    return list(train(keys, ppo or make_ppo(), ENV, states=states, checkpoints=checkpoints))
+@jax.jit
+def play(key, env, envs, hidden):
+    return recurrent_rollout(key, NETWORK, PARAMS, env=env, batch=envs, hidden=hidden, num_steps=5)
 
 
-def start(num_runs=2, ppo=None):
-    return init_runs(run_keys(KEY, num_runs), ppo or make_ppo(), ENV, init_fn=NETWORK.init)
+def second_window(env):
+    """The hidden state from which the second window of five steps began, and the window."""
+    start = make_ppo().init(jax.random.key(0), env, PARAMS)
+    envs, hidden, _, _ = play(jax.random.key(2), env, start.envs, start.hidden)
+    return hidden, play(jax.random.key(3), env, envs, hidden)[2]
 
 
-def assert_same(one, two):
-    jax.tree.map(np.testing.assert_array_equal, one, two)
+def assert_close(one, two, **tolerance):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, two)
 
 
-def test_resumed_is_uninterrupted_to_the_last_bit():
-    whole = run(start(), (2, 4, 8))
-    saved = jax.tree.map(np.asarray, whole[0][0])
-    assert np.any(saved.hidden)
-    resumed = run(jax.tree.map(jnp.asarray, saved), (2, 4, 8))
-    assert len(resumed) == 2
-    assert_same(whole[-1], resumed[-1])
-    forgot = run(whole[0][0]._replace(hidden=0 * whole[0][0].hidden), (2, 4, 8))
-    assert not np.array_equal(forgot[-1][1].value_loss, whole[-1][1].value_loss)
-
-
-def test_a_run_depends_neither_on_its_checkpoints_nor_on_the_runs_beside_it():
-    once, often = run(start(), (8,))[-1][0], run(start(), (1, 2, 8))[-1][0]
-    assert_same(once, often)
-    alone = run(start(1), (8,))[-1][0]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a[0], b[0], rtol=1e-9), alone.params, once.params
-    )
-
-
-def test_one_schedule_is_traced_once():
+def test_resumed_is_uninterrupted_to_the_last_bit_and_traced_once():
     traces = []
 
     def counted(x):
@@ -81,111 +70,142 @@ def test_one_schedule_is_traced_once():
         return jnp.tanh(x)
 
     network = dataclasses.replace(NETWORK, activation=counted)
-    ppo = make_ppo(network=network)
+    ppo = make_ppo(network=network, optimizer=clipped_adam(1e-2), num_epochs=2, num_minibatches=2)
     keys = run_keys(KEY, 2)
-    states = init_runs(keys, ppo, ENV, init_fn=network.init)
-    blocks = train(keys, ppo, ENV, states=states, checkpoints=(1, 2, 5, 6))
-    next(blocks)
-    first = len(traces)
-    assert len(list(blocks)) == 3
-    assert len(traces) == first > 0
+
+    def run(states):
+        return list(train(keys, ppo, ENV, states=states, checkpoints=(2, 4, 8)))
+
+    whole = run(init_runs(keys, ppo, ENV, init_fn=network.init))
+    num_traces = len(traces)
+    saved = jax.tree.map(np.asarray, whole[0][0])
+    assert np.any(saved.hidden)
+    resumed = run(jax.tree.map(jnp.asarray, saved))
+    assert len(resumed) == 2
+    jax.tree.map(np.testing.assert_array_equal, whole[-1], resumed[-1])
+    forgot = run(whole[0][0]._replace(hidden=jnp.zeros_like(whole[0][0].hidden)))
+    assert not np.array_equal(forgot[-1][1].value_loss, whole[-1][1].value_loss)
+    assert len(traces) == num_traces > 0
 
 
 @pytest.mark.parametrize("end", [4, 10**6])
 def test_advantages_use_the_true_successor_where_cut_and_nothing_beyond_an_end(end):
     """By hand, from an episode seen alone: the values of 0, 1, 2, 3 and of the successor 4."""
-    ppo = make_ppo(optimizer=optax.sgd(0.0), normalize_advantages=False)
-    env = GymnaxEnv(CountingEnv(), CountingParams(max_steps_in_episode=4, end=end))
-    state = ppo.init(jax.random.key(0), env, NETWORK.init(jax.random.key(1)))
-    # The second window of 5 steps begins within an episode of 4.
-    state, _ = jax.jit(ppo.step)(KEY, env, state)
-    *_, play, _ = recurrent_rollout(
-        KEY, NETWORK, state.params, env=env, batch=state.envs, hidden=state.hidden, num_steps=5
+    ppo = make_ppo(normalize_advantages=False)
+    hidden, played = second_window(
+        GymnaxEnv(CountingEnv(), CountingParams(max_steps_in_episode=4, end=end))
     )
-    windows, _ = ppo.make_windows(state.hidden, play)
-    starts = jnp.arange(5)[:, None] == 0
-    hidden = NETWORK.initial_hidden(state.params, 1)
-    counts = jnp.arange(5.0)[:, None, None]
-    values = np.asarray(NETWORK.apply(state.params, hidden, counts, reset=starts)[2])[:, 0]
-    seen = np.asarray(play.observation[..., 0], int)
+    windows, _ = ppo.make_windows(hidden, played)
+    _, _, values = NETWORK.apply(
+        PARAMS,
+        NETWORK.initial_hidden(PARAMS, 1),
+        jnp.arange(5.0)[:, None, None],
+        reset=jnp.arange(5)[:, None] == 0,
+    )
+    values, seen = np.asarray(values)[:, 0], np.asarray(played.observation[..., 0], int)
     np.testing.assert_array_equal(seen[:, 0], [1, 2, 3, 0, 1])
     found = by_hand(
-        np.asarray(play.reward),
+        np.asarray(played.reward),
         values[seen],
         values[seen + 1],
-        np.asarray(play.terminated),
-        np.asarray(play.truncated),
+        np.asarray(played.terminated),
+        np.asarray(played.truncated),
         discount=ppo.discount,
         gae_lambda=ppo.gae_lambda,
     )
     np.testing.assert_allclose(windows.steps.advantage, found, atol=1e-12)
     np.testing.assert_allclose(windows.steps.target, found + values[seen], atol=1e-12)
-    assert np.any(play.terminated) == (end == 4)
+    assert np.any(played.terminated) == (end == 4)
 
 
 def test_the_loss_sees_windows_as_they_were_played():
     """Before the first update every ratio is one, through resets and from a memory in use."""
     ppo = make_ppo()
-    state, _ = jax.jit(ppo.step)(KEY, ENV, ppo.init(KEY, ENV, NETWORK.init(KEY)))
-    *_, play, _ = recurrent_rollout(
-        KEY, NETWORK, state.params, env=ENV, batch=state.envs, hidden=state.hidden, num_steps=5
-    )
-    windows, _ = ppo.make_windows(state.hidden, play)
-    for part in (windows, pick_windows(windows, jnp.array([3, 1]))):
-        _, parts = ppo.loss(state.params, part)
-        assert float(parts["approx_kl"]) == pytest.approx(0, abs=1e-12)
-    _, forgotten = ppo.loss(state.params, windows._replace(hidden=0 * windows.hidden))
-    assert float(forgotten["approx_kl"]) > 1e-9
+    windows, _ = ppo.make_windows(*second_window(ENV))
+    loss = jax.jit(ppo.loss)
+    swapped = pick_windows(windows, jnp.array([3, 1, 2, 0]))
+    for part in (windows, swapped):
+        assert float(loss(PARAMS, part)[1]["approx_kl"]) == pytest.approx(0, abs=1e-14)
+    mixed = windows._replace(steps=swapped.steps, start=swapped.start)
+    forgotten = windows._replace(hidden=jnp.zeros_like(windows.hidden))
+    for part in (mixed, forgotten):
+        assert float(loss(PARAMS, part)[1]["approx_kl"]) > 1e-9
 
 
 def test_one_step_is_one_step_of_the_optimizer():
-    ppo = make_ppo(num_epochs=1, num_minibatches=1, optimizer=optax.sgd(0.1))
-    state = ppo.init(jax.random.key(0), ENV, NETWORK.init(jax.random.key(1)))
+    ppo = make_ppo()
+    state = ppo.init(jax.random.key(0), ENV, PARAMS)
     new, stats = jax.jit(ppo.step)(KEY, ENV, state)
     key_play, _ = jax.random.split(jax.random.fold_in(KEY, 0))
-    envs, hidden, play, _ = recurrent_rollout(
-        key_play, NETWORK, state.params, env=ENV, batch=state.envs, hidden=state.hidden, num_steps=5
-    )
-    windows, _ = ppo.make_windows(state.hidden, play)
-    gradient = jax.grad(lambda p: ppo.loss(p, windows)[0])(state.params)
-    by_gradient = jax.tree.map(lambda w, g: w - 0.1 * g, state.params, gradient)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), new.params, by_gradient)
+    envs, hidden, played, _ = play(key_play, ENV, state.envs, state.hidden)
+    windows, _ = ppo.make_windows(state.hidden, played)
+    gradient = jax.jit(jax.grad(lambda p: ppo.loss(p, windows)[0]))(PARAMS)
+    assert_close(new.params, jax.tree.map(lambda w, g: w - 0.1 * g, PARAMS, gradient), atol=1e-12)
     np.testing.assert_allclose(new.hidden, hidden, atol=1e-14)
     np.testing.assert_array_equal(new.envs.episode_length, envs.episode_length)
-    assert int(stats.episodes.num_episodes) == 4
+    assert (int(new.iteration), int(stats.episodes.num_episodes)) == (1, 4)
     assert min(float(jnp.max(jnp.abs(g))) for g in jax.tree.leaves(gradient)) > 0
 
 
 def test_without_a_core_and_on_one_minibatch_it_is_ppo():
     """The same agent as two functions of one observation: the same play, the same update."""
     network = dataclasses.replace(NETWORK, width=0)
-    settings = {"num_epochs": 1, "num_minibatches": 1, "optimizer": optax.sgd(0.1)}
-    one = make_ppo(network=network, **settings)
+    one = make_ppo(network=network)
 
     def seen(params, observation):
+        window, reset = observation[None, None], jnp.zeros((1, 1), bool)
         hidden = network.initial_hidden(params, 1)
         return jax.tree.map(
-            lambda x: x[0, 0],
-            network.apply(params, hidden, observation[None, None], reset=jnp.zeros((1, 1), bool))[
-                1:
-            ],
+            lambda x: x[0, 0], network.apply(params, hidden, window, reset=reset)[1:]
         )
 
     two = PPO(
         policy=lambda params, observation: seen(params, observation)[0],
         value_fn=lambda params, observation: seen(params, observation)[1],
+        optimizer=DESCENT,
         num_envs=4,
         num_steps=5,
-        **settings,
+        num_epochs=1,
+        num_minibatches=1,
     )
     params = network.init(jax.random.key(1))
     first = one.init(KEY, ENV, params)
     second = two.init(KEY, ENV, {"policy": params, "value": params})
     first, stats = jax.jit(one.step)(KEY, ENV, first)
     second, others = jax.jit(two.step)(KEY, ENV, second)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), stats, others)
-    moved = jax.tree.map(lambda p, a, b: p + (a - p) + (b - p), params, *second.params.values())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), first.params, moved)
+    assert_close(stats, others, atol=1e-12)
+    # Two copies of the shared encoder move by their own gradients, one by both.
+    moved = jax.tree.map(lambda p, a, b: a + b - p, params, *second.params.values())
+    assert_close(first.params, moved, atol=1e-12)
+
+
+def test_remembers_the_cue_of_a_memory_chain_and_without_memory_guesses():
+    """The cue is seen at the beginning, the answer is due four steps later and worth 1 or -1."""
+    env, keys = GymnaxEnv(*gymnax.make("MemoryChain-bsuite")), run_keys(KEY, 2)
+    totals = {}
+    for width in (16, 0):
+        network = RecurrentActorCritic(3, 2, width=width, encoder=16, head=16)
+        ppo = RecurrentPPO(
+            network=network,
+            optimizer=clipped_adam(3e-3),
+            num_envs=64,
+            num_steps=24,
+            entropy_weight=0.01,
+        )
+        start = init_runs(keys, ppo, env, init_fn=network.init)
+        ((states, _),) = train(keys, ppo, env, states=start, checkpoints=(60,))
+        for agent in (network, Forgetful(network)):
+            play = functools.partial(
+                recurrent_evaluate, env=env, num_episodes=1000, max_steps=6, greedy=True
+            )
+            found = jax.vmap(lambda params, a=agent, f=play: f(KEY, a, params))(states.params)
+            assert np.all(found.complete) and np.all(found.episode_length == 6)
+            totals[agent] = np.asarray(found.episode_return.sum(axis=1))
+    remembering, *guessing = totals.values()
+    np.testing.assert_array_equal(remembering, [1000, 1000])
+    # A thousand coin flips; a forgetful agent without memory has nothing to forget.
+    assert np.max(np.abs(guessing)) < 4 * 1000**0.5
+    np.testing.assert_array_equal(guessing[1], guessing[2])
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,7 @@ def _legend() -> list[Any]:
 
 
 def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure:
-    """Where each curve rises most steeply, peaks and falls most steeply, for each seed.
+    """Where each curve rises and falls most steeply, its peak and its dip, for each seed.
 
     Args:
         described: Series by name, from `development.json`.
@@ -146,7 +146,12 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
     Returns:
         The figure; bars are 95 % intervals over the errors of the records.
     """
-    kinds = (("rise", "^", COLORS[2]), ("peak", "o", COLORS[1]), ("fall", "v", COLORS[0]))
+    kinds = (
+        ("rise", "^", COLORS[2]),
+        ("peak", "o", COLORS[1]),
+        ("fall", "v", COLORS[0]),
+        ("dip", "s", COLORS[3]),
+    )
     with styled():
         figure = Figure(figsize=(9.5, 0.42 * len(names) + 1.3), layout="constrained")
         FigureCanvasAgg(figure)
@@ -163,12 +168,12 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         scale_axis(axis, max(described[name]["steps"][-1] for name in names))
-        labels = ("steepest rise", "peak", "steepest fall")
+        labels = ("steepest rise", "peak", "steepest fall", "dip")
         handles = [
             Line2D([], [], color=color, marker=marker, ms=4.5, lw=1.0, label=label)
             for (_, marker, color), label in zip(kinds, labels, strict=True)
         ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3)
+        figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 
 

@@ -165,9 +165,10 @@ def _turning(folder: Path, development: Mapping[str, Any], events: Sequence[str]
         turning_figure(described, names),
         folder,
         "turning",
-        caption="Where each curve rises most steeply, peaks, and falls most steeply, one line for "
-        "each seed; bars are 95 % intervals over the errors of the records. A curve that does not "
-        "come down by a tenth of its range has no peak.",
+        caption="Where each curve rises most steeply, peaks, falls most steeply and dips, a line "
+        "for each seed; bars are 95 % intervals over the errors of the records. A curve that does "
+        "not come down by a tenth of its range has no peak, one that does not rise again by as "
+        "much no dip.",
     )
     text = (
         "Curves are smoothed over a twentieth of the axis before their turning points are read. A "

@@ -13,7 +13,7 @@ BANDWIDTH, LINEAR_SHARE = 0.05, 0.02
 # A curve that comes down by less, as a share of its range, has no peak.
 LEAST_DESCENT = 0.1
 NUM_GRID, NUM_RESAMPLES = 400, 200
-KINDS = ("rise", "peak", "fall")
+KINDS = ("rise", "peak", "fall", "dip")
 
 
 class TurningPoints(NamedTuple):
@@ -24,6 +24,8 @@ class TurningPoints(NamedTuple):
         peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve, or the
             curve does not come down from it by a tenth of its range.
         fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak.
+        dip: Step of the smallest value, `[seed]`; nan where that is at an end of the curve, or the
+            curve does not come down to it, or rise again, by a tenth of its range.
         low: Lower ends of the 95 % intervals over the errors of the records, `[kind, seed]`.
         high: Upper ends.
     """
@@ -31,12 +33,13 @@ class TurningPoints(NamedTuple):
     rise: np.ndarray
     peak: np.ndarray
     fall: np.ndarray
+    dip: np.ndarray
     low: np.ndarray
     high: np.ndarray
 
 
 def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
-    """Steepest rise, peak and steepest fall of each seed, after smoothing in log steps.
+    """Steepest rise, peak, steepest fall and dip of each seed, after smoothing in log steps.
 
     The curve is smoothed by local lines with a normal kernel of width 0.05 of the axis
     `log(step + 0.02 last)`, wider where records are sparse. Intervals are percentiles over 200
@@ -61,8 +64,8 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     found = np.stack(_turning_steps(np.asarray(series.steps, float), curves))
     with np.errstate(all="ignore"):
         low, high = np.nanpercentile(_some(found[:, 1:]), (2.5, 97.5), axis=1)
-    rise, peak, fall = found[:, 0]
-    return TurningPoints(rise, peak, fall, low, high)
+    rise, peak, fall, dip = found[:, 0]
+    return TurningPoints(rise, peak, fall, dip, low, high)
 
 
 def _some(found: np.ndarray) -> np.ndarray:
@@ -72,7 +75,7 @@ def _some(found: np.ndarray) -> np.ndarray:
 
 
 def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Steps of the steepest rise, the peak and the steepest fall of curves `[..., record]`."""
+    """Steps of the steepest rise, peak, steepest fall and dip of curves `[..., record]`."""
     shift = LINEAR_SHARE * steps[-1]
     x = np.log(steps + shift)
     grid = np.linspace(x[0], x[-1], NUM_GRID)
@@ -81,12 +84,16 @@ def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, .
     peak = np.argmax(level, axis=-1)
     after = np.where(np.arange(NUM_GRID) > peak[..., None], slope, np.inf)
     rise, fall = np.argmax(slope, axis=-1), np.argmin(after, axis=-1)
-    top = level.max(axis=-1)
-    is_peak = _is_inside(peak) & (top - level[..., -1] > LEAST_DESCENT * (top - level.min(axis=-1)))
+    dip, top, bottom = np.argmin(level, axis=-1), level.max(axis=-1), level.min(axis=-1)
+    least = LEAST_DESCENT * (top - bottom)
+    is_peak = _is_inside(peak) & (top - level[..., -1] > least)
+    before = np.where(np.arange(NUM_GRID) < dip[..., None], level, -np.inf).max(axis=-1)
+    is_dip = _is_inside(dip) & (np.minimum(before, level[..., -1]) - bottom > least)
     return (
         np.where(_is_inside(rise), at[rise], np.nan),
         np.where(is_peak, at[peak], np.nan),
         np.where(is_peak, at[fall], np.nan),
+        np.where(is_dip, at[dip], np.nan),
     )
 
 
@@ -113,7 +120,7 @@ class Lag(NamedTuple):
 
     Attributes:
         curve: Name of the curve.
-        kind: Its turning point: "rise", "peak" or "fall".
+        kind: Its turning point: "rise", "peak", "fall" or "dip".
         other: Name of the curve it is compared with.
         other_kind: Turning point of that.
         per_seed: `log2` of the ratio of the steps, `[seed]`: 1 is twice as late.

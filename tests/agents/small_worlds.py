@@ -17,6 +17,7 @@ from slt_rl.rl import (
     PPO,
     CategoricalPolicy,
     GymnaxEnv,
+    RecurrentActorCritic,
     ValueNetwork,
     clipped_adam,
     init_runs,
@@ -167,3 +168,24 @@ def _train(folder, env, sizes, seeds, lengths, agent):
         Path(folder), tuple(seeds), steps, env.names, Spec(ppo.batch_size), env, (actor, critic),
         series, recorded,
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryRun:
+    """Untrained agents with memory in FirstOnly, as a run of three checkpoints."""
+
+    folder: Path
+    seeds: tuple[int, ...]
+    steps: np.ndarray
+
+    def network(self):
+        return RecurrentActorCritic(6, 3, width=3, encoder=4, head=4)
+
+    def env(self):
+        return EventEnv(GymnaxEnv(FirstOnlyEnv(), FirstOnlyParams()), plant_events, EVENTS)
+
+    def checkpoints(self, seed):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        params = jax.tree.map(lambda x: 3 * np.asarray(x), jax.vmap(self.network().init)(keys))
+        kept = np.isin([0, 10, 20], self.steps)
+        return CheckpointSeries(self.steps, jax.tree.map(lambda x: x[kept], params))

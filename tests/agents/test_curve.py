@@ -179,6 +179,24 @@ def test_own_states_are_of_each_checkpoint(toy_run):
     np.testing.assert_array_equal(subject.data(1)["observation"], subject.states["observation"][1])
 
 
+def test_an_agent_with_memory_is_measured_on_windows_of_play(tmp_path):
+    run = small_worlds.MemoryRun(tmp_path, (4,), np.array([0, 10, 20]))
+    (subject,) = measure.make_subjects(run, num_states=192, num_checkpoints=2, part="core")
+    assert subject.states["observation"].shape == (1, 3, 64, 6)
+    # Episodes of FirstOnly last twenty steps: there is at least one start in every window.
+    assert subject.states["start"].any(axis=-1).all()
+    assert subject.facts["num_states"] == 192 and "windows of 64 steps" in subject.facts["states"]
+    assert subject.facts["num_free_parameters"] == 4 * 9 + 9 + 3 * 9 + 3
+    subject = dataclasses.replace(subject, steps=subject.steps[:1])
+    ((point,),) = measure_points(
+        subject, tmp_path / "points", localizations=(10.0,), sampling=QUICK, num_threads=1
+    )
+    assert point["nbeta"] == pytest.approx(192 / np.log(192))
+    assert point["mean"] > 10 * point["sem"] > 0
+    with pytest.raises(ValueError, match="num_states: got 100, expected a multiple of 64"):
+        measure.make_subjects(run, num_states=100)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -9,6 +9,7 @@ from slt_rl.agents.analysis import describe_series, landmark_table
 from slt_rl.agents.develop import develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
+from slt_rl.agents.turning import KINDS
 from tests.agents import small_worlds
 
 REWARDED = {"plants": "rewarded"}
@@ -52,7 +53,7 @@ def test_the_llc_stands_beside_the_events(described):
     lags = [lag for lag in described["lags"] if lag["other"] == "plants"]
     assert {lag["curve"] for lag in lags} == set(names)
     assert {(lag["kind"], lag["other_kind"]) for lag in lags} == {
-        (a, b) for a in ("rise", "peak", "fall") for b in ("rise", "peak", "fall")
+        (a, b) for a in KINDS for b in KINDS
     }
     assert all(len(lag["per_seed"]) == 3 for lag in lags)
 

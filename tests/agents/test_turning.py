@@ -45,6 +45,13 @@ def test_a_rise_to_a_plateau_has_no_peak():
     assert np.isnan(points.peak[0]) and np.isnan(points.fall[0])
 
 
+def test_the_dip_of_a_curve_is_the_peak_of_its_mirror_image():
+    peak = bump([10_000, 20_000, 30_000])
+    mirrored = peak._replace(values=1 - peak.values)
+    np.testing.assert_array_equal(turning_points(mirrored).dip, turning_points(peak).peak)
+    assert np.isnan(turning_points(peak).dip).all()
+
+
 def test_a_curve_that_only_falls_has_no_rise():
     points = turning_points(bump([0, 0, 0]))
     assert np.isnan(points.peak).all() and np.isnan(points.rise).all()

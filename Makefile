@@ -10,10 +10,11 @@ STAMP := $(VENV)/.installed
 # Runs this machine's pip for the environment, which need not have a pip of its own.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
-.PHONY: help install lint format test validate validate-quick ladder ladder-quick bench bench-accuracy bench-cheese bench-speed docs wheel-check clean
+.PHONY: help install lint format test test-very-slow validate validate-quick ladder ladder-quick bench bench-accuracy bench-cheese bench-speed docs wheel-check clean
 
 help:
-	@echo "make test            lint, then every test and doctest"
+	@echo "make test            lint, then every test and doctest but the very slow"
+	@echo "make test-very-slow  the rest: Craftax from an empty folder to a report"
 	@echo "make validate        the main run; figures, report.html and summary.json in $(OUT)"
 	@echo "make validate-quick  a short form of the main run, in $(OUT)-quick"
 	@echo "make ladder          which estimator survives which difficulty; report in results/ladder"
@@ -48,6 +49,9 @@ format: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+test-very-slow: $(STAMP)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m very_slow $(PYTEST_ARGS)
 
 validate: $(STAMP)
 	$(BIN)/slt-rl validate --out $(OUT)

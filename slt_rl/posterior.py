@@ -50,7 +50,8 @@ class LocalPosterior:
         center_gradient: the gradient of `L` at `w*` on the full data.
         nbeta: `[]`, inverse temperature `n beta`.
         localization: `[]`, in 1/parameter^2.
-        center_losses: `[n]`, the losses of the examples at `w*`; minibatches need them.
+        center_losses: `[n]`, the losses of the examples at `w*`; without them every minibatch
+            computes its own.
 
     References:
         Lau et al., "The Local Learning Coefficient", arXiv:2308.12108.
@@ -128,6 +129,8 @@ def minibatch_oracle(
             noise = optax.tree.sub(center_gradient, posterior.center_gradient)
             gradient = optax.tree.sub(gradient, noise)
             center_loss += optax.tree.vdot(noise, pull)
+        elif posterior.center_losses is None:
+            center_loss = batch_loss(posterior.center, batch)
         else:
             center_loss = batch.mean(posterior.center_losses[indices])
         value = posterior.nbeta * (loss - center_loss)

@@ -73,7 +73,7 @@ def test_tutorial_of_an_agent_goes_from_checkpoints_to_a_curve(tmp_path, capsys)
     assert lines < 40
 
 
-@pytest.mark.slow
+@pytest.mark.very_slow
 def test_tutorial_of_craftax_goes_from_an_empty_folder_to_a_report(tmp_path):
     pytest.importorskip("craftax")
     tutorial = load(ROOT / "docs" / "tutorials" / "craftax_agent.py")

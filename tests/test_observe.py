@@ -43,8 +43,9 @@ def estimate(**options):
 def test_observations_are_those_of_the_kept_draws_and_change_no_draw(sampler, every):
     seen = estimate(sampler=sampler, observe_fn=distance_and_loss, observe_every=every)
     blind = estimate(sampler=sampler)
+    # Two programs, whose sums XLA may round differently: the noise is the same.
     for a, b in zip(seen.draws, blind.draws, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     assert blind.observations is None
     observed = seen.observations
     assert observed["distance"].shape == (2, -(-300 // every))

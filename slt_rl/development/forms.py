@@ -196,7 +196,8 @@ def fit_prepared(
     coefficients, residuals = _project(form, scaled, values, shape)
     params = np.concatenate([coefficients, shape])
     # Residuals below the rounding of the data are no evidence.
-    floor = values.size * (1e-12 * max(np.max(np.abs(values)), 1e-300)) ** 2
+    # Its square must not vanish for a series of zeros.
+    floor = values.size * max(1e-12 * np.max(np.abs(values)), 1e-150) ** 2
     rss = max(float(residuals @ residuals), floor)
     bounds = [
         s.name

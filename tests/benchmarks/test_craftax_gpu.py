@@ -11,6 +11,8 @@ pytest.importorskip("craftax")
 from benchmarks import craftax_gpu
 from slt_rl.agents import load_run, pack_run, unpack_run
 
+pytestmark = pytest.mark.very_slow
+
 
 @pytest.fixture(autouse=True, scope="module")
 def single_precision():

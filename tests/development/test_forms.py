@@ -82,6 +82,11 @@ def test_without_noise_a_form_is_found_exactly():
         np.testing.assert_allclose(fit.predict(5 * STEPS - 3), form(T, params), atol=1e-6)
 
 
+def test_a_series_of_zeros_has_finite_criteria():
+    fits = compare_forms(np.arange(1.0, 30.0), np.zeros(29)).fits
+    assert all(np.isfinite([fit.rss, fit.bic, fit.rho]).all() for fit in fits)
+
+
 def test_units_do_not_matter():
     values = noisy(*TRUTHS[3], 0)
     one, other = compare_forms(T, values), compare_forms(7 * STEPS + 2, 1e3 * values - 5)

@@ -1,7 +1,6 @@
 """PPO of an agent with memory: its objective, what a run may depend on, and a task of memory."""
 
 import dataclasses
-import functools
 
 import gymnax
 import jax
@@ -32,6 +31,7 @@ NETWORK = RecurrentActorCritic(1, 2, width=3, encoder=4, head=4)
 PARAMS = NETWORK.init(jax.random.key(1))
 ENV = GymnaxEnv(CountingEnv(), CountingParams())
 DESCENT = optax.sgd(0.1)
+MEMORY_CHAIN = GymnaxEnv(*gymnax.make("MemoryChain-bsuite"))
 
 
 def make_ppo(**changes):
@@ -51,10 +51,12 @@ def play(key, env, envs, hidden):
     return recurrent_rollout(key, NETWORK, PARAMS, env=env, batch=envs, hidden=hidden, num_steps=5)
 
 
-def second_window(env):
+def second_window(env, spread=0.0):
     """The hidden state from which the second window of five steps began, and the window."""
     start = make_ppo().init(jax.random.key(0), env, PARAMS)
     envs, hidden, _, _ = play(jax.random.key(2), env, start.envs, start.hidden)
+    # The environments have all seen the same.
+    hidden = hidden + spread * jax.random.normal(jax.random.key(4), hidden.shape)
     return hidden, play(jax.random.key(3), env, envs, hidden)[2]
 
 
@@ -121,7 +123,7 @@ def test_advantages_use_the_true_successor_where_cut_and_nothing_beyond_an_end(e
 def test_the_loss_sees_windows_as_they_were_played():
     """Before the first update every ratio is one, through resets and from a memory in use."""
     ppo = make_ppo()
-    windows, _ = ppo.make_windows(*second_window(ENV))
+    windows, _ = ppo.make_windows(*second_window(ENV, spread=1.0))
     loss = jax.jit(ppo.loss)
     swapped = pick_windows(windows, jnp.array([3, 1, 2, 0]))
     for part in (windows, swapped):
@@ -179,33 +181,41 @@ def test_without_a_core_and_on_one_minibatch_it_is_ppo():
     assert_close(first.params, moved, atol=1e-12)
 
 
+def trained_on_memory_chain(width):
+    network = RecurrentActorCritic(3, 2, width=width, encoder=16, head=16)
+    ppo = RecurrentPPO(
+        network=network,
+        optimizer=clipped_adam(3e-3),
+        num_envs=64,
+        num_steps=24,
+        entropy_weight=0.01,
+    )
+    keys = run_keys(KEY, 2)
+    start = init_runs(keys, ppo, MEMORY_CHAIN, init_fn=network.init)
+    ((states, stats),) = train(keys, ppo, MEMORY_CHAIN, states=start, checkpoints=(60,))
+    return network, states.params, stats.episodes
+
+
+def returns(agent, params):
+    found = jax.vmap(
+        lambda params: recurrent_evaluate(
+            KEY, agent, params, env=MEMORY_CHAIN, num_episodes=1000, max_steps=6, greedy=True
+        )
+    )(params)
+    assert np.all(found.complete) and np.all(found.episode_length == 6)
+    return np.asarray(found.episode_return)
+
+
 def test_remembers_the_cue_of_a_memory_chain_and_without_memory_guesses():
     """The cue is seen at the beginning, the answer is due four steps later and worth 1 or -1."""
-    env, keys = GymnaxEnv(*gymnax.make("MemoryChain-bsuite")), run_keys(KEY, 2)
-    totals = {}
-    for width in (16, 0):
-        network = RecurrentActorCritic(3, 2, width=width, encoder=16, head=16)
-        ppo = RecurrentPPO(
-            network=network,
-            optimizer=clipped_adam(3e-3),
-            num_envs=64,
-            num_steps=24,
-            entropy_weight=0.01,
-        )
-        start = init_runs(keys, ppo, env, init_fn=network.init)
-        ((states, _),) = train(keys, ppo, env, states=start, checkpoints=(60,))
-        for agent in (network, Forgetful(network)):
-            play = functools.partial(
-                recurrent_evaluate, env=env, num_episodes=1000, max_steps=6, greedy=True
-            )
-            found = jax.vmap(lambda params, a=agent, f=play: f(KEY, a, params))(states.params)
-            assert np.all(found.complete) and np.all(found.episode_length == 6)
-            totals[agent] = np.asarray(found.episode_return.sum(axis=1))
-    remembering, *guessing = totals.values()
-    np.testing.assert_array_equal(remembering, [1000, 1000])
-    # A thousand coin flips; a forgetful agent without memory has nothing to forget.
-    assert np.max(np.abs(guessing)) < 4 * 1000**0.5
-    np.testing.assert_array_equal(guessing[1], guessing[2])
+    network, params, _ = trained_on_memory_chain(16)
+    np.testing.assert_array_equal(returns(network, params), 1)
+    # A thousand coin flips.
+    assert np.max(np.abs(returns(Forgetful(network), params).sum(axis=1))) < 4 * 1000**0.5
+    *_, episodes = trained_on_memory_chain(0)
+    last = jax.tree.map(lambda x: x[:, 40:].sum(axis=1), episodes)
+    assert np.all(last.num_episodes == 20 * 64 * 4)
+    assert np.all(np.abs(last.total_return) < 4 * last.num_episodes**0.5)
 
 
 @pytest.mark.parametrize(

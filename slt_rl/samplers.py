@@ -69,8 +69,8 @@ class SGLD:
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
         binomial_increments: draw `xi` from 33 values with the moments of a normal number up to the
-            fifth (`slt_rl.increments.binomial`): cheaper. That the coefficient does not shift is tested
-            on regular problems and on one singular problem, no more.
+            fifth (`slt_rl.increments.binomial`): cheaper. That the coefficient does not shift is
+            tested on regular problems and on one singular problem, no more.
 
     References:
         Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.

@@ -39,7 +39,7 @@ def losses(outputs, targets, squared):
     return torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def version_two(model, inputs, targets, options):
+def version_two(model, inputs, targets, *, options):
     """`llc()`: its data are token sequences, so each holds the number of an example and a zero.
 
     A list of ready tensors: a data set of the `datasets` package takes many times as long to read.
@@ -70,7 +70,7 @@ def version_two(model, inputs, targets, options):
     return run
 
 
-def version_one(model, inputs, targets, options):
+def version_one(model, inputs, targets, *, options):
     """`sample()` with the estimator of the LLC as its callback."""
     from devinterp.optim.sgld import SGLD
     from devinterp.slt.llc import LLCEstimator
@@ -118,7 +118,7 @@ def main():
     model = network(case, not options["squared"])
     inputs, targets = torch.tensor(case["inputs"]), torch.tensor(case["targets"])
     two = importlib.metadata.version("devinterp").startswith("2")
-    run = (version_two if two else version_one)(model, inputs, targets, options)
+    run = (version_two if two else version_one)(model, inputs, targets, options=options)
     # The peer collects garbage for each chain, which else walks through all imported libraries.
     gc.freeze()
     for _ in sys.stdin:

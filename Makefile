@@ -80,6 +80,7 @@ bench: bench-accuracy bench-cheese bench-speed
 	$(BIN)/python -m benchmarks.recursion
 	$(BIN)/python -m benchmarks.ladder
 	$(BIN)/python -m benchmarks.finite_mdps
+	$(BIN)/python -m benchmarks.net_c
 	for class in 1K 10K 100K; do $(BIN)/python -m benchmarks.deep_linear --class $$class || exit 1; done
 	$(BIN)/python -m benchmarks.deep_linear --class 1M --nets 1
 

@@ -246,6 +246,10 @@ def worst_table(rows: Sequence[Row], count: int = 15) -> Table:
 
 
 def largest_term(row: Row) -> str | None:
-    """Name of the largest term of the error budget."""
-    budget = {name: value for name, value in (row.get("budget") or {}).items() if value is not None}
+    """Name of the largest term of the error budget that an error can come from.
+
+    The reference has the same localization, so how the value follows it explains no error.
+    """
+    terms = (row.get("budget") or {}).items()
+    budget = {k: v for k, v in terms if v is not None and k != "localization"}
     return max(budget, key=lambda name: abs(budget[name])) if budget else None

@@ -142,6 +142,8 @@ def test_share_has_the_wilson_interval():
 def test_largest_term_of_the_budget():
     assert analysis.largest_term(row(budget={"a": 0.1, "b": -0.2, "c": None})) == "b"
     assert analysis.largest_term(row(budget={})) is None
+    same_localization = {"monte_carlo": 0.01, "localization": 0.1}
+    assert analysis.largest_term(row(budget=same_localization)) == "monte_carlo"
 
 
 def test_page_holds_every_run_and_all_figures():

@@ -2,13 +2,15 @@
 
     python -m benchmarks.craftax_plants [--variants default seen ...] [--seeds 3] [--steps 6e5]
 
-Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure. All
-variants use the protocol of the reference: 64 environments x 64 steps, maps of 32 x 32 from a pool
-of 1,024 worlds, two networks of 2 x 128 tanh units unless a recurrent width is named. Curves are
-ratios of sums over windows of eight updates (32,768 steps).
+Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure;
+what is trained already is only measured again. All variants use the protocol of the reference:
+64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, two networks of 2 x 128
+tanh units unless a recurrent width is named. Curves are ratios of sums over windows of eight
+updates (32,768 steps).
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -17,11 +19,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.craftax_effects import effects_table, fitted_landmarks
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
 from slt_rl.agents.command import Bar
 from slt_rl.agents.training import train_run
-from slt_rl.development import compare_forms, event_curves, landmarks, overshoot_p_value, seed_mean
+from slt_rl.development import (
+    compare_forms,
+    event_curves,
+    fit_form,
+    landmarks,
+    overshoot_p_value,
+    rise_decay,
+    seed_mean,
+)
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 
@@ -59,7 +70,9 @@ NOTE = (
     "Mean over seeds with its 95 % Student interval. Peak: largest window of eight updates (32,768 "
     "steps), biased up. Final, return, length and probabilities: last tenth of the run. Form of "
     "each seed: smallest BIC; forms joined by = are tied. CPU seconds include making the worlds "
-    "and compilation."
+    "and compilation, on a machine shared with other work. Figure: windows of each seed (colors) "
+    "with standard errors over episodes, the fitted rise and decay of the mean over seeds (line), "
+    "and one plant per episode (dotted)."
 )
 MEANING_TABLE = Table("Variants", ["variant", "what differs"], list(MEANING.items()))
 
@@ -96,13 +109,17 @@ def variant_spec(name: str, num_seeds: int, steps: float) -> RunSpec:
 
 def train_variant(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Trains one variant and measures its curves."""
-    spec, folder = variant_spec(name, options.seeds, options.steps), options.runs / name
-    start, cpu = time.perf_counter(), time.process_time()
-    with Bar(spec) as bar:
-        train_run(spec, folder, progress=bar)
-        steps = bar.steps_done
-    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    return {"variant": name, "steps": steps, **spent, **measured(load_run(folder))}
+    folder = options.runs / name
+    # Written at the end of training.
+    cost = folder / "cost.json"
+    if not cost.exists():
+        spec = variant_spec(name, options.seeds, options.steps)
+        start, cpu = time.perf_counter(), time.process_time()
+        with Bar(spec) as bar:
+            train_run(spec, folder, progress=bar)
+        spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+        cost.write_text(json.dumps({"steps": bar.steps_done, **spent}))
+    return {"variant": name, **json.loads(cost.read_text()), **measured(load_run(folder))}
 
 
 def measured(run: Run) -> dict[str, Any]:
@@ -134,6 +151,7 @@ def measured(run: Run) -> dict[str, Any]:
         "form": [" = ".join(f.tied) for f in forms],
         "form_params": [f.fits[0].params.tolist() for f in forms],
         "form_names": [list(f.fits[0].form.names) for f in forms],
+        "fitted": [fitted_landmarks(steps, row) for row in plants],
     }
 
 
@@ -152,7 +170,7 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         "Plants per episode of PPO on Craftax-Classic",
         ABSTRACT,
         (),
-        (results_table(rows), MEANING_TABLE),
+        (results_table(rows), effects_table(rows), MEANING_TABLE),
         {"curves": curves_figure(rows)},
     )
     write_page(page, rows, settings, folder=options.out)
@@ -182,23 +200,31 @@ def interval(values: list[float]) -> str:
 
 
 def curves_figure(rows: list[dict[str, Any]]) -> Figure:
-    """Plants per episode of every seed, one panel for each variant."""
+    """Plants per episode of every seed with its fitted form, one panel for each variant."""
     columns = min(3, len(rows))
     height = -(-len(rows) // columns)
     with styled():
-        figure = Figure(figsize=(3.2 * columns, 2.2 * height), layout="constrained")
-        axes = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(3.2 * columns, 2.3 * height), layout="constrained")
+        axes = figure.subplots(height, columns, sharex=True, squeeze=False)
     for axis, row in zip(axes.flat, rows, strict=False):
-        for plants, sem in zip(row["plants"], row["plants_sem"], strict=True):
-            steps = np.array(row["window_steps"]) / 1e6
-            axis.errorbar(steps, plants, sem, linewidth=1.2, elinewidth=0.6)
-        axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
-        axis.set_title(row["variant"], fontsize="medium")
+        _panel(axis, row)
     for axis in list(axes.flat)[len(rows) :]:
         axis.set_visible(False)
     figure.supxlabel("environment steps (million)")
     figure.supylabel("plants per episode")
     return figure
+
+
+def _panel(axis: Any, row: dict[str, Any]) -> None:
+    """Records with their standard errors, and the fitted rise and decay of the mean of seeds."""
+    steps = np.array(row["window_steps"]) / 1e6
+    for seed, (plants, sem) in enumerate(zip(row["plants"], row["plants_sem"], strict=True)):
+        axis.errorbar(steps, plants, sem, fmt="o", markersize=2, elinewidth=0.6, label=f"{seed}")
+    mean = np.mean(row["plants"], axis=0)
+    axis.plot(steps, fit_form(steps, mean, rise_decay()).predict(steps), color="0.2")
+    axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
+    axis.set_ylim(0, max(2.7, 1.1 * np.max(row["plants"])))
+    axis.set_title(f"{row['variant']}: {MEANING[row['variant']]}", fontsize="x-small")
 
 
 if __name__ == "__main__":

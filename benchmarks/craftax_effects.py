@@ -39,11 +39,11 @@ def fitted_landmarks(steps: np.ndarray, values: np.ndarray) -> dict[str, float]:
         values: `[n]`, plants per episode.
 
     Returns:
-        Those of `FORM_LANDMARKS`, of 1,000 points of the fitted curve; nan where it has none.
+        Those of `FORM_LANDMARKS`, of the fitted curve at these steps (between two of them a fit may
+        do what no record forbids); nan where it has none.
     """
-    fine = np.linspace(steps[0], steps[-1], 1000)
-    curve = np.maximum(fit_form(steps, values, rise_decay()).predict(fine), 0.0)
-    found = landmarks(fine, curve, num_end=1)
+    curve = np.maximum(fit_form(steps, values, rise_decay()).predict(steps), 0.0)
+    found = landmarks(steps, curve, num_end=1)
     return {name: float(getattr(found, name)) for name in FORM_LANDMARKS}
 
 

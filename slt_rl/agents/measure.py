@@ -31,7 +31,7 @@ def make_subjects(
     part: str = "",
     seeds: Sequence[int] | None = None,
     num_checkpoints: int | None = None,
-    num_states: int = 1024,
+    num_states: int = 512,
     seed: int = 0,
 ) -> list[Subject]:
     """What `slt-rl curve` measures: one subject for each seed of the run.

@@ -54,7 +54,8 @@ def landmark_table(described: Mapping[str, Any]) -> Table:
         ),
         rows,
         "Mean over seeds with its 95 % interval; (k): in 1,000 environment steps. The end is the "
-        "mean of the last tenth; p is the probability of such an overshoot in a curve that only rises.",
+        "mean of the last tenth; p is the probability of such an overshoot in a curve that only "
+        "rises.",
     )
 
 

@@ -200,7 +200,7 @@ def interval(values: list[float]) -> str:
     """Mean over seeds with its interval; the values themselves if one is missing."""
     found = np.asarray(values, np.float64)
     if found.size < 2 or not np.all(np.isfinite(found)):
-        return ", ".join("–" if not np.isfinite(v) else f"{v:.3g}" for v in found)
+        return ", ".join("–" if not np.isfinite(v) else f"{v:.6g}" for v in found)
     mean = seed_mean(found)
     digits = 0 if abs(mean.mean) > 1000 else 2
     return f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
@@ -230,6 +230,7 @@ def _panel(axis: Any, row: dict[str, Any]) -> None:
     fine, mean = np.array(row["fine_steps"]) / 1e6, np.mean(row["fine_plants"], axis=0)
     axis.plot(fine, fit_form(fine, mean, rise_decay()).predict(fine), color="0.2")
     axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
+    axis.tick_params(labelbottom=True)
     axis.set_ylim(0, max(2.7, 1.1 * np.max(row["plants"])))
     meaning = textwrap.fill(MEANING[row["variant"]], 42)
     axis.set_title(f"{row['variant']}\n{meaning}", fontsize="small")

@@ -77,7 +77,6 @@ NOTE = (
     "with standard errors over episodes, the fitted rise and decay of the mean over seeds (line), "
     "and one plant per episode (dotted)."
 )
-MEANING_TABLE = Table("Variants", ["variant", "what differs"], list(MEANING.items()))
 
 
 def main() -> int:
@@ -172,12 +171,17 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the page and the record of all variants so far."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    meaning = [(row["variant"], MEANING[row["variant"]]) for row in rows]
     page = Page(
         "craftax_plants",
         "Plants per episode of PPO on Craftax-Classic",
         ABSTRACT,
         (),
-        (results_table(rows), effects_table(rows), MEANING_TABLE),
+        (
+            results_table(rows),
+            effects_table(rows),
+            Table("Variants", ("variant", "what differs"), meaning),
+        ),
         {"curves": curves_figure(rows)},
     )
     write_page(page, rows, settings, folder=options.out)

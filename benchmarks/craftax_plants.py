@@ -2,14 +2,17 @@
 
     python -m benchmarks.craftax_plants [--variants default seen ...] [--seeds 3] [--steps 6e5]
 
-Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure. All
-variants use the protocol of the reference: 64 environments x 64 steps, maps of 32 x 32 from a pool
-of 1,024 worlds, two networks of 2 x 128 tanh units unless a recurrent width is named. Curves are
-ratios of sums over windows of eight updates (32,768 steps).
+Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure;
+what is trained already is only measured again. All variants use the protocol of the reference:
+64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, two networks of 2 x 128
+tanh units unless a recurrent width is named. Curves are ratios of sums over windows of eight
+updates (32,768 steps); forms are fitted to windows of three.
 """
 
 import argparse
+import json
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,20 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.craftax_effects import effects_table, fitted_landmarks
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
 from slt_rl.agents.command import Bar
 from slt_rl.agents.training import train_run
-from slt_rl.development import compare_forms, event_curves, landmarks, overshoot_p_value, seed_mean
+from slt_rl.development import (
+    compare_forms,
+    event_curves,
+    fit_form,
+    landmarks,
+    overshoot_p_value,
+    rise_decay,
+    seed_mean,
+)
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 
@@ -48,7 +60,8 @@ MEANING = {
     "gru_32": "recurrent, width 32",
     "gru_128": "recurrent, width 128",
 }
-WINDOW = 8
+# Updates in a window of the shown curves, and of those that forms are fitted to: the rise is short.
+WINDOW, FIT_WINDOW = 8, 3
 RATES = ("collect_sapling", "place_plant", "wake_up", "place_table", "collect_wood")
 ABSTRACT = (
     "Agents find that placing a plant is rewarded, place many, and come back to few. Each variant "
@@ -58,10 +71,12 @@ ABSTRACT = (
 NOTE = (
     "Mean over seeds with its 95 % Student interval. Peak: largest window of eight updates (32,768 "
     "steps), biased up. Final, return, length and probabilities: last tenth of the run. Form of "
-    "each seed: smallest BIC; forms joined by = are tied. CPU seconds include making the worlds "
-    "and compilation."
+    "each seed: smallest BIC, on windows of three updates; forms joined by = are tied. CPU "
+    "seconds include making the worlds "
+    "and compilation, on a machine shared with other work. Figure: windows of each seed (colors) "
+    "with standard errors over episodes, the fitted rise and decay of the mean over seeds (line), "
+    "and one plant per episode (dotted)."
 )
-MEANING_TABLE = Table("Variants", ["variant", "what differs"], list(MEANING.items()))
 
 
 def main() -> int:
@@ -96,13 +111,17 @@ def variant_spec(name: str, num_seeds: int, steps: float) -> RunSpec:
 
 def train_variant(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Trains one variant and measures its curves."""
-    spec, folder = variant_spec(name, options.seeds, options.steps), options.runs / name
-    start, cpu = time.perf_counter(), time.process_time()
-    with Bar(spec) as bar:
-        train_run(spec, folder, progress=bar)
-        steps = bar.steps_done
-    spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
-    return {"variant": name, "steps": steps, **spent, **measured(load_run(folder))}
+    folder = options.runs / name
+    # Written at the end of training.
+    cost = folder / "cost.json"
+    if not cost.exists():
+        spec = variant_spec(name, options.seeds, options.steps)
+        start, cpu = time.perf_counter(), time.process_time()
+        with Bar(spec) as bar:
+            train_run(spec, folder, progress=bar)
+        spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+        cost.write_text(json.dumps({"steps": bar.steps_done, **spent}))
+    return {"variant": name, **json.loads(cost.read_text()), **measured(load_run(folder))}
 
 
 def measured(run: Run) -> dict[str, Any]:
@@ -115,7 +134,9 @@ def measured(run: Run) -> dict[str, Any]:
     found = [landmarks(steps, row, num_end=2) for row in plants]
     last = event_curves(totals, window=max(1, (totals.steps.shape[0] - 1) // 10))
     rates = last.per_episode[:, -1]
-    forms = [compare_forms(steps, row) for row in plants]
+    fine = event_curves(totals, window=FIT_WINDOW).per_episode[..., plant]
+    fine_steps = (np.arange(fine.shape[1]) + 0.5) * FIT_WINDOW * run.spec.steps_per_update
+    forms = [compare_forms(fine_steps, row) for row in fine]
     return {
         "window_steps": steps.tolist(),
         "plants": plants.round(4).tolist(),
@@ -134,6 +155,9 @@ def measured(run: Run) -> dict[str, Any]:
         "form": [" = ".join(f.tied) for f in forms],
         "form_params": [f.fits[0].params.tolist() for f in forms],
         "form_names": [list(f.fits[0].form.names) for f in forms],
+        "fine_steps": fine_steps.tolist(),
+        "fine_plants": fine.round(4).tolist(),
+        "fitted": [fitted_landmarks(fine_steps, row) for row in fine],
     }
 
 
@@ -147,12 +171,17 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the page and the record of all variants so far."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    meaning = [(row["variant"], MEANING[row["variant"]]) for row in rows]
     page = Page(
         "craftax_plants",
         "Plants per episode of PPO on Craftax-Classic",
         ABSTRACT,
         (),
-        (results_table(rows), MEANING_TABLE),
+        (
+            results_table(rows),
+            effects_table(rows),
+            Table("Variants", ("variant", "what differs"), meaning),
+        ),
         {"curves": curves_figure(rows)},
     )
     write_page(page, rows, settings, folder=options.out)
@@ -175,30 +204,40 @@ def interval(values: list[float]) -> str:
     """Mean over seeds with its interval; the values themselves if one is missing."""
     found = np.asarray(values, np.float64)
     if found.size < 2 or not np.all(np.isfinite(found)):
-        return ", ".join("–" if not np.isfinite(v) else f"{v:.3g}" for v in found)
+        return ", ".join("–" if not np.isfinite(v) else f"{v:.6g}" for v in found)
     mean = seed_mean(found)
     digits = 0 if abs(mean.mean) > 1000 else 2
     return f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def curves_figure(rows: list[dict[str, Any]]) -> Figure:
-    """Plants per episode of every seed, one panel for each variant."""
+    """Plants per episode of every seed with its fitted form, one panel for each variant."""
     columns = min(3, len(rows))
     height = -(-len(rows) // columns)
     with styled():
-        figure = Figure(figsize=(3.2 * columns, 2.2 * height), layout="constrained")
-        axes = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
+        figure = Figure(figsize=(3.2 * columns, 2.3 * height), layout="constrained")
+        axes = figure.subplots(height, columns, sharex=True, squeeze=False)
     for axis, row in zip(axes.flat, rows, strict=False):
-        for plants, sem in zip(row["plants"], row["plants_sem"], strict=True):
-            steps = np.array(row["window_steps"]) / 1e6
-            axis.errorbar(steps, plants, sem, linewidth=1.2, elinewidth=0.6)
-        axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
-        axis.set_title(row["variant"], fontsize="medium")
+        _panel(axis, row)
     for axis in list(axes.flat)[len(rows) :]:
         axis.set_visible(False)
     figure.supxlabel("environment steps (million)")
     figure.supylabel("plants per episode")
     return figure
+
+
+def _panel(axis: Any, row: dict[str, Any]) -> None:
+    """Records with their standard errors, and the fitted rise and decay of the mean of seeds."""
+    steps = np.array(row["window_steps"]) / 1e6
+    for seed, (plants, sem) in enumerate(zip(row["plants"], row["plants_sem"], strict=True)):
+        axis.errorbar(steps, plants, sem, fmt="o", markersize=2, elinewidth=0.6, label=f"{seed}")
+    fine, mean = np.array(row["fine_steps"]) / 1e6, np.mean(row["fine_plants"], axis=0)
+    axis.plot(fine, fit_form(fine, mean, rise_decay()).predict(fine), color="0.2")
+    axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
+    axis.tick_params(labelbottom=True)
+    axis.set_ylim(0, max(2.7, 1.1 * np.max(row["plants"])))
+    meaning = textwrap.fill(MEANING[row["variant"]], 42)
+    axis.set_title(f"{row['variant']}\n{meaning}", fontsize="small")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,19 @@ from toy_models.superposition_rl import PPORecipe, superposition_env, superposit
 
 PyTree = Any
 NUM_RUNS = 4
+# Numbers that the library's trainer and the reference have by the same name.
+SHARED = (
+    "num_envs",
+    "num_steps",
+    "num_epochs",
+    "num_minibatches",
+    "discount",
+    "gae_lambda",
+    "clip",
+    "entropy_weight",
+    "value_weight",
+    "optimizer",
+)
 
 
 class Training(NamedTuple):
@@ -106,8 +119,6 @@ def _config(training: Training) -> single_file_ppo.Config:
             return jax.random.categorical(key, outputs)
         return outputs + scale * jax.random.normal(key, outputs.shape)
 
-    shared = ("num_envs", "num_steps", "num_epochs", "num_minibatches", "discount", "gae_lambda")
-    shared += ("clip", "entropy_weight", "value_weight", "optimizer")
     return single_file_ppo.Config(
         env=env.environment,
         env_params=env._params(),
@@ -116,7 +127,7 @@ def _config(training: Training) -> single_file_ppo.Config:
         log_prob=log_prob,
         entropy=lambda outputs: 0.0,
         value=ppo.value_fn,
-        **{name: getattr(ppo, name) for name in shared},
+        **{name: getattr(ppo, name) for name in SHARED},
     )
 
 

@@ -10,6 +10,7 @@ from slt_rl.agents.curve_file import load_curves as load_curves
 from slt_rl.agents.develop import develop_run as develop_run
 from slt_rl.agents.develop import load_development as load_development
 from slt_rl.agents.folding import Folded as Folded
+from slt_rl.agents.folding import drop_unseen_directions as drop_unseen_directions
 from slt_rl.agents.folding import fold_constant_inputs as fold_constant_inputs
 from slt_rl.agents.measure import make_subjects as make_subjects
 from slt_rl.agents.measure import measure_curve as measure_curve

@@ -22,7 +22,9 @@ def add_curve(commands: Any) -> None:
     command.add_argument(
         "--checkpoints", type=int, default=None, metavar="N", help="so many, evenly; default all"
     )
-    command.add_argument("--states", type=int, default=1024, metavar="N", help="default 1024")
+    command.add_argument(
+        "--states", type=int, default=None, metavar="N", help="default 512, with memory 1024"
+    )
     command.add_argument(
         "--localizations", type=float, nargs="+", default=None, metavar="G",
         help="strengths of the tether; the same for all checkpoints",

@@ -163,7 +163,9 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
                     np.array(x, float) for x in (points["low"][k], points["high"][k], points[kind])
                 )
                 place = row + np.linspace(-0.24, 0.24, len(at)) if len(at) > 1 else np.array([row])
-                axis.hlines(place, low, high, color=color, lw=1.0, alpha=0.6)
+                # Where a curve has no such point its resampled curves may have one: no bar alone.
+                found = np.isfinite(at)
+                axis.hlines(place[found], low[found], high[found], color=color, lw=1.0, alpha=0.6)
                 axis.plot(at, place, marker, color=color, ms=4.5, ls="none")
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)

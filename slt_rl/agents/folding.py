@@ -1,4 +1,8 @@
-"""Inputs that are constant over the states, folded into the bias of the first layer."""
+"""Inputs that no loss on the given states can see, taken out of the first layer.
+
+Constant inputs are folded into its bias; of the others the directions that no state has are left
+out.
+"""
 
 from typing import Any, NamedTuple
 
@@ -64,6 +68,52 @@ def fold_constant_inputs(params: PyTree, observations: np.ndarray) -> Folded:
     small = {**layer, "kernel": kernel[:, varying], "bias": moved.astype(bias.dtype)}
     folded = _replace(params, layer, small)
     return Folded(folded, observations[..., varying], num_inputs, int(varying.sum()))
+
+
+def drop_unseen_directions(params: PyTree, observations: np.ndarray) -> Folded:
+    r"""Turns the inputs to the directions that the states span; the network computes what it did.
+
+        W^T x = (V^T W)^T (V^T x),   V [input, rank] orthonormal, x = V V^T x for every state x
+
+    A chain whose noise and tether are the same in all directions moves `V^T W` as it moved `W`, and
+    the rest of `W`, which no state sees, has the Gaussian law of its tether and adds nothing to the
+    loss: the law of the loss is exactly that of the whole network. It costs `rank / input` of it,
+    and there are at most as many directions as states.
+
+    With states of their own for each checkpoint every set has its own directions; all have as many
+    as the set with the most.
+
+    Args:
+        params: As for `fold_constant_inputs`.
+        observations: `[set, ..., input]`.
+
+    Returns:
+        The same function in fewer parameters; `num_varying` is the number of directions.
+
+    Example:
+        >>> layer = {"kernel": np.ones((1, 3, 2)), "bias": np.zeros((1, 2))}
+        >>> found = drop_unseen_directions({"in": layer}, np.array([[[1.0, 2, 2], [3, 6, 6]]]))
+        >>> found.num_varying, found.params["in"]["kernel"].shape
+        (1, (1, 1, 2))
+    """
+    num_inputs = observations.shape[-1]
+    first = _first_layers(params, num_inputs)
+    if len(first) != 1:
+        return Folded(params, observations, num_inputs, num_inputs)
+    flat = observations.reshape(len(observations), -1, num_inputs).astype(np.float64)
+    basis, kernel = _basis(flat), np.asarray(first[0]["kernel"])
+    turned = np.swapaxes(basis, 1, 2) @ kernel.astype(np.float64)
+    small = {**first[0], "kernel": turned.astype(kernel.dtype)}
+    seen = (flat @ basis).reshape(*observations.shape[:-1], -1).astype(observations.dtype)
+    return Folded(_replace(params, first[0], small), seen, num_inputs, basis.shape[-1])
+
+
+def _basis(states: np.ndarray) -> np.ndarray:
+    """Orthonormal directions that the states of each set span, `[set, input, rank]`."""
+    _, sizes, directions = np.linalg.svd(states, full_matrices=False)
+    tolerance = sizes[:, :1] * max(states.shape[1:]) * np.finfo(np.float64).eps
+    rank = max(1, int((sizes > tolerance).sum(axis=1).max()))
+    return np.swapaxes(directions[:, :rank], 1, 2)
 
 
 def _varying(observations: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from slt_rl.agents.curve import (
 from slt_rl.agents.curve_file import StoredCurve, curve_document, load_curve, write_curve
 from slt_rl.agents.points import Point
 from slt_rl.agents.run import Run
-from slt_rl.agents.states import States, own_states, stored_reference_states
+from slt_rl.agents.states import States, memory_of, own_states, stored_reference_states
 from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.report import collect_provenance
 
@@ -31,7 +31,7 @@ def make_subjects(
     part: str = "",
     seeds: Sequence[int] | None = None,
     num_checkpoints: int | None = None,
-    num_states: int = 1024,
+    num_states: int | None = None,
     seed: int = 0,
 ) -> list[Subject]:
     """What `slt-rl curve` measures: one subject for each seed of the run.
@@ -43,7 +43,8 @@ def make_subjects(
         part: What is free, see `FrozenPart`; everything if empty.
         seeds: Seeds of the run; all if None.
         num_checkpoints: So many, evenly spaced from first to last; all if None.
-        num_states: States, of each checkpoint or in all.
+        num_states: States, of each checkpoint or in all; 512 if None, 1024 steps of an agent with
+            memory, which are windows of 64.
         seed: Seed of the states.
 
     Raises:
@@ -53,6 +54,8 @@ def make_subjects(
     if not seeds or not set(seeds) <= set(run.seeds):
         raise ValueError(f"seeds: got {seeds}, expected some of {run.seeds}, those of {run.folder}")
     indices = chosen_checkpoints(len(run.steps), num_checkpoints)
+    if num_states is None:
+        num_states = 512 if memory_of(run) is None else 1024
     return [
         make_subject(
             run,

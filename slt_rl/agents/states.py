@@ -62,7 +62,7 @@ def with_checkpoints(run: Run, indices: np.ndarray) -> Run:
 
 
 def reference_states(
-    key: jax.Array, run: Run, *, num_states: int = 1024, num_sources: int = 4
+    key: jax.Array, run: Run, *, num_states: int = 512, num_sources: int = 4
 ) -> States:
     """States visited by several checkpoints of all seeds: one law of states for a whole curve.
 
@@ -107,7 +107,7 @@ def reference_states(
 
 
 def own_states(
-    key: jax.Array, run: Run, seed: int, *, indices: np.ndarray, num_states: int = 1024
+    key: jax.Array, run: Run, seed: int, *, indices: np.ndarray, num_states: int = 512
 ) -> States:
     """States visited by each checkpoint itself: on-policy states.
 
@@ -130,7 +130,7 @@ def own_states(
 
 
 def stored_reference_states(
-    path: Path, run: Run, *, seed: int, num_states: int = 1024, num_sources: int = 4
+    path: Path, run: Run, *, seed: int, num_states: int = 512, num_sources: int = 4
 ) -> States:
     """The reference states in a file, made and stored on the first call.
 

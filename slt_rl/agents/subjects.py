@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl.agents.folding import fold_constant_inputs
+from slt_rl.agents.folding import drop_unseen_directions, fold_constant_inputs
 from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, memory_of, with_checkpoints
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenSequences, FrozenValues
@@ -74,8 +74,9 @@ def make_subject(
     """The policy under its KL to the frozen policy of the checkpoint, or the value function.
 
     The value function is compared with the checkpoint's own values, half the squared difference.
-    Inputs that are constant over the states are folded into the first bias. An agent with memory is
-    measured with all of its parameters: the head that the loss does not see adds nothing.
+    Inputs that are constant over the states are folded into the first bias, and directions of the
+    inputs that no state has are dropped. An agent with memory is measured with all of its
+    parameters: the head that the loss does not see adds nothing.
 
     Args:
         run: The run.
@@ -91,6 +92,7 @@ def make_subject(
     run = with_checkpoints(run, indices)
     target, params = _target(run, seed, of_values)
     folded = fold_constant_inputs(params, states.observations)
+    turned = drop_unseen_directions(folded.params, folded.observations)
     facts = {
         "potential": "half squared difference from the frozen values"
         if of_values
@@ -99,17 +101,18 @@ def make_subject(
         "num_states": states.num_states,
         "num_inputs": folded.num_inputs,
         "num_varying_inputs": folded.num_varying,
+        "num_directions": turned.num_varying,
         "part": part,
         "num_parameters": _size(params),
     }
     found = Subject(
         seed=seed,
         steps=np.asarray(run.steps),
-        params=folded.params,
+        params=turned.params,
         make_target=target,
-        states=states._replace(observations=folded.observations).arrays,
+        states=states._replace(observations=turned.observations).arrays,
         centers=None,
-        facts=facts | {"num_free_parameters": _size(folded.params)},
+        facts=facts | {"num_free_parameters": _size(turned.params)},
     )
     return _restricted(found, part) if part else found
 

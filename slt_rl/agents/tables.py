@@ -9,45 +9,53 @@ from slt_rl.agents.curve_file import StoredCurve
 from slt_rl.report import Table
 
 
-def interval(row: Mapping[str, Any], digits: int = 3) -> str:
-    """A mean over seeds with its interval, in words.
+def interval(row: Mapping[str, Any], *, unit: float = 1.0) -> str:
+    """A mean over seeds with its interval, in words and in a unit.
 
     Example:
         >>> interval({"mean": 2.0, "mean_low": 1.5, "mean_high": 2.5})
         '2 [1.5, 2.5]'
     """
     if row["mean"] is None:
-        numbers = [f"{x:.{digits}g}" for x in row["per_seed"] if x is not None]
-        return f"in {len(numbers)} of {len(row['per_seed'])} seeds" if numbers else "–"
-    if row["mean_low"] is None:
-        return f"{row['mean']:.{digits}g}"
-    return f"{row['mean']:.{digits}g} [{row['mean_low']:.{digits}g}, {row['mean_high']:.{digits}g}]"
+        number = sum(x is not None for x in row["per_seed"])
+        return f"in {number} of {len(row['per_seed'])} seeds" if number else "–"
+    mean, *ends = (
+        _number(row[name] / unit)
+        for name in ("mean", "mean_low", "mean_high")
+        if row[name] is not None
+    )
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def landmark_table(described: Mapping[str, Any]) -> Table:
     """First and peak times, half-decay, end and overshoot of each curve."""
     names = ("first", "peak", "peak_step", "half_decay_step", "end", "overshoot")
+    in_steps = ("first", "peak_step", "half_decay_step")
     rows = []
     for name, one in described.items():
         p_values = [f"{p:.2g}" for p in one["overshoot_p"] if p is not None]
-        rows.append(
-            [name, *(interval(one["landmarks"][n]) for n in names), ", ".join(p_values) or "–"]
-        )
+        cells = [interval(one["landmarks"][n], unit=1e3 if n in in_steps else 1.0) for n in names]
+        rows.append([name, *cells, ", ".join(p_values) or "–"])
     return Table(
         "landmarks",
         (
             "curve",
-            "first",
+            "first (k)",
             "peak",
-            "peak at",
-            "half-decay at",
+            "peak at (k)",
+            "half-decay at (k)",
             "end",
             "overshoot",
             "p of each seed",
         ),
         rows,
-        "Mean over seeds with its 95 % interval. Steps are environment steps; the end is the mean "
-        "of the last tenth; p is the probability of such an overshoot in a curve that only rises.",
+        "Mean over seeds with its 95 % interval; (k): in 1,000 environment steps. The end is the "
+        "mean of the last tenth; p is the probability of such an overshoot in a curve that only "
+        "rises.",
     )
 
 

@@ -1,11 +1,11 @@
-"""Constant inputs: the folded network computes what the whole one does."""
+"""Constant inputs and unseen directions: the smaller network computes what the whole one does."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl.agents.folding import fold_constant_inputs
+from slt_rl.agents.folding import drop_unseen_directions, fold_constant_inputs
 from slt_rl.observables import restrict
 from slt_rl.rl import MLP, CategoricalPolicy, policy_kl
 from tests.agents import small_worlds
@@ -72,3 +72,43 @@ def test_what_has_no_single_first_layer_is_left_alone(extra):
 def test_if_nothing_varies_one_input_is_kept():
     folded = fold_constant_inputs(PARAMS, np.ones((1, 4, 5)))
     assert folded.num_varying == 1
+
+
+def few_directions(num_sets=1):
+    """States in a plane of the five inputs, another plane in each set."""
+    rng = np.random.default_rng(2)
+    return rng.normal(size=(num_sets, 20, 2)) @ rng.normal(size=(num_sets, 2, 5))
+
+
+@pytest.mark.parametrize("num_sets", [1, 2])
+def test_directions_without_states_are_dropped_and_the_outputs_kept(num_sets):
+    states = few_directions(num_sets)
+    found = drop_unseen_directions(PARAMS, states)
+    assert (found.num_inputs, found.num_varying) == (5, 2)
+    assert found.params["layer_0"]["kernel"].shape == (2, 2, 4)
+    for i in range(2):
+        own, whole = (jax.tree.map(lambda x, i=i: x[i], p) for p in (found.params, PARAMS))
+        seen, before = (x[i % num_sets] for x in (found.observations, states))
+        expected = jax.vmap(NETWORK, (None, 0))(whole, before)
+        np.testing.assert_allclose(jax.vmap(NETWORK, (None, 0))(own, seen), expected, rtol=1e-11)
+
+
+def test_a_step_and_its_turned_step_change_the_outputs_alike():
+    states = few_directions()
+    found = drop_unseen_directions(PARAMS, states)
+    # The turn is the map from old observations to new ones.
+    turn = np.linalg.lstsq(states[0], found.observations[0])[0]
+    step = np.random.default_rng(3).normal(size=(2, 5, 4))
+    moved, own = (jax.tree.map(lambda x: x, p) for p in (PARAMS, found.params))
+    moved["layer_0"]["kernel"] = PARAMS["layer_0"]["kernel"] + step
+    own["layer_0"]["kernel"] = found.params["layer_0"]["kernel"] + turn.T @ step
+    # No longer than the step: the tether of the whole step is that of the turned and of the rest.
+    np.testing.assert_allclose(turn.T @ turn, np.eye(2), atol=1e-12)
+    expected = logits(moved, states[0])
+    np.testing.assert_allclose(logits(own, found.observations[0]), expected, rtol=1e-10)
+
+
+def test_all_directions_are_kept_where_the_states_have_all():
+    states = np.random.default_rng(4).normal(size=(1, 20, 5))
+    assert drop_unseen_directions(PARAMS, states).num_varying == 5
+    assert drop_unseen_directions({"w": np.ones((2, 3))}, states).observations is states

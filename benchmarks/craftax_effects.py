@@ -1,0 +1,80 @@
+"""What a variable of the reward or of the agent does to the form of a curve of plants."""
+
+from typing import Any
+
+import numpy as np
+
+from slt_rl.development import fit_form, landmarks, rise_decay, seed_mean
+from slt_rl.report import Table
+
+FORM_LANDMARKS = ("peak", "peak_step", "half_decay_step", "end")
+# Signs of the effects on peak, its step, half-decay and end in the gradient flow of FirstOnly
+# (tests/toy_models): of a higher cost, and of a higher salience of "already planted", which stands
+# for sight and memory; the end is that at a fixed late update. The other two follow from the flow:
+# with nothing to gain the shared logit only falls, with every plant paid it only rises.
+PREDICTED = {
+    "costly": ("−", "−", "−", "−"),
+    "seen": ("−", "−", "−", "−"),
+    "gru_8": ("−", "−", "−", "−"),
+    "gru_32": ("−", "−", "−", "−"),
+    "gru_128": ("−", "−", "−", "−"),
+    "unrewarded": ("−", "none", "none", "−"),
+    "every": ("+", "none", "none", "+"),
+}
+NOTE = (
+    "Rise and decay is fitted to each seed; peak, its step, the half-decay (half way from peak to "
+    "end) and the value at the end are those of the fitted curve, since the parameters of the form "
+    "themselves are not determined where rise and decay are equally fast. Effects are differences "
+    "to default of the same seed, mean over seeds with the 95 % Student interval; steps in units "
+    "of 1,000. Sign: 0 if the interval holds zero. FirstOnly: the sign there, – if it has no such "
+    "variable, none if it has no peak; salience of 'already planted' stands for sight and memory."
+)
+
+
+def fitted_landmarks(steps: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    """Landmarks of the fitted rise and decay.
+
+    Args:
+        steps: `[n]`, environment steps.
+        values: `[n]`, plants per episode.
+
+    Returns:
+        Those of `FORM_LANDMARKS`, of the fitted curve at these steps (between two of them a fit may
+        do what no record forbids); nan where it has none.
+    """
+    curve = np.maximum(fit_form(steps, values, rise_decay()).predict(steps), 0.0)
+    found = landmarks(steps, curve, num_end=1)
+    return {name: float(getattr(found, name)) for name in FORM_LANDMARKS}
+
+
+def effects_table(rows: list[dict[str, Any]]) -> Table:
+    """One row for each variant but the default; without the default an empty table."""
+    header = ["variant", *(f"{name}{unit}" for name in FORM_LANDMARKS for unit in ("", ", sign"))]
+    values = {row["variant"]: _values(row) for row in rows}
+    body = []
+    for variant in values if "default" in values else ():
+        if variant == "default":
+            continue
+        predicted = PREDICTED.get(variant, ("–",) * len(FORM_LANDMARKS))
+        cells = [variant]
+        for column, sign in zip((values[variant] - values["default"]).T, predicted, strict=True):
+            cells += _effect(column, sign)
+        body.append(cells)
+    return Table("Effects on the fitted form", header, body, NOTE)
+
+
+def _values(row: dict[str, Any]) -> np.ndarray:
+    """`[seed, landmark]`, steps in thousands."""
+    units = np.array([1e3 if name.endswith("step") else 1.0 for name in FORM_LANDMARKS])
+    return np.array([[seed[name] for name in FORM_LANDMARKS] for seed in row["fitted"]]) / units
+
+
+def _effect(differences: np.ndarray, predicted: str) -> list[str]:
+    """The effect with its interval, and its sign beside the predicted one."""
+    if not np.all(np.isfinite(differences)):
+        return ["–", f"– (FirstOnly {predicted})"]
+    found = seed_mean(differences)
+    sign = "+" if found.low > 0 else "−" if found.high < 0 else "0"
+    digits = 0 if np.abs(found.mean) >= 10 else 2
+    interval = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
+    return [interval, f"{sign} (FirstOnly {predicted})"]

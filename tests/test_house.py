@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
     ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files"),
-    ("slt_rl.dots", "slt_rl.increments", "slt_rl.keys"),
+    ("slt_rl.documents", "slt_rl.dots", "slt_rl.increments", "slt_rl.keys"),
     ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
     ("slt_rl.checkpoints", "slt_rl.rl"),
     ("slt_rl.predictive", "slt_rl.step_error"),
@@ -43,7 +43,7 @@ ONLY = {
     "slt_rl.responses": {"slt_rl.diagnostics"},
     "slt_rl.predictive": {"slt_rl.responses"},
     "slt_rl.diagnostics": set(),
-    "slt_rl.checkpoints": {"slt_rl.array_files"},
+    "slt_rl.checkpoints": {"slt_rl.array_files", "slt_rl.documents"},
 }
 # Imported inside the function that needs them, so that a plain import stays light and extras stay
 # extras. A package named here may import the library at the top of a module.

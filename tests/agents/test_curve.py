@@ -232,7 +232,7 @@ def test_points_of_other_parameters_or_settings_are_refused(tmp_path):
         measure_points(subject_of(networks(1, scale=2.0)), tmp_path, **options)
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:50])
-    with pytest.raises(ValueError, match=f"{path.name}: damaged"):
+    with pytest.raises(ValueError, match=f"{path.name}: truncated.*remove it to measure it again"):
         measure_points(subject_of(networks(1)), tmp_path, **options)
 
 

@@ -62,7 +62,13 @@ def save_arrays(
 
     Raises:
         ValueError: If an array has a dtype that cannot be stored, or metadata is not JSON.
+        OSError: Naming the file, if it cannot be written.
     """
+    return write_file(Path(path), pack_arrays(arrays, metadata))
+
+
+def pack_arrays(arrays: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """What `save_arrays` writes, as bytes."""
     encoded, views = {}, {}
     for name, array in arrays.items():
         encoded[name], view = _encode(name, array)
@@ -78,7 +84,7 @@ def save_arrays(
         "views": json.dumps(views),
         "sha256": _digest(encoded, text, views),
     }
-    return write_file(Path(path), safetensors.numpy.save(encoded, header))
+    return safetensors.numpy.save(encoded, header)
 
 
 def load_arrays(

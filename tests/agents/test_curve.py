@@ -1,6 +1,7 @@
 """The LLC along a run: one compilation, resumable, and right where the answer is known."""
 
 import dataclasses
+import json
 import signal
 
 import jax

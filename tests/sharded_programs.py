@@ -7,11 +7,6 @@ import json
 import os
 import sys
 
-SEVERAL = "--xla_force_host_platform_device_count=8 --xla_cpu_multi_thread_eigen=false"
-os.environ |= {"JAX_PLATFORMS": "cpu"}
-if sys.argv[1:2] == ["devices"]:
-    os.environ["XLA_FLAGS"] = SEVERAL
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +109,7 @@ def devices():
     found["alone"] = difference(curve(centers(), chunk_size=1), laid)
     automatic = {"sampler": None, "num_draws": 256, "num_burnin": None}
     one, laid = (curve(c, **automatic) for c in (centers(), over_devices(centers())))
-    found["calibrated"] = [float(np.max(np.abs(a.mean / b.mean - 1))) for a, b in zip(one, laid)]
+    found["calibrated"] = float(np.max(np.abs(one.mean / laid.mean - 1)))
     found["parameters"] = parameters_over_devices()
     found["chains"] = chains_over_devices()
     return found
@@ -135,4 +130,4 @@ def processes(number, port, folder):
 
 if __name__ == "__main__":
     made = devices() if sys.argv[1] == "devices" else processes(*sys.argv[2:])
-    print(json.dumps(made))
+    sys.stdout.write(json.dumps(made) + "\n")

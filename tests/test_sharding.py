@@ -16,13 +16,14 @@ from slt_rl.sharding import over_devices
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def start(*words):
+def start(*words, flags=""):
     """A process of `tests.sharded_programs`, with the cache of compiled programs of the tests."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     environment |= {
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
         "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_cpu_multi_thread_eigen=false {flags}",
     }
     return subprocess.Popen(
         [sys.executable, "-m", "tests.sharded_programs", *map(str, words)],
@@ -47,13 +48,13 @@ def test_an_axis_that_the_devices_do_not_divide_is_refused():
 
 @pytest.mark.very_slow
 def test_eight_devices_give_the_draws_of_one():
-    (found,) = answers(start("devices"))
+    (found,) = answers(start("devices", flags="--xla_force_host_platform_device_count=8"))
     assert found["devices"] == 8
     # Within a device the same eight networks are multiplied one by one and not together, in another
     # order of sums: equal to rounding, which 256 steps of a contracting chain do not amplify.
     assert found["checkpoints"] < 1e-4
     assert found["alone"] == 0
-    assert max(found["calibrated"]) < 0.02
+    assert found["calibrated"] < 0.02
     assert found["chains"]["difference"] < 1e-4
     assert found["parameters"]["difference"] < 1e-4
     assert found["parameters"]["share"] == 1 / 8

@@ -2,33 +2,37 @@
 
     python -m benchmarks.survival [--kills 30] [--out benchmarks/results]
 
-Each of four stages is started, killed (SIGKILL) at a moment drawn evenly between its first line
-and a little more than its usual length, and started again until it ends; then its files are
-compared with those of a run that was left alone, bit for bit. Writes `survival.md` and `.json`.
+Each of four stages is started in a process of its own, killed (SIGKILL) at a moment drawn evenly
+between its start and a little more than its usual length, and started again until it ends; then its
+files are compared with those of a run that was left alone, bit for bit. The processes are forked
+before anything is computed, so that no time goes into imports. Writes `survival.md` and `.json`.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.rows import ROOT, WORK
+from benchmarks.rows import WORK
+from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
 from slt_rl.report import collect_provenance
 
-STAGES = ("curve", "points", "train", "validate")
 # Facts of a process and not of a run.
 OF_THE_PROCESS = ("peak memory", "one compilation")
 # A moment so much later than the usual end lets some runs end.
@@ -42,6 +46,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
+    prepare()
     start, rows = time.perf_counter(), []
     for name in STAGES:
         rows.append(torture(name, WORK / "survival" / name, kills=options.kills, seed=options.seed))
@@ -64,8 +69,9 @@ def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]
     """
     shutil.rmtree(folder, ignore_errors=True)
     chance = random.Random(f"{seed} {name}")
-    run(name, folder / "warm", None)
-    usual, _ = run(name, folder / "whole", None)
+    run(name, folder / "warm", math.inf)
+    usual, error = run(name, folder / "whole", math.inf)
+    assert not error, error
     row = {"stage": name, "seconds": round(usual, 2), "kills": 0, "with_files": 0, "runs": 0}
     row |= {"different": 0, "errors": []}
     with tqdm(total=kills, desc=name, disable=None) as bar:
@@ -82,36 +88,54 @@ def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]
     return row
 
 
-def run(name: str, folder: Path, moment: float | None) -> tuple[float, str]:
-    """Starts a stage and kills it so many seconds after its first line, if it still runs.
+def run(name: str, folder: Path, moment: float) -> tuple[float, str]:
+    """Starts a stage in a process of its own and kills it after so many seconds, if it still runs.
 
     Returns:
-        Seconds from the first line to the end, and "", "killed" or what it said of an error.
+        Seconds to the end, and "", "killed" or what it said of an error.
     """
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(WORK / "survival" / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-        "MPLBACKEND": "Agg",
-    }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.survival_stages", name, str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ | cache | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert process.stdout is not None
-    process.stdout.readline()
-    start = time.perf_counter()
-    try:
-        _, said = process.communicate(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-    seconds = time.perf_counter() - start
-    if process.returncode == -signal.SIGKILL:
+    start, said = time.perf_counter(), folder.parent / f"{folder.name}.log"
+    process = os.fork()
+    if process == 0:
+        become(name, folder, said)
+    while True:
+        found, status = os.waitpid(process, os.WNOHANG)
+        seconds = time.perf_counter() - start
+        if found:
+            break
+        if seconds > moment:
+            os.kill(process, signal.SIGKILL)
+            _, status = os.waitpid(process, 0)
+            break
+        time.sleep(0.005)
+    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
         return seconds, "killed"
-    return seconds, "" if process.returncode == 0 else said.strip().splitlines()[-1]
+    return seconds, "" if status == 0 else said.read_text().strip().splitlines()[-1]
+
+
+def become(name: str, folder: Path, said: Path) -> NoReturn:
+    """Runs a stage and ends this process, which has imported everything and computed nothing."""
+    said.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        STAGES[name](folder)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def prepare() -> None:
+    """Settings that every stage inherits: the CPU, and one warm cache of compiled programs."""
+    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+    os.environ["MPLBACKEND"] = "Agg"
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_compilation_cache_dir", str(WORK / "survival" / "cache"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    # It warns of locks that threads of JAX may hold: none has been started.
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -156,7 +180,7 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
         f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
         f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
         "",
-        "A moment is drawn evenly between the first line of the process (all is imported) and "
+        "A moment is drawn evenly between the start of the process (all is imported) and "
         f"{LATEST} times the usual length of the stage, once for each start. Compared are all "
         "arrays, points, indices and, for `validate`, the checks and tables of `summary.json` "
         "but for peak memory and the number of programs of the process.",

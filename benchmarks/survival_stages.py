@@ -1,12 +1,6 @@
-"""Toy-size stages that write as they go; run by `benchmarks.survival`, which kills them.
-
-    python -m benchmarks.survival_stages curve|points|train|validate FOLDER
-
-Prints "ready" when everything is imported, and ends when the stage is finished.
-"""
+"""Toy-size stages that write as they go; run by `benchmarks.survival`, which kills them."""
 
 import dataclasses
-import sys
 import types
 from pathlib import Path
 
@@ -118,8 +112,3 @@ def _made_up_targets() -> dict[str, np.ndarray]:
 
 
 STAGES = {"curve": curve, "points": points, "train": train, "validate": validation}
-
-
-if __name__ == "__main__":
-    print("ready", flush=True)
-    STAGES[sys.argv[1]](Path(sys.argv[2]))

@@ -5,6 +5,7 @@ python -m tests.sharded_programs devices|processes [NUMBER PORT FOLDER]
 
 import json
 import os
+import re
 import sys
 
 import jax
@@ -71,9 +72,8 @@ def parameters_over_devices():
         chains.constant_target(loss_fn), jax.tree.map(lambda x: x[None], split), as_dataset(data),
         jnp.float32(20), jnp.float32(10),
     )  # fmt: skip
-    anchors, keys = chains.find_anchors(jax.random.key(1), problem), chains.center_keys(
-        jax.random.key(2), 1
-    )  # fmt: skip
+    anchors = chains.find_anchors(jax.random.key(1), problem)
+    keys = chains.center_keys(jax.random.key(2), 1)
     options = {"sampler": slt_rl.SGLD(1e-5)}
     state = chains.start_chains(keys, problem, anchors, num_chains=4, **options)
     state, _ = next(
@@ -101,6 +101,27 @@ def chains_over_devices():
     return {"difference": difference([estimate(step)], [estimate(laid)])}
 
 
+def sent(checkpoints):
+    """How often a block of a curve's chains sends anything between devices."""
+
+    def target(params, inputs):
+        loss_fn, data = make_target(params, inputs)
+        return loss_fn, as_dataset(data)
+
+    problem = chains.Problem(
+        target, jax.tree.map(jnp.asarray, checkpoints), jnp.asarray(INPUTS), jnp.float32(20),
+        jnp.float32(10),
+    )  # fmt: skip
+    anchors = chains.find_anchors(jax.random.key(1), problem)
+    keys = chains.center_keys(jax.random.key(2), 8)
+    state = chains.start_chains(keys, problem, anchors, sampler=SGLD, num_chains=4)
+    numbers, sampler = chains.numbers_of(problem, anchors), chains.per_chain(SGLD, problem, 4)
+    lowered = chains._advance.lower(target, numbers, sampler, state, keys, 8, None, None)
+    words = ("all-reduce", "all-gather", "collective-permute", "all-to-all", "reduce-scatter")
+    text = lowered.compile().as_text()
+    return {word: len(re.findall(rf" {word}(-start)?\(", text)) for word in words}
+
+
 def devices():
     """All layouts on eight devices beside one."""
     one = curve(centers())
@@ -111,6 +132,7 @@ def devices():
     one, laid = (curve(c, **automatic) for c in (centers(), over_devices(centers())))
     found["calibrated"] = float(np.max(np.abs(one.mean / laid.mean - 1)))
     found["parameters"] = parameters_over_devices()
+    found["sent"] = sent(over_devices(centers()))
     found["chains"] = chains_over_devices()
     return found
 

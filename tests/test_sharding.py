@@ -58,6 +58,7 @@ def test_eight_devices_give_the_draws_of_one():
     assert found["chains"]["difference"] < 1e-4
     assert found["parameters"]["difference"] < 1e-4
     assert found["parameters"]["share"] == 1 / 8
+    assert not any(found["sent"].values()), found["sent"]
 
 
 @pytest.mark.very_slow

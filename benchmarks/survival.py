@@ -5,7 +5,8 @@
 Each of four stages is started in a process of its own, killed (SIGKILL) at a moment drawn evenly
 between its start and a little more than its usual length, and started again until it ends; then its
 files are compared with those of a run that was left alone, bit for bit. The processes are forked
-before anything is computed, so that no time goes into imports. Writes `survival.md` and `.json`.
+before anything is computed, so that no time goes into imports. Writes `survival.md` and `.json`; a
+run that was killed itself goes on with the next stage.
 """
 
 import argparse
@@ -28,7 +29,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.rows import WORK
+from benchmarks.rows import WORK, Journal, source_digest
 from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
 from slt_rl.report import collect_provenance
@@ -48,11 +49,15 @@ def main() -> int:
     options = parser.parse_args()
     prepare()
     start, rows = time.perf_counter(), []
+    settings = {"kills": options.kills, "seed": options.seed}
+    journal = Journal(WORK / "survival.jsonl", settings, source_digest("benchmarks/survival*.py"))
     for name in STAGES:
-        rows.append(torture(name, WORK / "survival" / name, kills=options.kills, seed=options.seed))
-        print(json.dumps(rows[-1]))
+        if (name, 0) not in journal.read():
+            row = torture(name, WORK / "survival" / name, **settings)
+            journal.append({"case": name, "key": 0, **row})
+        rows.append(journal.read()[name, 0])
     seconds = {"survival": time.perf_counter() - start}
-    provenance = collect_provenance({"seed": options.seed, "kills": options.kills}, seconds)
+    provenance = collect_provenance(settings, seconds)
     options.out.mkdir(parents=True, exist_ok=True)
     record = {"rows": rows, **dataclasses.asdict(provenance)}
     (options.out / "survival.json").write_text(json.dumps(record, indent=1, default=str) + "\n")

@@ -3,7 +3,7 @@
     python -m benchmarks.survival [--kills 30] [--out benchmarks/results]
 
 Each of four stages is started in a process of its own, killed (SIGKILL) at a moment drawn evenly
-between its start and a little more than its usual length, and started again until it ends; then its
+from half its way to the first result to its usual end, and started again until it ends; then its
 files are compared with those of a run that was left alone, bit for bit. The processes are forked
 before anything is computed, so that no time goes into imports. Writes `survival.md` and `.json`; a
 run that was killed itself goes on with the next stage.
@@ -34,16 +34,17 @@ from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
 from slt_rl.report import collect_provenance
 
+# What is drawn from the numbers, with the time in it.
+PICTURES = (".html", ".pdf", ".png", ".svg")
 # Facts of a process and not of a run.
 OF_THE_PROCESS = ("peak memory", "one compilation")
-# A moment so much later than the usual end lets some runs end.
-LATEST = 1.1
 
 
 def main() -> int:
     """Kills every stage and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="of each stage")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> int:
     start, rows = time.perf_counter(), []
     settings = {"kills": options.kills, "seed": options.seed}
     journal = Journal(WORK / "survival.jsonl", settings, source_digest("benchmarks/survival*.py"))
-    for name in STAGES:
+    for name in options.stages:
         if (name, 0) not in journal.read():
             row = torture(name, WORK / "survival" / name, **settings)
             journal.append({"case": name, "key": 0, **row})
@@ -69,23 +70,23 @@ def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]
     """Kills one stage so many times, over as many runs as that takes.
 
     Returns:
-        Kills, those after which something was on disk, runs that ended, how many of them differ,
-        and the errors of restarts.
+        Seconds of a run left alone, kills, those after which a result was on disk, runs that ended,
+        how many of them differ, and the errors of restarts.
     """
     shutil.rmtree(folder, ignore_errors=True)
     chance = random.Random(f"{seed} {name}")
     run(name, folder / "warm", math.inf)
-    usual, error = run(name, folder / "whole", math.inf)
+    first, usual, error = run(name, folder / "whole", math.inf)
     assert not error, error
-    row = {"stage": name, "seconds": round(usual, 2), "kills": 0, "with_files": 0, "runs": 0}
-    row |= {"different": 0, "errors": []}
+    row = {"stage": name, "first": round(first, 2), "seconds": round(usual, 2)}
+    row |= {"kills": 0, "with_results": 0, "runs": 0, "different": 0, "errors": []}
     with tqdm(total=kills, desc=name, disable=None) as bar:
         while row["kills"] < kills:
             torn = folder / "torn"
             shutil.rmtree(torn, ignore_errors=True)
-            while (error := run(name, torn, chance.uniform(0, LATEST * usual))[1]) == "killed":
+            while (error := run(name, torn, chance.uniform(first / 2, usual))[2]) == "killed":
                 row["kills"] += 1
-                row["with_files"] += any(path.is_file() for path in torn.rglob("*"))
+                row["with_results"] += num_results(torn) > 0
                 bar.update()
             row["runs"] += 1
             row["errors"] += [error] if error else []
@@ -93,29 +94,43 @@ def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]
     return row
 
 
-def run(name: str, folder: Path, moment: float) -> tuple[float, str]:
+def run(name: str, folder: Path, moment: float) -> tuple[float, float, str]:
     """Starts a stage in a process of its own and kills it after so many seconds, if it still runs.
 
+    Seconds are those that the processors spent on it: other work on the machine does not count.
+
     Returns:
-        Seconds to the end, and "", "killed" or what it said of an error.
+        Seconds to the first result on disk and to the end, and "", "killed" or what it said of an
+        error.
     """
-    start, said = time.perf_counter(), folder.parent / f"{folder.name}.log"
+    said, first, spent = folder.parent / f"{folder.name}.log", math.inf, 0.0
     process = os.fork()
     if process == 0:
         become(name, folder, said)
-    while True:
-        found, status = os.waitpid(process, os.WNOHANG)
-        seconds = time.perf_counter() - start
-        if found:
-            break
-        if seconds > moment:
+    while not (found := os.waitpid(process, os.WNOHANG))[0]:
+        spent = processor_seconds(process)
+        if spent > moment:
             os.kill(process, signal.SIGKILL)
-            _, status = os.waitpid(process, 0)
+            found = os.waitpid(process, 0)
             break
-        time.sleep(0.005)
-    if os.waitstatus_to_exitcode(status) == -signal.SIGKILL:
-        return seconds, "killed"
-    return seconds, "" if status == 0 else said.read_text().strip().splitlines()[-1]
+        if first == math.inf and num_results(folder):
+            first = spent
+        time.sleep(0.01)
+    if os.waitstatus_to_exitcode(found[1]) == -signal.SIGKILL:
+        return first, spent, "killed"
+    return first, spent, "" if found[1] == 0 else said.read_text().strip().splitlines()[-1]
+
+
+def processor_seconds(process: int) -> float:
+    """Seconds that a process has computed, all its threads together."""
+    words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def num_results(folder: Path) -> int:
+    """Files of results in a folder; a description of what is to be done is none."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.name != "run.json" and not path.name.startswith(".") for path in files)
 
 
 def become(name: str, folder: Path, said: Path) -> NoReturn:
@@ -148,7 +163,7 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() or path.name.startswith(".") or path.suffix in (".html", ".png", ".svg"):
+        if path.is_dir() or path.name.startswith(".") or path.suffix in PICTURES:
             continue
         if path.suffix == ".safetensors":
             arrays, metadata = load_arrays(path)
@@ -178,24 +193,24 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
     lines = [
         "# Killed and started again",
         "",
-        f"{kills} kills (SIGKILL) at random moments in {runs} runs; {same} of the {runs} runs "
+        f"{kills} kills (SIGKILL) at random moments of {runs} runs; {same} of the {runs} runs "
         "ended with the very numbers of a run that was left alone, bit for bit.",
         "",
         f"Command `python -m benchmarks.survival --kills {options.kills} --seed {options.seed}`; "
         f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
         f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
         "",
-        "A moment is drawn evenly between the start of the process (all is imported) and "
-        f"{LATEST} times the usual length of the stage, once for each start. Compared are all "
-        "arrays, points, indices and, for `validate`, the checks and tables of `summary.json` "
+        "A moment is drawn for each start, in seconds of the processors, evenly from half the way "
+        "to the first result to the end of a run that was left alone. Compared are all arrays, "
+        "points, indices and, for `validate`, the checks and tables of `summary.json` "
         "but for peak memory and the number of programs of the process.",
         "",
-        "| stage | usual length | kills | with files on disk | runs | other numbers | errors |",
-        "|---|---|---|---|---|---|---|",
+        "| stage | first result | end | kills | with results | runs | other numbers | errors |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = (row["stage"], f"{row['seconds']} s", row["kills"], row["with_files"], row["runs"])
-        cells += (row["different"], "; ".join(row["errors"]) or 0)
+        cells = (row["stage"], f"{row['first']} s", f"{row['seconds']} s", row["kills"])
+        cells += (row["with_results"], row["runs"], row["different"], "; ".join(row["errors"]) or 0)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 

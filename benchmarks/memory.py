@@ -165,11 +165,11 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
         "",
         "In MiB. `states`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
         "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
-        "(used - data) / states; the target is 1.3. `before`, `after` and `work space` are what XLA "
-        "plans for a block. `peaks`: what was used, as a multiple of `states`, when the anchors "
+        "(used - data) / states; the target is 1.3. `before`, `after` and `work` are what XLA plans "
+        "for a block. `peaks`: what was used, as a multiple of `states`, when the anchors "
         "were found, the chains started, and after one, two and three blocks.",
         "",
-        "| sampler | copies | states | data | used | ratio | bare | before | after | work space | peaks |",
+        "| sampler | copies | states | data | used | ratio | bare | before | after | work | peaks |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

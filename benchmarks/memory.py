@@ -163,13 +163,13 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
         f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
         f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
         "",
-        "In MiB. `states`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
+        "In MiB. `state`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
         "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
-        "(used - data) / states; the target is 1.3. `before`, `after` and `work` are what XLA plans "
-        "for a block. `peaks`: what was used, as a multiple of `states`, when the anchors "
+        "(used - data) / state; the target is 1.3. `before`, `after`, `work`: planned by XLA "
+        "for a block. `peaks`: what was used, as a multiple of `state`, when the anchors "
         "were found, the chains started, and after one, two and three blocks.",
         "",
-        "| sampler | copies | states | data | used | ratio | bare | before | after | work | peaks |",
+        "| sampler | copies | state | data | used | ratio | bare | before | after | work | peaks |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

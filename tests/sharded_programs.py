@@ -1,6 +1,6 @@
 """Programs for processes with several devices; each prints one JSON object.
 
-python -m tests.sharded_programs devices|processes [NUMBER PORT FOLDER]
+python -m tests.sharded_programs LAYOUT | processes NUMBER PORT FOLDER
 """
 
 import json
@@ -122,19 +122,21 @@ def sent(checkpoints):
     return {word: len(re.findall(rf" {word}(-start)?\(", text)) for word in words}
 
 
-def devices():
-    """All layouts on eight devices beside one."""
-    one = curve(centers())
+def checkpoints_over_devices():
+    """The checkpoints of a curve over all devices, beside one device and beside one at a time."""
     laid = curve(over_devices(centers()))
-    found = {"devices": len(jax.devices()), "checkpoints": difference(one, laid)}
-    found["alone"] = difference(curve(centers(), chunk_size=1), laid)
-    automatic = {"sampler": None, "num_draws": 256, "num_burnin": None}
-    one, laid = (curve(c, **automatic) for c in (centers(), over_devices(centers())))
-    found["calibrated"] = float(np.max(np.abs(one.mean / laid.mean - 1)))
-    found["parameters"] = parameters_over_devices()
-    found["sent"] = sent(over_devices(centers()))
-    found["chains"] = chains_over_devices()
-    return found
+    return {
+        "difference": difference(curve(centers()), laid),
+        "alone": difference(curve(centers(), chunk_size=1), laid),
+        "sent": sent(over_devices(centers())),
+    }
+
+
+def calibrated_over_devices():
+    """The same with everything calibrated: the largest relative difference of an estimate."""
+    options = {"sampler": None, "num_draws": 256, "num_burnin": None}
+    one, laid = (curve(c, **options) for c in (centers(), over_devices(centers())))
+    return {"difference": float(np.max(np.abs(one.mean / laid.mean - 1)))}
 
 
 def processes(number, port, folder):
@@ -150,6 +152,17 @@ def processes(number, port, folder):
     }  # fmt: skip
 
 
+LAYOUTS = {
+    "checkpoints": checkpoints_over_devices,
+    "calibrated": calibrated_over_devices,
+    "chains": chains_over_devices,
+    "parameters": parameters_over_devices,
+}
+
+
 if __name__ == "__main__":
-    made = devices() if sys.argv[1] == "devices" else processes(*sys.argv[2:])
+    layout = LAYOUTS.get(sys.argv[1])
+    made = (
+        processes(*sys.argv[2:]) if layout is None else {"devices": len(jax.devices())} | layout()
+    )
     sys.stdout.write(json.dumps(made) + "\n")

@@ -36,7 +36,7 @@ from slt_rl.report import collect_provenance
 
 # What is drawn from the numbers, with the time in it.
 PICTURES = (".html", ".pdf", ".png", ".svg")
-# Facts of a process and not of a run.
+# Facts of a process and not of a run, as are the seconds and the compiled programs of a stage.
 OF_THE_PROCESS = ("peak memory", "one compilation")
 
 
@@ -168,6 +168,7 @@ def contents(folder: Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             arrays, metadata = load_arrays(path)
             metadata.pop("seconds", None)
+            arrays.pop("programs", None)
             found[name] = {k: _bits(v) for k, v in arrays.items()} | {"metadata": metadata}
         elif path.name == "summary.json":
             found[name] = _numbers(json.loads(path.read_text()))

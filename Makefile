@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # Runs this machine's pip for the environment, which need not have a pip of its own.
 PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
-.PHONY: help install lint format test test-very-slow validate validate-quick ladder ladder-quick bench bench-accuracy bench-cheese bench-speed docs wheel-check clean
+.PHONY: help install lint format test test-very-slow validate validate-quick ladder ladder-quick bench bench-accuracy bench-cheese bench-speed bench-survival docs wheel-check clean
 
 help:
 	@echo "make test            lint, then every test and doctest but the very slow"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-accuracy  accuracy on every problem of known answer, in benchmarks/results"
 	@echo "make bench-cheese    staircases of PPO agents in a maze, in benchmarks/results"
 	@echo "make bench-speed     steps beside their bare gradients, other libraries, PPO; in benchmarks/results"
+	@echo "make bench-survival  kills runs at random moments and compares; in benchmarks/results"
 	@echo "make bench           every slow benchmark, in benchmarks/results; hours"
 	@echo "make lint            ruff and mypy"
 	@echo "make format          let ruff rewrite the layout of the code"
@@ -73,10 +74,14 @@ bench-accuracy: $(STAMP)
 bench-cheese: $(STAMP)
 	$(BIN)/python -m benchmarks.cheese
 
+bench-survival: $(STAMP)
+	$(BIN)/python -m benchmarks.survival
+
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed --peers
 
-bench: bench-accuracy bench-cheese bench-speed
+bench: bench-accuracy bench-cheese bench-speed bench-survival
+	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.recursion
 	$(BIN)/python -m benchmarks.ladder
 	$(BIN)/python -m benchmarks.finite_mdps

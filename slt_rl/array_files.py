@@ -8,9 +8,11 @@ the new one, and it carries a digest of its content that is checked when it is r
 import hashlib
 import json
 import os
+import stat
 import struct
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,13 @@ def save_arrays(
 
     Raises:
         ValueError: If an array has a dtype that cannot be stored, or metadata is not JSON.
+        OSError: Naming the file, if it cannot be written.
     """
+    return write_file(Path(path), pack_arrays(arrays, metadata))
+
+
+def pack_arrays(arrays: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> bytes:
+    """What `save_arrays` writes, as bytes."""
     encoded, views = {}, {}
     for name, array in arrays.items():
         encoded[name], view = _encode(name, array)
@@ -76,7 +84,7 @@ def save_arrays(
         "views": json.dumps(views),
         "sha256": _digest(encoded, text, views),
     }
-    return write_file(Path(path), safetensors.numpy.save(encoded, header))
+    return safetensors.numpy.save(encoded, header)
 
 
 def load_arrays(
@@ -114,9 +122,14 @@ def read_file(path: Path) -> bytes:
         ValueError: Naming the file, if it cannot be read.
     """
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+        # A pipe or a device, perhaps behind a link, might never end.
+        if stat.S_ISREG(path.stat().st_mode):
+            return path.read_bytes()
+    # A ValueError: the name itself is impossible.
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{path}: cannot be read ({reason})") from error
+    raise ValueError(f"{path}: cannot be read (not a regular file)")
 
 
 def write_file(path: Path, data: bytes) -> str:
@@ -124,8 +137,22 @@ def write_file(path: Path, data: bytes) -> str:
 
     Returns:
         The SHA-256 of the data, in hexadecimal digits.
+
+    Raises:
+        OSError: Naming the file, if it cannot be written (a full disk, a read-only folder); a file
+            that was there is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, data)
+    except OSError as error:
+        text = f"{path}: cannot be written ({error.strerror}); what was finished before is kept"
+        raise OSError(error.errno, text) from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Writes beside the destination, then renames."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -136,7 +163,6 @@ def write_file(path: Path, data: bytes) -> str:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return hashlib.sha256(data).hexdigest()
 
 
 def parse_arrays(path: Path, data: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -148,23 +174,55 @@ def parse_arrays(path: Path, data: bytes) -> tuple[dict[str, np.ndarray], dict[s
     try:
         encoded = safetensors.numpy.load(data)
         header = _header(data)
-    except (safetensors.SafetensorError, ValueError, KeyError, struct.error) as error:
+    # safetensors raises a KeyError for a dtype that NumPy does not have.
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: truncated, or not a safetensors file ({error})") from error
     if header.get("format") != _FORMAT:
         raise ValueError(
             f"{path}: format is {header.get('format')!r}, expected {_FORMAT!r}; "
             "the file was written by something else"
         )
-    views, text = json.loads(header["views"]), header["metadata"]
+    require(path, header, ("metadata", "views", "sha256"))
+    text, views = header["metadata"], parse_object(path, header["views"])
     if header["sha256"] != _digest(encoded, text, views):
         raise ValueError(f"{path}: the content does not match its digest; the file was altered")
-    arrays = {name: _decode(encoded[name], views.get(name)) for name in encoded}
-    return arrays, json.loads(text)
+    try:
+        arrays = {name: _decode(encoded[name], views.get(name)) for name in encoded}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return arrays, parse_object(path, text)
+
+
+def parse_object(path: Path, text: str | bytes) -> dict[str, Any]:
+    """The JSON object that a text holds.
+
+    Raises:
+        ValueError: Naming the file, if it is truncated, too deep, or not a JSON object.
+    """
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: truncated, or not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: expected a JSON object, found a {type(found).__name__}")
+    return found
+
+
+def require(path: Path, found: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuses a file that lacks an entry.
+
+    Raises:
+        ValueError: Naming the file and the entry.
+    """
+    for name in names:
+        if name not in found:
+            raise ValueError(f"{path}: {name!r} is missing, found {sorted(found)}")
 
 
 def _header(data: bytes) -> dict[str, str]:
+    # safetensors has checked the length and the form.
     (length,) = struct.unpack("<Q", data[:8])
-    return json.loads(data[8 : 8 + length]).get("__metadata__", {})
+    return json.loads(data[8 : 8 + length]).get("__metadata__") or {}
 
 
 def _encode(name: str, array: Any) -> tuple[np.ndarray, str | None]:
@@ -188,11 +246,15 @@ def _encode(name: str, array: Any) -> tuple[np.ndarray, str | None]:
 
 
 def _decode(array: np.ndarray, view: str | None) -> np.ndarray:
+    """The array as it was given to `_encode`; what that never writes is refused."""
     if view is None:
         return array.copy()
-    if view == "bfloat16":
+    if view == "bfloat16" and array.dtype == np.uint16:
         return array.view(ml_dtypes.bfloat16).copy()
-    return array.copy().view(view)[..., 0]
+    units = array.shape[-1] if array.ndim and array.dtype == np.uint32 else 0
+    if units and view == f"<U{units}" and np.all(array <= sys.maxunicode):
+        return array.copy().view(view)[..., 0]
+    raise ValueError(f"cannot view {array.dtype}{list(array.shape)} as {view!r}")
 
 
 def _digest(encoded: Mapping[str, np.ndarray], text: str, views: Mapping[str, str]) -> str:

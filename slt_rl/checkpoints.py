@@ -6,7 +6,6 @@ and SHA-256 of each. Nothing is inferred from the order of files in the folder.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,8 +19,8 @@ from slt_rl.array_files import (
     parse_arrays,
     read_file,
     save_arrays,
-    write_file,
 )
+from slt_rl.documents import read_document, write_document
 
 __all__ = [
     "CheckpointSeries",
@@ -38,9 +37,11 @@ __all__ = [
 
 PyTree = Any
 
-_SERIES_FORMAT = "slt_rl.checkpoints/1"
+_SERIES_FORMAT, _OLDER_FORMAT = "slt_rl.checkpoints/2", "slt_rl.checkpoints/1"
 _INDEX = "index.json"
 _SEPARATOR = "/"
+# Deeper than any network; a tree without end would exhaust the stack.
+_MAX_DEPTH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -243,7 +244,10 @@ def _load_record(folder: Path, record: Mapping[str, Any]) -> PyTree:
             f"{path}: not the file that {_INDEX} lists for step {record['step']}; "
             "it was replaced or belongs to another series"
         )
-    return _unflatten(leaves)
+    try:
+        return _unflatten(leaves)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _new_index(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,29 +256,27 @@ def _new_index(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
     ordered = sorted(index["checkpoints"], key=lambda record: record["step"])
-    text = json.dumps({**index, "checkpoints": ordered}, indent=1)
-    write_file(folder / _INDEX, text.encode())
+    document = {**index, "format": _SERIES_FORMAT, "checkpoints": ordered}
+    write_document(folder / _INDEX, document)
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / _INDEX
-    try:
-        index = json.loads(read_file(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: truncated, or not JSON ({error})") from error
-    if not isinstance(index, dict) or index.get("format") != _SERIES_FORMAT:
-        raise ValueError(f"{path}: expected the format {_SERIES_FORMAT!r}, found another one")
+    index = read_document(path, _SERIES_FORMAT, older=_OLDER_FORMAT)
     records = index.get("checkpoints")
     if not isinstance(records, list) or not all(_is_record(record) for record in records):
         raise ValueError(f"{path}: expected a list of checkpoints with step, file and sha256")
+    if not isinstance(index.get("metadata"), dict):
+        raise ValueError(f"{path}: metadata is {index.get('metadata')!r}, expected a JSON object")
     return index
 
 
 def _is_record(record: Any) -> bool:
-    # A file outside the folder is never read, whatever the index says.
+    # A file outside the folder is never read, whatever the index says; `True` is an `int` too.
     return (
         isinstance(record, dict)
-        and isinstance(record.get("step"), int)
+        and type(record.get("step")) is int
+        and 0 <= record["step"] < 2**63
         and isinstance(record.get("sha256"), str)
         and isinstance(record.get("file"), str)
         and Path(record["file"]).name == record["file"]
@@ -303,11 +305,16 @@ def _flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
 
 
 def _unflatten(leaves: Mapping[str, Any]) -> PyTree:
+    """The inverse of `_flatten`; refuses names that no nested dict has."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, name = path.split(_SEPARATOR)
         node = tree
-        for parent in parents:
+        for parent in parents[:_MAX_DEPTH]:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                break
+        if not isinstance(node, dict) or name in node or len(parents) > _MAX_DEPTH:
+            raise ValueError(f"params: {path[:80]!r} is no path of a nested dict with others")
         node[name] = leaf
     return tree

@@ -1,7 +1,10 @@
 """The calls most users ever make: one estimate, or the whole curve of a training run."""
 
+import functools
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +14,8 @@ import numpy as np
 from slt_rl import _checks, chains
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
+from slt_rl.kept import KeptEstimates, identity_of
+from slt_rl.processes import of_all_processes, share_of
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.sampling import Settings
 
@@ -122,6 +127,7 @@ def llc_curve(
     allow_negative_control: bool = False,
     observe_fn: Callable | None = None,
     observe_every: int = 1,
+    folder: str | os.PathLike | None = None,
 ) -> LLCCurve:
     r"""Estimates the local learning coefficient at every checkpoint of a run, compiled once.
 
@@ -140,18 +146,24 @@ def llc_curve(
         tolerance: relative error to aim at.
         steps: `[checkpoint]`, training steps; default 0, 1, ...
         data: pytree of arrays handed to `make_target`, for data too large to be compiled in.
-        chunk_size: checkpoints sampled together; bounds memory, does not change the draws.
+        chunk_size: checkpoints sampled together; bounds memory, does not change the draws. A
+            multiple of the number of devices where the checkpoints lie on several.
         num_threads: chunks sampled at the same time on the host.
         progress: show a progress bar.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
         observe_every: as in `estimate_llc`.
+        folder: where each chunk is stored when it is finished and read when the call is repeated,
+            with a fingerprint of key, loss, data, parameters, settings and versions; `None` stores
+            nothing.
 
     Returns:
         The curve: one estimate with verdict per checkpoint.
 
     Raises:
-        ValueError: for any argument out of its range, before anything is traced.
+        ValueError: for any argument out of its range, before anything is traced; naming the file,
+            if one in `folder` is damaged or belongs to another model or other settings.
+        OSError: naming the file, if one in `folder` cannot be written.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -179,14 +191,21 @@ def llc_curve(
     if steps.shape != (problem.num_centers,):
         raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
 
+    kept = None
+    if folder is not None:
+        identity = identity_of(key, problem, settings, target_fn=target.losses)
+        kept = KeptEstimates(Path(folder), {**identity, "num_together": chunk_size})
+
     def run(chunk):
         start, part = chunk
-        return estimate_centers(key, part, settings, first=start)
+        measure = functools.partial(estimate_centers, key, part, settings, first=start)
+        return measure() if kept is None else kept.get(start, part, measure)
 
     pieces = list(_chunks(problem, chunk_size))
+    mine = share_of(pieces)
     with ThreadPoolExecutor(num_threads) as pool:
-        found = list(_progress(pool.map(run, pieces), len(pieces), progress))
-    estimates = [estimate for piece in found for estimate in piece]
+        found = list(_progress(pool.map(run, mine), len(mine), progress))
+    estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
     return LLCCurve(steps, tuple(estimates[: problem.num_centers]))
 
 
@@ -202,6 +221,11 @@ class _CurveTarget(NamedTuple):
             return target, None
         loss_fn, data = target
         return loss_fn, as_dataset(data)
+
+    def losses(self, params: PyTree, shared: PyTree):
+        """The losses at a center and the data they are of."""
+        loss_fn, data = self(params, shared)
+        return loss_fn(params) if data is None else (loss_fn(params, data.examples), data)
 
 
 def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> Settings:
@@ -244,6 +268,8 @@ def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | N
     if observe_fn is None:
         return None
     _checks.check_observe(observe_fn, params, dataset)
+    if jax.process_count() > 1:
+        raise ValueError("observe_fn: expected None where several processes measure one curve")
     return chains.Observer(observe_fn, every)
 
 
@@ -264,8 +290,16 @@ def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Pr
         indices = np.minimum(np.arange(start, start + size), problem.num_centers - 1)
         yield (
             start,
-            problem._replace(centers=jax.tree.map(lambda x, i=indices: x[i], problem.centers)),
+            problem._replace(
+                centers=jax.tree.map(lambda x, i=indices: _take(x, i), problem.centers)
+            ),
         )
+
+
+def _take(leaf: jax.Array, indices: np.ndarray) -> jax.Array:
+    """Some of the centers, on the devices that all of them lie on."""
+    part = leaf[indices]
+    return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
 
 
 def _progress(items, total: int, show: bool):

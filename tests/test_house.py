@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
     ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files"),
-    ("slt_rl.dots", "slt_rl.increments", "slt_rl.keys"),
+    ("slt_rl.documents", "slt_rl.dots", "slt_rl.increments", "slt_rl.keys"),
     ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
     ("slt_rl.checkpoints", "slt_rl.rl"),
     ("slt_rl.predictive", "slt_rl.step_error"),
@@ -24,7 +24,8 @@ LAYERS = (
     ("slt_rl.probes", "slt_rl.result", "slt_rl.numpyro_nuts"),
     ("slt_rl.calibration", "slt_rl.budget"),
     ("slt_rl.verdict", "slt_rl.sampling"),
-    ("slt_rl.estimation",),
+    ("slt_rl.estimation", "slt_rl.kept"),
+    ("slt_rl.processes", "slt_rl.sharding"),
     ("slt_rl.llc",),
     ("slt_rl.ladder",),
     ("slt_rl.__init__",),
@@ -43,7 +44,7 @@ ONLY = {
     "slt_rl.responses": {"slt_rl.diagnostics"},
     "slt_rl.predictive": {"slt_rl.responses"},
     "slt_rl.diagnostics": set(),
-    "slt_rl.checkpoints": {"slt_rl.array_files"},
+    "slt_rl.checkpoints": {"slt_rl.array_files", "slt_rl.documents"},
 }
 # Imported inside the function that needs them, so that a plain import stays light and extras stay
 # extras. A package named here may import the library at the top of a module.

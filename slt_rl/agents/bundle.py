@@ -15,9 +15,9 @@ import jax
 import numpy as np
 
 from slt_rl.agents import folder as files
-from slt_rl.agents.folder import record_from_json, record_to_json
+from slt_rl.agents.folder import RunRecord, record_from_json, record_to_json
 from slt_rl.agents.run import Run, load_run
-from slt_rl.array_files import load_arrays, save_arrays
+from slt_rl.array_files import load_arrays, parse_object, require, save_arrays
 from slt_rl.checkpoints import save_checkpoint
 
 PyTree = Any
@@ -80,16 +80,30 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
     arrays, metadata = load_arrays(path)
     if "record" not in metadata:
         raise ValueError(f"{path}: holds no run")
-    record = record_from_json(json.loads(metadata["record"]))
+    record, steps = _description(Path(path), metadata)
     for seed in record.spec.seeds:
         params = _part(arrays, f"checkpoints/{seed}/")
-        for index, step in enumerate(metadata["steps"]):
+        if not params or any(np.shape(leaf)[:1] != (len(steps),) for leaf in params.values()):
+            raise ValueError(f"{path}: expected {len(steps)} checkpoints of seed {seed}")
+        for index, step in enumerate(steps):
             one = {name: leaf[index].astype(np.float32) for name, leaf in params.items()}
             save_checkpoint(files.series_path(folder, seed), step, _nested(one))
         statistics = _part(arrays, f"statistics/{seed}/")
         files.write_statistics(folder, record, seed, statistics=statistics)
     files.write_record(folder, record)
     return load_run(folder)
+
+
+def _description(path: Path, metadata: Mapping[str, Any]) -> tuple[RunRecord, list[int]]:
+    """The run and the steps of its checkpoints, checked before anything is written."""
+    require(path, metadata, ("steps",))
+    steps = metadata["steps"]
+    if not isinstance(steps, list) or not all(type(step) is int and step >= 0 for step in steps):
+        raise ValueError(f"{path}: steps are {steps!r}, expected integers >= 0")
+    try:
+        return record_from_json(parse_object(path, metadata["record"])), steps
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a description of a run ({error!r})") from error
 
 
 def _actor(params: Mapping[str, PyTree]) -> dict[str, PyTree]:

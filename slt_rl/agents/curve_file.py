@@ -1,7 +1,6 @@
 """A measured curve as one JSON document, and as arrays."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from slt_rl.agents.points import Point
-from slt_rl.array_files import read_file, write_file
+from slt_rl.documents import read_document, write_document
 from slt_rl.report import Provenance
 from slt_rl.report.checks import strict
 
-FORMAT = "slt_rl.agents.curve/1"
+FORMAT, OLDER_FORMAT = "slt_rl.agents.curve/2", "slt_rl.agents.curve/1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +83,7 @@ def curve_document(
 
 def write_curve(path: Path, document: Mapping[str, Any]) -> None:
     """Writes the document, whole or not at all."""
-    text = json.dumps(document, indent=1, allow_nan=False)
-    write_file(Path(path), f"{text}\n".encode())
+    write_document(Path(path), document)
 
 
 def load_curve(path: Path) -> StoredCurve:
@@ -95,13 +93,17 @@ def load_curve(path: Path) -> StoredCurve:
         ValueError: Naming the file, if it is missing, damaged or of another format.
     """
     path = Path(path)
+    document = read_document(path, FORMAT, older=OLDER_FORMAT)
     try:
-        document = json.loads(read_file(path))
-        if document.get("format") != FORMAT:
-            raise TypeError(f"format {document.get('format')!r}, expected {FORMAT!r}")
-        return _parse(document)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        curve = _parse(document)
+    # What a document that is whole but was made by something else can raise.
+    except (LookupError, TypeError, AttributeError, OverflowError, ValueError) as error:
         raise ValueError(f"{path}: no curve of this library ({error!r})") from error
+    shape = (len(curve.seeds), len(curve.localizations), *curve.steps.shape)
+    parts = (curve.mean, curve.sem, curve.low, curve.high, curve.verdicts, curve.regimes)
+    if any(part.shape != shape for part in parts):
+        raise ValueError(f"{path}: expected points {list(shape)}, found {list(curve.mean.shape)}")
+    return curve
 
 
 def load_curves(folder: Path) -> dict[str, StoredCurve]:

@@ -1,6 +1,5 @@
 """`slt-rl develop RUN`: what the curves of a run show, as JSON and as figures."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from slt_rl.agents.points import finite
 from slt_rl.agents.run import Run
 from slt_rl.agents.series import Series, default_window, event_series, llc_series
 from slt_rl.agents.turning import lags, turning_points
-from slt_rl.array_files import read_file, write_file
+from slt_rl.documents import read_document, write_document
 
-FORMAT = "slt_rl.agents.development/1"
+FORMAT, OLDER_FORMAT = "slt_rl.agents.development/2", "slt_rl.agents.development/1"
 # What is counted and what of it is paid for, in Craftax.
 REWARDED = {
     "plant": "achievement/place_plant",
@@ -65,8 +64,7 @@ def develop_run(
         "lags": [lag._asdict() for one in curves for lag in lags(one, _same_seeds(chosen, one))],
     }
     path = Path(run.folder) / "development.json"
-    text = json.dumps(finite(document), indent=1, allow_nan=False)
-    write_file(path, f"{text}\n".encode())
+    write_document(path, finite(document))
     return path
 
 
@@ -84,12 +82,9 @@ def load_development(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{path}: missing; run `slt-rl develop {folder}` first")
     try:
-        document = json.loads(read_file(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: damaged ({error}); run `slt-rl develop` again") from error
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError(f"{path}: expected the format {FORMAT!r}")
-    return document
+        return read_document(path, FORMAT, older=OLDER_FORMAT)
+    except ValueError as error:
+        raise ValueError(f"{error}; run `slt-rl develop` again") from error
 
 
 def _chosen(

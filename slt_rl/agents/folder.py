@@ -7,7 +7,6 @@ RUN/seed-N/statistics.safetensors   what happened in every update
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from slt_rl.agents.spec import RunSpec, spec_from_json
-from slt_rl.array_files import fingerprint, load_arrays, read_file, save_arrays, write_file
+from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
+from slt_rl.documents import read_document, write_document
 
-FORMAT = "slt_rl.run/1"
+FORMAT, OLDER_FORMAT = "slt_rl.run/2", "slt_rl.run/1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,11 @@ def record_from_json(found: Mapping[str, Any]) -> RunRecord:
         ValueError: If the values are not a description of this version, or were altered.
         KeyError, TypeError: If an entry is missing or unknown.
     """
-    if found["format"] != FORMAT:
+    if found["format"] not in (FORMAT, OLDER_FORMAT):
         raise ValueError(f"the format is {found['format']!r}, expected {FORMAT!r}")
+    numbers = [found["num_inputs"], found["num_actions"], *found["checkpoints"]]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise ValueError("num_inputs, num_actions and checkpoints: expected integers >= 0")
     record = RunRecord(
         spec_from_json(found["spec"]),
         tuple(found["checkpoints"]),
@@ -90,8 +93,7 @@ def record_from_json(found: Mapping[str, Any]) -> RunRecord:
 
 def write_record(folder: Path, record: RunRecord) -> None:
     """Writes `run.json`, atomically."""
-    text = json.dumps(record_to_json(record), indent=1) + "\n"
-    write_file(record_path(folder), text.encode())
+    write_document(record_path(folder), record_to_json(record))
 
 
 def read_record(folder: Path) -> RunRecord:
@@ -101,11 +103,11 @@ def read_record(folder: Path) -> RunRecord:
         ValueError: Naming the file, if it is missing, damaged, or of another version.
     """
     path = record_path(folder)
-    data = read_file(path)
+    found = read_document(path, FORMAT, older=OLDER_FORMAT)
     try:
-        return record_from_json(json.loads(data))
-    except (UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a description of a run ({error})") from error
+        return record_from_json(found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a description of a run ({error!r})") from error
 
 
 def record_path(folder: Path) -> Path:
@@ -143,4 +145,9 @@ def read_statistics(folder: Path, record: RunRecord, seed: int) -> dict[str, np.
         ValueError: Naming the file, if it is missing, damaged or of another run.
     """
     mark = {"fingerprint": record.fingerprint, "seed": seed}
-    return load_arrays(statistics_path(folder, seed), expected=mark)[0]
+    path = statistics_path(folder, seed)
+    found = load_arrays(path, expected=mark)[0]
+    require(path, found, ("num_episodes", "total_return", "total_length", "counts"))
+    if len({np.shape(leaf)[:1] for leaf in found.values()}) > 1:
+        raise ValueError(f"{path}: expected one leading axis, the updates, for all statistics")
+    return found

@@ -1,7 +1,6 @@
 """Estimates of single checkpoints, each kept on disk as soon as it is finished."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from slt_rl.array_files import fingerprint, read_file, write_file
+from slt_rl.array_files import fingerprint, require
+from slt_rl.documents import read_document, write_document
 from slt_rl.result import LLCEstimate
 
 Point = dict[str, Any]
+FORMAT = "slt_rl.agents.point/1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +51,21 @@ class PointStore:
         if not path.exists():
             return None
         try:
-            record = json.loads(read_file(path))
-            stored, point = record["fingerprint"], record["point"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}: damaged ({error}); remove it to measure it again") from error
-        if stored != digest:
+            record = read_document(path, FORMAT)
+            require(path, record, ("fingerprint", "point"))
+        except ValueError as error:
+            raise ValueError(f"{error}; remove it to measure it again") from error
+        if record["fingerprint"] != digest:
             raise ValueError(
                 f"{path}: measured with other settings, states or parameters; remove the folder "
                 f"{self.folder}, or choose another name"
             )
-        return point
+        return record["point"]
 
     def save(self, step: int, localization: float, *, digest: str, point: Point) -> None:
         """Writes a point, whole or not at all."""
-        record = {"fingerprint": digest, "point": point}
-        text = json.dumps(record, indent=1, allow_nan=False)
-        write_file(self.path(step, localization), text.encode())
+        record = {"format": FORMAT, "fingerprint": digest, "point": point}
+        write_document(self.path(step, localization), record)
 
 
 def point_of(step: int, estimate: LLCEstimate) -> Point:

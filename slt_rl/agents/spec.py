@@ -20,6 +20,7 @@ WORLDS: Mapping[str, Callable[[], game.World]] = {
 }
 # What may not change when a run goes on: all but its length and its checkpoints.
 IDENTITY = ("world", "network", "learning", "seeds")
+MAX_CHECKPOINTS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,9 @@ class RunSpec:
     schedule: str = "both"
 
     def __post_init__(self):
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+        # Seeds become names of folders, so that text from a file must not pass for a number.
+        whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, expected different integers >= 0")
         if self.num_updates < 1:
             raise ValueError(f"num_updates: got {self.num_updates}, expected at least 1")
@@ -229,6 +232,10 @@ def checkpoint_schedule(num_updates: int, num_checkpoints: int, *, kind: str) ->
     }
     if kind not in made:
         raise ValueError(f"schedule: got {kind!r}, expected one of {list(made)}")
+    if num_checkpoints > MAX_CHECKPOINTS:
+        raise ValueError(f"num_checkpoints: got {num_checkpoints}, expected <= {MAX_CHECKPOINTS}")
+    if 1 <= num_updates <= num_checkpoints:
+        return tuple(range(num_updates + 1))
     wanted = min(num_checkpoints, num_updates)
     # Points that round to the same update are merged: ask for more until there are enough.
     each = max(1, num_checkpoints // len(made[kind])) if num_checkpoints > 0 else 0

@@ -10,7 +10,7 @@ import numpy as np
 
 from slt_rl._checks import check_count
 from slt_rl.agents.run import Run
-from slt_rl.array_files import fingerprint, load_arrays, save_arrays
+from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.checkpoints import CheckpointSeries
 from slt_rl.rl import policy_states, recurrent_rollout, reset_envs
 
@@ -146,6 +146,7 @@ def stored_reference_states(
         made = reference_states(key, run, num_states=num_states, num_sources=num_sources)
         save_arrays(path, made.arrays, {"settings": digest, "origin": made.origin})
     arrays, metadata = load_arrays(path, expected={"settings": digest})
+    require(path, arrays | metadata, ("observation", "origin"))
     return States(arrays["observation"], arrays.get("start"), metadata["origin"])
 
 

@@ -174,7 +174,14 @@ def _check_same(folder: Path, old: RunSpec, new: RunSpec) -> None:
 def _saved_update(folder: Path) -> int:
     """The update of the saved state, 0 if there is none."""
     path = files.state_path(folder)
-    return int(load_arrays(path)[1]["update"]) if path.exists() else 0
+    return _update_of(path, load_arrays(path)[1]) if path.exists() else 0
+
+
+def _update_of(path: Path, metadata: Mapping[str, Any]) -> int:
+    update = metadata.get("update")
+    if type(update) is not int or update < 0:
+        raise ValueError(f"{path}: update is {update!r}, expected an integer >= 0")
+    return update
 
 
 def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
@@ -188,7 +195,7 @@ def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     mark = {"fingerprint": record.fingerprint}
     example = jax.eval_shape(lambda: _start(agent))
     states, found = load_state(path, example, expected=mark)
-    update = int(found["update"])
+    update = _update_of(path, found)
     rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
     rows = [{name: leaf[:update] for name, leaf in row.items()} for row in rows]
     return _Work(update, states, tuple(rows))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import slt_rl
-from slt_rl.array_files import fingerprint, load_arrays, save_arrays
+from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 
 
 class StageResult(NamedTuple):
@@ -57,6 +57,7 @@ class Store:
         key = {"fingerprint": fingerprint(dict(self.settings))}
         if path.exists():
             arrays, metadata = load_arrays(path, expected=key)
+            require(path, metadata, ("seconds",))
             return StageResult(arrays, metadata["seconds"], True)
         start = time.perf_counter()
         found = {k: np.asarray(v) for k, v in compute().items()}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenValues
 from slt_rl.rl import MLP, CategoricalPolicy, ValueNetwork
 from tests.agents import small_worlds
 from tests.agents.small_worlds import QUICK
+from tests.failing_writes import fail_write
 
 NETWORK = small_worlds.Layered(MLP(4, 3, hidden=(6,)))
 STATES = {"observation": np.random.default_rng(0).normal(size=(1, 50, 4))}
@@ -232,7 +234,7 @@ def test_points_of_other_parameters_or_settings_are_refused(tmp_path):
         measure_points(subject_of(networks(1, scale=2.0)), tmp_path, **options)
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:50])
-    with pytest.raises(ValueError, match=f"{path.name}: damaged"):
+    with pytest.raises(ValueError, match=f"{path.name}: truncated.*remove it to measure it again"):
         measure_points(subject_of(networks(1)), tmp_path, **options)
 
 
@@ -242,3 +244,26 @@ def test_files_that_are_no_curves_are_named(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"x\.json: no curve of this library|x\.json"):
             load_curve(path)
+
+
+def test_a_full_disk_keeps_the_points_before(tmp_path, monkeypatch):
+    options = {"localizations": (10.0,), "sampling": QUICK, "num_threads": 1}
+    whole = measure_points(subject_of(networks()), tmp_path / "whole", **options)
+    with monkeypatch.context() as failing:
+        fail_write(failing, 2)
+        with pytest.raises(OSError, match=r"localization-10\.json: cannot be written \(No space"):
+            measure_points(subject_of(networks()), tmp_path / "full", **options)
+    assert len(list((tmp_path / "full").iterdir())) == 1
+    assert measure_points(subject_of(networks()), tmp_path / "full", **options) == whole
+
+
+def test_control_c_keeps_the_points_before(tmp_path):
+    options = {"localizations": (10.0,), "sampling": QUICK, "num_threads": 1}
+    whole = measure_points(subject_of(networks()), tmp_path / "whole", **options)
+    with pytest.raises(KeyboardInterrupt):
+        measure_points(
+            subject_of(networks()), tmp_path / "stopped", **options,
+            report_fn=lambda point: signal.raise_signal(signal.SIGINT),
+        )  # fmt: skip
+    assert list((tmp_path / "stopped").iterdir())
+    assert measure_points(subject_of(networks()), tmp_path / "stopped", **options) == whole

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -11,9 +12,10 @@ import pytest
 
 from slt_rl.agents import load_run
 from slt_rl.agents.training import train_run
-from slt_rl.checkpoints import recorded_steps
+from slt_rl.checkpoints import forget_after, recorded_steps
 from slt_rl.development import event_curves
 from tests.agents.toy_runs import LONGER, NAMES, TOY, Killed, kill_at, play_cartpole
+from tests.failing_writes import fail_write
 
 TRAIN = importlib.import_module("slt_rl.rl.train")
 
@@ -185,16 +187,13 @@ def test_an_altered_description_is_refused(finished, tmp_path):
     with pytest.raises(ValueError, match="run.json: .* was altered"):
         load_run(folder)
     (folder / "run.json").write_text("{")
-    with pytest.raises(ValueError, match="run.json: not a description of a run"):
+    with pytest.raises(ValueError, match="run.json: truncated"):
         load_run(folder)
 
 
 def test_only_checkpoints_of_all_seeds_count(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "run")
-    index = tmp_path / "run" / "seed-5" / "checkpoints" / "index.json"
-    text = json.loads(index.read_text())
-    text["checkpoints"] = text["checkpoints"][:-1]
-    index.write_text(json.dumps(text))
+    forget_after(tmp_path / "run" / "seed-5" / "checkpoints", 128)
     run = load_run(tmp_path / "run")
     assert run.steps.tolist() == [0, 64, 128] and len(run.checkpoints(3)) == 3
     assert recorded_steps(tmp_path / "run" / "seed-3" / "checkpoints").tolist() == [0, 64, 128, 192]
@@ -214,3 +213,25 @@ def test_an_agent_with_memory_is_kept_and_rebuilt(tmp_path):
     assert value.shape == (6, 5)
     with pytest.raises(ValueError, match="recurrent: use network"):
         run.policy()
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 7, 12, 20])
+def test_a_full_disk_says_so_and_the_run_goes_on(finished, tmp_path, monkeypatch, number):
+    with monkeypatch.context() as failing:
+        fail_write(failing, number)
+        with pytest.raises(OSError, match=r": cannot be written \(No space left on device\)"):
+            train_run(TOY, tmp_path, save_every=0.0)
+    assert train_run(TOY, tmp_path)
+    same_files(tmp_path, finished)
+
+
+def test_control_c_in_training_loses_nothing(finished, tmp_path):
+    def interrupt(update, num_updates, statistics):
+        del num_updates, statistics
+        if update == 4:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_run(TOY, tmp_path, progress=interrupt, save_every=0.0)
+    assert train_run(TOY, tmp_path)
+    same_files(tmp_path, finished)

@@ -99,6 +99,13 @@ def test_command_line_reports_interruption_and_bad_files(tmp_path, monkeypatch, 
     monkeypatch.setattr("slt_rl.validation.validate", unusable)
     assert cli.main(["validate", "--out", str(tmp_path)]) == 2
     assert "other settings" in capsys.readouterr().err
+
+    def full(*args, **kwargs):
+        raise OSError(28, "stages/ppo.safetensors: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("slt_rl.validation.validate", full)
+    assert cli.main(["validate", "--out", str(tmp_path)]) == 2
+    assert "ppo.safetensors: cannot be written (No space left" in capsys.readouterr().err
     with pytest.raises(SystemExit) as bad:
         cli.main(["validate", "--slow"])
     assert bad.value.code == 2

@@ -1,0 +1,187 @@
+"""Peak memory of many chains of a large network, beside what their states alone need.
+
+    python -m benchmarks.memory [--chains 32] [--width 1000] [--out benchmarks/results]
+
+The network has `width * width + ...` parameters, in single precision. Each case runs in a process
+of its own; its peak is that of the operating system, less the peak of a process that did the same
+with one chain of a tiny network. Writes `memory.md` and `memory.json`.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import slt_rl
+from benchmarks.rows import ROOT
+from slt_rl import chains
+from slt_rl.data import as_dataset
+from slt_rl.report import collect_provenance, peak_memory_bytes
+
+# Memory does not grow with the length of a block but for the draws' scalars.
+BLOCK, NUM_EXAMPLES = 4, 64
+# Copies of the parameters that a state holds: of SGLD the position; of kinetic Langevin position,
+# momentum and gradient.
+SAMPLERS = {
+    "SGLD": (slt_rl.SGLD(1e-6), 1),
+    "SGLD, minibatches of 16": (slt_rl.SGLD(1e-6), 1),
+    "KineticLangevin": (slt_rl.KineticLangevin(1e-6, 1.0), 3),
+}
+
+
+def main() -> int:
+    """Measures every sampler and writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--chains", type=int, default=32)
+    parser.add_argument("--width", type=int, default=992)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--measure", nargs=3, metavar=("SAMPLER", "CHAINS", "WIDTH"))
+    options = parser.parse_args()
+    if options.measure:
+        name, num_chains, width = options.measure
+        print(json.dumps(measure(name, int(num_chains), int(width))))
+        return 0
+    start = time.perf_counter()
+    rows = [compare(name, options.chains, options.width) for name in SAMPLERS]
+    seconds = {"memory": time.perf_counter() - start}
+    provenance = collect_provenance({"chains": options.chains, "width": options.width}, seconds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = {"rows": rows, **dataclasses.asdict(provenance)}
+    (options.out / "memory.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    (options.out / "memory.md").write_text(as_markdown(rows, options, provenance))
+    return 0
+
+
+def compare(name: str, num_chains: int, width: int) -> dict[str, Any]:
+    """A large case beside a tiny one, each in a process of its own."""
+    large, tiny = (in_process(name, *size) for size in ((num_chains, width), (1, 8)))
+    used = large["peak"] - tiny["peak"]
+    copies = SAMPLERS[name][1]
+    states = 4 * num_chains * large["parameters"] * copies
+    data = large["data"] - tiny["data"]
+    return {
+        "sampler": name, "parameters": large["parameters"], "copies": copies,
+        "states": states, "data": data, "used": used, "ratio": (used - data) / states,
+        "bare": tiny["peak"], "program": large["program"],
+        "peaks": [a - b for a, b in zip(large["peaks"], tiny["peaks"], strict=True)],
+    }  # fmt: skip
+
+
+def in_process(*words: Any) -> dict[str, Any]:
+    """What `measure` finds in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.memory", "--measure", *map(str, words)]
+    flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | flags, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
+    """Runs three blocks and tells the peak of this process, and what XLA says of the program."""
+    sampler, _ = SAMPLERS[name]
+    batch_size = 16 if "minibatches" in name else None
+    rng = np.random.default_rng(0)
+    params = {
+        "first": rng.normal(size=(width, width)).astype(np.float32) / np.sqrt(width),
+        "second": rng.normal(size=(width, 16)).astype(np.float32) / np.sqrt(width),
+    }
+    inputs = rng.normal(size=(NUM_EXAMPLES, width)).astype(np.float32)
+    data = as_dataset((inputs, np.asarray(network(params, inputs))))
+    centers = jax.tree.map(lambda x: jnp.asarray(x)[None], params)
+    problem = chains.Problem(
+        chains.constant_target(squared_errors), centers, data, jnp.float32(10), jnp.float32(10)
+    )
+    anchors = chains.find_anchors(jax.random.key(0), problem)
+    peaks = [peak_memory_bytes()]
+    keys = chains.center_keys(jax.random.key(1), 1)
+    options = {"sampler": sampler, "batch_size": batch_size}
+    state = chains.start_chains(keys, problem, anchors, num_chains=num_chains, **options)
+    jax.block_until_ready(state)
+    peaks.append(peak_memory_bytes())
+    blocks = chains.observe_chains(
+        keys, problem, anchors, state=state, block_length=BLOCK, **options
+    )
+    # As in an estimation, the state is kept that the chains started from.
+    for _ in range(3):
+        draws = next(blocks)[1]
+        peaks.append(peak_memory_bytes())
+    assert draws.alive.all()
+    return {
+        "peak": peaks[-1],
+        "peaks": peaks,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "data": sum(leaf.nbytes for leaf in jax.tree.leaves(data)),
+        "program": program_bytes(problem, anchors, keys, num_chains=num_chains, **options),
+    }
+
+
+def program_bytes(
+    problem: Any, anchors: Any, keys: Any, *, sampler: Any, num_chains: int, batch_size: int | None
+) -> dict[str, int]:
+    """Bytes that XLA plans for a block: arguments, results, and work space."""
+    state = chains.start_chains(
+        keys, problem, anchors, sampler=sampler, num_chains=num_chains, batch_size=batch_size
+    )
+    found = chains._advance.lower(
+        problem.make_target, chains.numbers_of(problem, anchors),
+        chains.per_chain(sampler, problem, num_chains), state, keys, BLOCK, batch_size, None,
+    ).compile().memory_analysis()  # fmt: skip
+    return {
+        "arguments": found.argument_size_in_bytes,
+        "results": found.output_size_in_bytes,
+        "work": found.temp_size_in_bytes,
+    }
+
+
+def network(params: dict[str, Any], inputs: Any) -> Any:
+    """Two layers with tanh between them, `[n, 16]`."""
+    return jnp.tanh(inputs @ params["first"]) @ params["second"]
+
+
+def squared_errors(params: dict[str, Any], examples: Any) -> Any:
+    """`[n]` squared errors."""
+    return jnp.sum((network(params, examples[0]) - examples[1]) ** 2, axis=1)
+
+
+def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> str:
+    """The results as a page."""
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    lines = [
+        f"# Memory of {options.chains} chains of {rows[0]['parameters']:,} parameters",
+        "",
+        f"Command `python -m benchmarks.memory --chains {options.chains} --width {options.width}`; "
+        f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
+        f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
+        "",
+        "In MiB. `state`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
+        "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
+        "(used - data) / state; the target is 1.3. `before`, `after`, `work`: planned by XLA "
+        "for a block. `peaks`: what was used, as a multiple of `state`, when the anchors "
+        "were found, the chains started, and after one, two and three blocks.",
+        "",
+        "| sampler | copies | state | data | used | ratio | bare | before | after | work | peaks |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        program = row["program"]
+        sizes = [row["states"], row["data"], row["used"]]
+        plan = [row["bare"], program["arguments"], program["results"], program["work"]]
+        first, second = ([f"{size / 2**20:.1f}" for size in part] for part in (sizes, plan))
+        cells = [row["sampler"], row["copies"], *first, f"**{row['ratio']:.2f}**", *second]
+        cells.append(", ".join(f"{peak / row['states']:.1f}" for peak in row["peaks"]))
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""JSON documents that are safe to read: whole, unaltered, and of the format asked for.
+
+A document carries the SHA-256 of its values, so that a damaged number is noticed as in a file of
+arrays. White space and the order of names do not count.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slt_rl.array_files import fingerprint, parse_object, read_file, write_file
+
+_DIGEST = "sha256"
+
+
+def write_document(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes JSON values with their digest, whole or not at all.
+
+    Args:
+        path: Destination; its folder is created.
+        document: Plain JSON values with the entry `"format"`.
+
+    Raises:
+        ValueError: If a number is not finite.
+        OSError: Naming the file, if it cannot be written.
+    """
+    values = json.loads(json.dumps(dict(document), allow_nan=False))
+    text = json.dumps({**values, _DIGEST: fingerprint(values)}, indent=1, allow_nan=False)
+    write_file(path, f"{text}\n".encode())
+
+
+def read_document(path: Path, wanted: str, *, older: str | None = None) -> dict[str, Any]:
+    """Reads what `write_document` wrote, without the digest.
+
+    Args:
+        path: The file.
+        wanted: The format it must have.
+        older: A former format, whose files carry no digest.
+
+    Raises:
+        ValueError: Naming the file, if it is missing, truncated, altered, or of another format.
+    """
+    values = parse_object(path, read_file(path))
+    digest, found = values.pop(_DIGEST, None), values.get("format")
+    if found != wanted and (found != older or older is None):
+        raise ValueError(f"{path}: the format is {found!r}, expected {wanted!r}")
+    if digest is None and found == older:
+        return values
+    if digest != fingerprint(values):
+        raise ValueError(f"{path}: the content does not match its digest; the file was altered")
+    return values

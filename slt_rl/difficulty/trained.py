@@ -56,15 +56,15 @@ class TrainingProtocol:
 
     name: str
     estimates: Protocol
-    num_runs: int = 32
+    num_runs: int = 16
     num_records: int = 40
     num_iterations: int = 1500
     num_epochs: int = 1500
-    num_measured: int = 4
+    num_measured: int = 3
 
 
 TRAINING = TrainingProtocol(
-    "training", dataclasses.replace(FULL, num_chains=4, num_draws=400, num_burnin=100)
+    "training", dataclasses.replace(FULL, num_chains=4, num_draws=300, num_burnin=100)
 )
 
 

@@ -1,6 +1,6 @@
 """Training on every rung of the ladder, and the transitions that the curves along it show.
 
-    python -m benchmarks.ladder_training [--work DIR] [--out DIR]
+    python -m benchmarks.ladder_training [--runs 3] [--work DIR] [--out DIR]
 
 Writes `ladder_training.md`, `.json`, `ladder_training_curves.svg`; a run that was killed goes on.
 """
@@ -45,16 +45,17 @@ SHOWN = ("exact regret", "KL")
 def main() -> int:
     """Trains and measures what is missing, then writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=3, help="measured runs of each rung")
     parser.add_argument("--work", type=Path, default=rows.WORK / "ladder_training")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    climbed, seconds = climb(TRAINING, options.work)
+    climbed, seconds = climb(TRAINING, options.work, options.runs)
     scores = [score_curves(r, m, name) for r, m in climbed for name in names_of(r)]
     page = pages.Page(
         "ladder_training",
         "Training on the rungs of the ladder",
-        abstract(TRAINING),
+        abstract(TRAINING, options.runs),
         checks(climbed, scores),
         [training_table(climbed), score_table(scores), source_table(scores), order_table(scores)],
         {"curves": draw(climbed)},
@@ -67,41 +68,46 @@ def main() -> int:
 
 
 def climb(
-    protocol: TrainingProtocol, work: Path
+    protocol: TrainingProtocol, work: Path, num_measured: int
 ) -> tuple[list[tuple[Rung, Measured]], list[tuple[str, float]]]:
-    """Trains and measures every rung that the folder does not hold yet."""
+    """Trains every rung and measures runs of each, as far as the folder does not hold them.
+
+    The first run of every rung comes before the second of any.
+    """
     store = open_store(work, protocol)
     key = jax.random.key(protocol.estimates.seed)
-    found, seconds, arrays = [], [], {}
-    for rung in tqdm(
-        [r for r in ladder_rungs() if r.number in protocol.estimates.rungs], disable=None
-    ):
-        key_train, key_curve = jax.random.split(jax.random.fold_in(key, rung.number))
-        start = arrays.get(2, {})
-        compute = functools.partial(train_rung, key_train, rung, protocol, start=start)
+    keys = {r: jax.random.split(jax.random.fold_in(key, r)) for r in protocol.estimates.rungs}
+    chosen = [rung for rung in ladder_rungs() if rung.number in protocol.estimates.rungs]
+    found: dict[int, Measured] = {}
+    seconds: dict[str, float] = {}
+    for rung in chosen:
+        start = found[2].training if rung.number == 3 else {}
+        compute = functools.partial(train_rung, keys[rung.number][0], rung, protocol, start=start)
         stage = store.stage(f"rung_{rung.number}", compute)
-        seconds.append((f"rung {rung.number}", stage.seconds))
-        arrays[rung.number] = stage.arrays
-        runs = choose_runs(stage.arrays, protocol.num_measured)
-        curves = []
+        seconds[f"rung {rung.number}"] = stage.seconds
+        found[rung.number] = Measured(rung.title, stage.arrays, np.array([], int), [])
+    passes = [(count, rung) for count in range(1, num_measured + 1) for rung in chosen]
+    for count, rung in tqdm(passes, disable=None):
+        measured = found[rung.number]
+        runs, curves = choose_runs(measured.training, count), []
         for run in runs:
-            part = jax.random.fold_in(key_curve, int(run))
+            part = jax.random.fold_in(keys[rung.number][1], int(run))
             compute = functools.partial(
-                measure_run, part, rung, stage.arrays, int(run), protocol=protocol
+                measure_run, part, rung, measured.training, int(run), protocol=protocol
             )
-            curve = store.stage(f"rung_{rung.number}_run_{run}", compute)
-            seconds.append((f"rung {rung.number} run {run}", curve.seconds))
-            curves.append(curve.arrays)
-        found.append((rung, Measured(rung.title, stage.arrays, runs, curves)))
-    return found, seconds
+            stage = store.stage(f"rung_{rung.number}_run_{run}", compute)
+            seconds[f"rung {rung.number} run {run}"] = stage.seconds
+            curves.append(stage.arrays)
+        found[rung.number] = measured._replace(runs=runs, curves=curves)
+    return [(rung, found[rung.number]) for rung in chosen], list(seconds.items())
 
 
-def abstract(protocol: TrainingProtocol) -> str:
+def abstract(protocol: TrainingProtocol, num_measured: int) -> str:
     """What was done, in a paragraph."""
     sizes = protocol.estimates
     return (
         f"{protocol.num_runs} runs of the toy model of superposition on each rung of the ladder, "
-        f"{protocol.num_records} checkpoints each; along {protocol.num_measured} runs of each, "
+        f"{protocol.num_records} checkpoints each; along {num_measured} runs of each, "
         "chosen by their classes alone, the learning coefficient under every potential "
         f"(n = {sizes.num_examples}, localization {sizes.localization:g}). Transitions are found "
         "from the curves of regret and coefficient with the options of the main run, and scored "

@@ -51,7 +51,6 @@ class TrainingProtocol:
         num_iterations: Iterations of a run by PPO with a critic; `Trainer.slowness` times as many
             on rungs whose rewards say less.
         num_epochs: Epochs of a supervised run.
-        num_measured: Runs of a rung along which the coefficient is measured.
     """
 
     name: str
@@ -60,7 +59,6 @@ class TrainingProtocol:
     num_records: int = 40
     num_iterations: int = 1500
     num_epochs: int = 1500
-    num_measured: int = 3
 
 
 TRAINING = TrainingProtocol(

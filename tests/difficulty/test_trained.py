@@ -21,7 +21,6 @@ SMALL = dataclasses.replace(
     num_records=5,
     num_iterations=5,
     num_epochs=5,
-    num_measured=1,
     estimates=dataclasses.replace(
         TRAINING.estimates, num_examples=40, num_chains=2, num_draws=8, num_burnin=4
     ),

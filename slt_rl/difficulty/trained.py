@@ -55,7 +55,7 @@ class TrainingProtocol:
 
     name: str
     estimates: Protocol
-    num_runs: int = 16
+    num_runs: int = 12
     num_records: int = 40
     num_iterations: int = 1500
     num_epochs: int = 1500

@@ -55,8 +55,9 @@ def measure_run(
     run: int,
     *,
     protocol: TrainingProtocol,
+    names: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every potential at every checkpoint of one run; `{name_quantity: [record]}`.
+    """Potentials at every checkpoint of one run; `{name_quantity: [record]}`.
 
     All checkpoints share the keys of their data, as they would share a set of states.
 
@@ -66,22 +67,27 @@ def measure_run(
         arrays: From `trained.train_rung`.
         run: Which run.
         protocol: Sizes.
+        names: Which potentials, of `names_of(rung)`; all if None. The numbers of one do not depend
+            on the others.
     """
     checkpoints = {name: jnp.asarray(arrays[name][run]) for name in ("W", "b")}
-    laws = laws_of(rung.number, protocol.num_records)
+    laws, sizes = laws_of(rung.number, protocol.num_records), protocol.estimates
+    exact = dict(zip(EXACT, (rung.regret_fn, _kl_of(rung)), strict=True))
+    methods = {method.name: method for method in measured_methods(rung)}
     found: dict[str, np.ndarray] = {}
-    for index, name in enumerate(EXACT):
+    for index, name in enumerate(names_of(rung)):
         part = jax.random.fold_in(key, index)
-        potential_fn = (rung.regret_fn, _kl_of(rung))[index]
-        estimates = _exact(part, potential_fn, checkpoints, laws=laws[0], sizes=protocol.estimates)
+        if names is not None and name not in names:
+            continue
+        if name in exact:
+            estimates = _exact(part, exact[name], checkpoints, laws=laws[0], sizes=sizes)
+        else:
+            keys = jax.random.split(part)
+            estimates = [
+                _sampled(keys, record, methods[name], _at(rung, checkpoints, laws, record), sizes)
+                for record in range(protocol.num_records)
+            ]
         found |= _quantities(name, estimates)
-    for index, method in enumerate(measured_methods(rung)):
-        keys = jax.random.split(jax.random.fold_in(key, len(EXACT) + index))
-        estimates = [
-            _sampled(keys, record, method, _at(rung, checkpoints, laws, record), protocol.estimates)
-            for record in range(protocol.num_records)
-        ]
-        found |= _quantities(method.name, estimates)
     return found
 
 

@@ -21,8 +21,8 @@ def point(seed=0):
     start = critical_point(parse_class("5+"), 6)
     keys = jax.random.split(jax.random.key(seed))
     return {
-        "W": start["W"] + 0.2 * jax.random.normal(keys[0], (2, 6)),
-        "b": start["b"] + 0.2 * jax.random.normal(keys[1], (6,)),
+        "W": start["W"] + 0.1 * jax.random.normal(keys[0], (2, 6)),
+        "b": start["b"] + 0.1 * jax.random.normal(keys[1], (6,)),
     }
 
 

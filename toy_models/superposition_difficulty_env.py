@@ -93,7 +93,7 @@ class DifficultyEnv:
 
     def reset(self, key: jax.Array) -> tuple[DifficultyState, jax.Array]:
         """Starts an episode with a fresh input; returns `(state, observation [c])`."""
-        state = self._input(key, jnp.int32(0), jnp.asarray(0.0), kept=jnp.int32(-1))
+        state = self._input(key, jnp.int32(0), jnp.zeros(()), kept=jnp.int32(-1))
         return state, self.observe(state)
 
     def step(self, key: jax.Array, state: DifficultyState, action: jax.Array) -> Transition:

@@ -203,7 +203,9 @@ def score_curves(rung: Rung, measured: Measured, name: str) -> TrainedScore:
         for (run, start, before, _), (other, end, after, _) in zip(levels, levels[1:], strict=False)
         if run == other and "5" in (start, end) and {start, end} & set(HIGHER)
     ]
-    verdicts = np.bincount(measured.stack(f"{name}_verdict").ravel(), minlength=3)
+    trusted, doubtful, refused = np.bincount(
+        measured.stack(f"{name}_verdict").ravel(), minlength=3
+    ).tolist()
     by_class = {c: [m for _, label, m, _ in levels if label == c] for c in ("5", *HIGHER)}
     return TrainedScore(
         rung.number,
@@ -213,7 +215,7 @@ def score_curves(rung: Rung, measured: Measured, name: str) -> TrainedScore:
         len(ordered),
         sum(turns),
         len(turns),
-        tuple(int(v) for v in verdicts),
+        (trusted, doubtful, refused),
         {c: float(np.mean(v)) if v else float("nan") for c, v in by_class.items()},
     )
 

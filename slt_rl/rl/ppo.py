@@ -7,12 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from slt_rl.rl.clipped import (
-    check_hyper_parameters,
-    clipped_loss,
-    estimate_advantages,
-    optimize,
-)
+from slt_rl.rl.clipped import ClippedObjective, optimize
 from slt_rl.rl.env import Env
 from slt_rl.rl.networks import Policy, ValueFn
 from slt_rl.rl.rollout import EnvBatch, EpisodeSums, Rollout, reset_envs, rollout
@@ -85,7 +80,7 @@ class Batch(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PPO:
+class PPO(ClippedObjective):
     r"""Proximal policy optimization with a clipped objective and a learned critic.
 
     Each iteration plays `num_steps` steps in `num_envs` environments, estimates advantages `A`, and
@@ -121,30 +116,14 @@ class PPO:
 
     policy: Policy = dataclasses.field(metadata={"static": True})
     value_fn: ValueFn = dataclasses.field(metadata={"static": True})
-    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
-    num_envs: int = dataclasses.field(metadata={"static": True})
-    num_steps: int = dataclasses.field(metadata={"static": True})
-    num_epochs: int = dataclasses.field(default=4, metadata={"static": True})
-    num_minibatches: int = dataclasses.field(default=4, metadata={"static": True})
-    normalize_advantages: bool = dataclasses.field(default=True, metadata={"static": True})
-    discount: Any = 0.99
-    gae_lambda: Any = 0.95
-    clip: Any = 0.2
-    entropy_weight: Any = 0.0
-    value_weight: Any = 0.5
 
     def __post_init__(self):
-        check_hyper_parameters(self)
+        super().__post_init__()
         if self.batch_size % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
                 f"num_envs * num_steps = {self.batch_size}"
             )
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per iteration, `num_envs * num_steps`."""
-        return self.num_envs * self.num_steps
 
     def init(self, key: jax.Array, env: Env, params: PyTree) -> PPOState:
         """Starts a run from parameters `{"policy": ..., "value": ...}`; consumes the key."""
@@ -190,8 +169,7 @@ class PPO:
             The examples `[n]`, and the share of the targets' variance that the values explain.
         """
         values_of = jax.vmap(jax.vmap(lambda x: self.value_fn(value_params, x)))
-        advantages, targets, explained = estimate_advantages(
-            self,
+        advantages, targets, explained = self.estimate_advantages(
             play,
             values=values_of(play.observation),
             next_values=values_of(play.final_observation),
@@ -204,7 +182,7 @@ class PPO:
         """The training loss on some examples, and its parts by the names of `PPOStats`."""
         distribution = jax.vmap(lambda x: self.policy(params["policy"], x))(batch.observation)
         values = jax.vmap(lambda x: self.value_fn(params["value"], x))(batch.observation)
-        return clipped_loss(self, batch, distribution=distribution, values=values)
+        return self.clipped_loss(batch, distribution=distribution, values=values)
 
     def _minibatches(self, key: jax.Array, batch: Batch) -> Batch:
         """Splits the examples at random; leaves `[minibatch, n / minibatches, ...]`."""

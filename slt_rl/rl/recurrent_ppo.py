@@ -5,14 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from slt_rl.rl.clipped import (
-    check_hyper_parameters,
-    clipped_loss,
-    estimate_advantages,
-    optimize,
-)
+from slt_rl.rl.clipped import ClippedObjective, optimize
 from slt_rl.rl.env import Env
 from slt_rl.rl.ppo import Batch, PPOState, PPOStats
 from slt_rl.rl.recurrent import RecurrentActorCritic
@@ -38,7 +32,7 @@ class Windows(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RecurrentPPO:
+class RecurrentPPO(ClippedObjective):
     """`PPO` for an agent with memory; used as `PPO` is by `init_runs` and `train`.
 
     The objective is that of `PPO`. An example is the window of one environment over the steps of an
@@ -71,30 +65,14 @@ class RecurrentPPO:
     """
 
     network: RecurrentActorCritic = dataclasses.field(metadata={"static": True})
-    optimizer: optax.GradientTransformation = dataclasses.field(metadata={"static": True})
-    num_envs: int = dataclasses.field(metadata={"static": True})
-    num_steps: int = dataclasses.field(metadata={"static": True})
-    num_epochs: int = dataclasses.field(default=4, metadata={"static": True})
-    num_minibatches: int = dataclasses.field(default=4, metadata={"static": True})
-    normalize_advantages: bool = dataclasses.field(default=True, metadata={"static": True})
-    discount: Any = 0.99
-    gae_lambda: Any = 0.95
-    clip: Any = 0.2
-    entropy_weight: Any = 0.0
-    value_weight: Any = 0.5
 
     def __post_init__(self):
-        check_hyper_parameters(self)
+        super().__post_init__()
         if self.num_envs % self.num_minibatches:
             raise ValueError(
                 f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
                 f"num_envs = {self.num_envs}"
             )
-
-    @property
-    def batch_size(self) -> int:
-        """Steps per iteration, `num_envs * num_steps`."""
-        return self.num_envs * self.num_steps
 
     def init(self, key: jax.Array, env: Env, params: PyTree) -> PPOState:
         """Starts a run from parameters of the network; consumes the key."""
@@ -125,8 +103,8 @@ class RecurrentPPO:
         Returns:
             The windows, and the share of the targets' variance that the values explain.
         """
-        advantages, targets, explained = estimate_advantages(
-            self, play, values=play.value, next_values=play.next_value
+        advantages, targets, explained = self.estimate_advantages(
+            play, values=play.value, next_values=play.next_value
         )
         steps = Batch(play.observation, play.action, play.log_prob, advantages, targets)
         return Windows(steps, play.start, hidden), explained
@@ -138,7 +116,7 @@ class RecurrentPPO:
         flat = jax.tree.map(
             lambda x: x.reshape(windows.start.size, *x.shape[2:]), (windows.steps, *seen[1:])
         )
-        return clipped_loss(self, flat[0], distribution=flat[1], values=flat[2])
+        return self.clipped_loss(flat[0], distribution=flat[1], values=flat[2])
 
     def _update(self, key: jax.Array, state: PPOState, windows: Windows):
         def minibatches(key):

@@ -70,10 +70,12 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
     found = Stages({}, {}, {}, {})
-    with stage_bar(_num_stages(protocol), unit="stage", show=show) as bar:
 
-        def inner(name: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{name} {done}/{total}")
+    def inner(name: str, done: int, total: int) -> None:
+        bar.set_postfix_str(f"{name} {done}/{total}")
+
+    tasks = _independent(keys, protocol, inner)
+    with stage_bar(len(tasks) + 2 * protocol.num_llc_runs, unit="stage", show=show) as bar:
 
         def run(name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
             bar.set_description(name)
@@ -86,15 +88,13 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
             found.checks["closed form"] = exact.closed_form_checks()
             found.checks["controls"] = exact.control_checks(keys["controls"])
 
-        tasks = {
-            name: functools.partial(run, name, compute)
-            for name, compute in _independent(keys, protocol, inner).items()
-        }
         # What is stored comes first: a file of other settings is refused before anything is run.
         for name in filter(store.holds, list(tasks)):
-            tasks.pop(name)()
+            run(name, tasks.pop(name))
         with ThreadPoolExecutor(NUM_WORKERS) as pool:
-            list(pool.map(lambda task: task(), [*tasks.values(), check]))
+            running = pool.map(run, tasks, tasks.values())
+            pool.submit(check).result()
+            list(running)
         for name in ("sgd", "ppo"):
             arrays = found.arrays[name]
             found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
@@ -134,11 +134,6 @@ _KEYS = (
     "nuts",
     "controls",
 )
-
-
-def _num_stages(protocol: Protocol) -> int:
-    extra = bool(protocol.cartpole_steps) + bool(protocol.num_nuts_chains)
-    return 4 + extra + 2 * protocol.num_llc_runs
 
 
 def _cartpole(key: jax.Array, protocol: Protocol) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks import ladder_training, pages
+from benchmarks import ladder_training, ladder_training_page, pages
 from slt_rl.difficulty.rungs import ladder_rungs
 from slt_rl.difficulty.trained import TRAINING
 from slt_rl.difficulty.trained_curves import names_of, score_curves
@@ -44,18 +44,18 @@ def climbed():
 
 def test_the_page_is_written_and_its_checks_hold(climbed, tmp_path):
     scores = [score_curves(rung, m, name) for rung, m in climbed for name in names_of(rung)]
-    checks = ladder_training.checks(climbed, scores)
+    checks = ladder_training_page.checks(climbed, scores)
     assert [check.held for check in checks] == [True] * 4
     tables = [
-        ladder_training.training_table(climbed),
-        ladder_training.score_table(scores),
-        ladder_training.source_table(scores),
-        ladder_training.order_table(scores),
+        ladder_training_page.training_table(climbed),
+        ladder_training_page.score_table(scores),
+        ladder_training_page.source_table(scores),
+        ladder_training_page.order_table(scores),
     ]
     abstract = ladder_training.abstract(TRAINING, 1)
-    figures = {"curves": ladder_training.draw(climbed)}
+    figures = {"curves": ladder_training_page.draw(climbed)}
     page = pages.Page("ladder_training", "Training", abstract, checks, tables, figures)
-    rows = [ladder_training.as_row(score) for score in scores]
+    rows = [ladder_training_page.as_row(score) for score in scores]
     pages.write_page(page, rows, {"seed": 0}, folder=tmp_path)
     text = (tmp_path / "ladder_training.md").read_text()
     assert "|3|KL, drift weights|2/2 = 1.00" in text
@@ -66,7 +66,7 @@ def test_a_wrong_order_fails_its_check(climbed):
     rung, measured = climbed[1]
     falling = [{k: -v if k.endswith("_mean") else v for k, v in measured.curves[0].items()}]
     score = score_curves(rung, measured._replace(curves=falling), "KL")
-    names = {c.name: c.held for c in ladder_training.checks(climbed, [score])}
+    names = {c.name: c.held for c in ladder_training_page.checks(climbed, [score])}
     assert not names["order of 5, 5+ and 6"]
     assert not names["sign of the jump"]
 

@@ -50,9 +50,9 @@ MAIN_NAMES = {
 }
 MAIN_RUN = (
     "Rungs 0 and 2, along the runs that the main run has trained and measured: eight runs of each, "
-    "80 checkpoints, n = 1000, localization 10. Transitions are found from the curves of regret and"
-    " coefficient, together and one at a time, and scored against the classes of the checkpoints by "
-    "their levels, within three records."
+    "80 checkpoints, n = 1000, localization 10. Transitions are found from the curves of regret "
+    "and coefficient, together and one at a time, and scored against the classes of the "
+    "checkpoints by their levels, within three records."
 )
 
 

@@ -33,8 +33,10 @@ from toy_models.superposition_rungs import Law, drifted_law, uniform_law
 # feature of 5+ wakes, below 0.0593 the hexagon ends, and on the way back each stays what it is.
 DRIFT = (1 / NUM_FEATURES, 0.32, 1 / NUM_FEATURES, 0.045, 1 / NUM_FEATURES)
 # A record is of the class of its shape if so many exact steps of so much descent gain less than the
-# tolerance of a level: noise across the valley is gone after them, a slow escape has not begun.
-DESCENT_STEPS, DESCENT_RATE = 30, 0.5
+# tolerance of a level: noise across the valley is gone after them, a slow escape has not begun. On
+# the runs of the main run 14 steps find as many transitions as levels do; 30 lose slow escapes
+# from 5 to 5+, 8 take for a class what is still under way.
+DESCENT_STEPS, DESCENT_RATE = 14, 0.5
 # Supervised runs learn from a fixed set of so many examples each, as in the main run.
 SUPERVISED_EXAMPLES = 1000
 

@@ -16,6 +16,7 @@ from slt_rl.difficulty.trained_curves import SOURCES, TrainedScore, find, names_
 from slt_rl.report import Check, Table
 from slt_rl.report.style import INK, class_color, class_legend, ordered_classes, styled
 from slt_rl.validation.curve_checks import Measured
+from slt_rl.validation.curves import DEEP
 from slt_rl.validation.training import PERSISTENCE, count_sequences, sequences
 from toy_models import superposition as tms
 
@@ -211,7 +212,8 @@ def draw(climbed: Sequence[tuple[Rung, Measured]]) -> Figure:
         FigureCanvasAgg(figure)
         axes = figure.subplots(3, len(climbed), sharex="col", squeeze=False)
         for column, (rung, measured) in enumerate(climbed):
-            index = int(np.argmax([len(set(row)) for row in measured.labels]))
+            seen = [set(row) for row in measured.labels]
+            index = int(np.argmax([10 * len(row & set(DEEP)) + len(row) for row in seen]))
             _draw_run(axes[:, column], rung, measured, index)
         for axis, text in zip(
             axes[:, 0], ("exact regret", *(rf"$\hat\lambda$, {n}" for n in SHOWN)), strict=True
@@ -220,7 +222,9 @@ def draw(climbed: Sequence[tuple[Rung, Measured]]) -> Figure:
         visited = {c for _, m in climbed for c in np.unique(m.labels)}
         levels = {str(c): tms.level(c, 6) for c in tms.known_classes(6)}
         handles = class_legend(ordered_classes(visited, levels))
-        figure.legend(handles=handles, loc="outside lower center", ncols=10)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(10, 1 + 2 * len(climbed))
+        )
     return figure
 
 

@@ -113,7 +113,7 @@ def climb(
         for run in runs:
             part = jax.random.fold_in(keys[rung.number][1], int(run))
             compute = functools.partial(
-                measure_run, part, rung, measured.training, int(run), protocol=protocol
+                measure_run, part, rung, measured.training, run=int(run), protocol=protocol
             )
             stage = store.stage(f"rung_{rung.number}_run_{run}", compute)
             seconds[f"rung {rung.number} run {run}"] = stage.seconds

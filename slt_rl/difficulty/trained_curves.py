@@ -52,8 +52,8 @@ def measure_run(
     key: jax.Array,
     rung: Rung,
     arrays: Mapping[str, np.ndarray],
-    run: int,
     *,
+    run: int,
     protocol: TrainingProtocol,
     names: Sequence[str] | None = None,
 ) -> dict[str, np.ndarray]:

@@ -90,7 +90,7 @@ def test_a_run_is_measured_under_the_potentials_asked_for():
     points = stacked([*rung.points.values(), *list(rung.points.values())[:2]])
     names = ("KL, stale data", "KL, drift weights")
     found = trained_curves.measure_run(
-        jax.random.key(0), rung, points, 0, protocol=SMALL, names=names
+        jax.random.key(0), rung, points, run=0, protocol=SMALL, names=names
     )
     assert set(found) == {
         f"{n}_{q}" for n in names for q in ("mean", "sem", "verdict", "gradients")

@@ -29,6 +29,7 @@ from toy_models.superposition_phases import (
     equal_occupancy,
     hull_sizes,
     hull_vertices,
+    shapes,
 )
 
 __all__ = [
@@ -53,5 +54,6 @@ __all__ = [
     "population_loss",
     "population_loss_host",
     "sample_examples",
+    "shapes",
     "solve_polygon",
 ]

@@ -8,6 +8,8 @@ import numpy as np
 from toy_models.superposition_critical import known_classes, level
 from toy_models.superposition_loss import population_loss_host
 
+TRANSIT = "transit"
+
 
 def classify(params: Any, *, tolerance: float = 1e-3) -> np.ndarray:
     """Class of each of many parameters, by shape and by level.
@@ -32,25 +34,46 @@ def classify(params: Any, *, tolerance: float = 1e-3) -> np.ndarray:
     Raises:
         ValueError: If shapes disagree or the tolerance is not positive.
     """
+    if not tolerance > 0:
+        raise ValueError(f"tolerance: got {tolerance}, expected a positive number")
+    found = shapes(params)
+    loss = population_loss_host(params["W"], params["b"])
+    num_features = np.shape(params["b"])[-1]
+    levels = {str(label): level(label, num_features) for label in known_classes(num_features)}
+    wanted = np.vectorize(lambda label: levels.get(label, np.inf), otypes=[float])(found)
+    return np.where(np.abs(loss - wanted) <= tolerance, found, TRANSIT)
+
+
+def shapes(params: Any, *, probabilities: Any = None) -> np.ndarray:
+    """Class of each of many parameters by shape alone, whatever the loss; see `classify`.
+
+    Args:
+        params: ``{"W": [..., 2, c], "b": [..., c]}``, arrays of any library.
+        probabilities: Feature probabilities, broadcastable to ``[..., c]``; ``1/c`` if None. The
+            bias of a positive dead feature is half its probability, and half of that decides.
+
+    Returns:
+        Array of str of the leading shape ``[...]``, "transit" where no class has the shape.
+
+    Raises:
+        ValueError: If shapes disagree.
+    """
     weights = np.asarray(params["W"], np.float64)
     biases = np.asarray(params["b"], np.float64)
     if weights.shape[-2] != 2 or weights.shape[:-2] + weights.shape[-1:] != biases.shape:
         raise ValueError(
             f"params: got W {weights.shape} and b {biases.shape}, expected [..., 2, c] and [..., c]"
         )
-    if not tolerance > 0:
-        raise ValueError(f"tolerance: got {tolerance}, expected a positive number")
     num_features = biases.shape[-1]
+    threshold = 1 / (4 * num_features) if probabilities is None else np.asarray(probabilities) / 4
     square = np.sum(weights**2, axis=-2)
     live = (square > 0.25) & (square + biases > 0)
     num_live = live.sum(axis=-1)
     convex = ~np.any(live & ~hull_vertices(weights), axis=-1)
-    positive = np.sum(~live & (biases > 1 / (4 * num_features)), axis=-1)
-    loss = population_loss_host(weights, biases)
-    found = np.full(biases.shape[:-1], "transit", dtype="<U16")
+    positive = np.sum(~live & (biases > threshold), axis=-1)
+    found = np.full(biases.shape[:-1], TRANSIT, dtype="<U16")
     for label in known_classes(num_features):
         fits = (num_live == label.hull - label.negative) & (positive == label.positive) & convex
-        fits &= np.abs(loss - level(label, num_features)) <= tolerance
         found[fits] = str(label)
     return found
 

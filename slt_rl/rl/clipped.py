@@ -30,7 +30,13 @@ class ClippedObjective:
     entropy_weight: Any = 0.0
     value_weight: Any = 0.5
 
-    def __post_init__(self):
+    def check(self, num_examples: int, meaning: str) -> None:
+        """Raises ValueError unless every number is in its range and minibatches divide examples.
+
+        Args:
+            num_examples: Examples per iteration.
+            meaning: What they are, in terms of the fields.
+        """
         for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
@@ -45,6 +51,11 @@ class ClippedObjective:
             # Inside a transformation the fields are tracers or placeholders: nothing to check.
             if isinstance(value, (int, float)) and not 0 <= value <= top:
                 raise ValueError(f"{name}: got {value}, expected a number in [0, {top}]")
+        if num_examples % self.num_minibatches:
+            raise ValueError(
+                f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
+                f"{meaning} = {num_examples}"
+            )
 
     @property
     def batch_size(self) -> int:

@@ -118,12 +118,7 @@ class PPO(ClippedObjective):
     value_fn: ValueFn = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self):
-        super().__post_init__()
-        if self.batch_size % self.num_minibatches:
-            raise ValueError(
-                f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
-                f"num_envs * num_steps = {self.batch_size}"
-            )
+        self.check(self.batch_size, "num_envs * num_steps")
 
     def init(self, key: jax.Array, env: Env, params: PyTree) -> PPOState:
         """Starts a run from parameters `{"policy": ..., "value": ...}`; consumes the key."""

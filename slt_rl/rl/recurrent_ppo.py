@@ -67,12 +67,7 @@ class RecurrentPPO(ClippedObjective):
     network: RecurrentActorCritic = dataclasses.field(metadata={"static": True})
 
     def __post_init__(self):
-        super().__post_init__()
-        if self.num_envs % self.num_minibatches:
-            raise ValueError(
-                f"num_minibatches: got {self.num_minibatches}, expected a divisor of "
-                f"num_envs = {self.num_envs}"
-            )
+        self.check(self.num_envs, "num_envs")
 
     def init(self, key: jax.Array, env: Env, params: PyTree) -> PPOState:
         """Starts a run from parameters of the network; consumes the key."""

@@ -14,7 +14,7 @@ PIP := $(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python
 
 help:
 	@echo "make test            lint, then every test and doctest but the very slow"
-	@echo "make test-very-slow  the rest: Craftax from an empty folder to a report"
+	@echo "make test-very-slow  the rest: Craftax from an empty folder to a report, eight devices, learned memory"
 	@echo "make validate        the main run; figures, report.html and summary.json in $(OUT)"
 	@echo "make validate-quick  a short form of the main run, in $(OUT)-quick"
 	@echo "make ladder          which estimator survives which difficulty; report in results/ladder"

@@ -1,6 +1,7 @@
 """Settings of the whole test session: double precision, one compilation cache, fixed examples."""
 
 import os
+import signal
 from pathlib import Path
 
 # The tests are statements about the CPU, whatever else the machine has, unless the caller says so.
@@ -26,6 +27,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 # The same examples on every machine and every run; no deadline, since the first example compiles.
 hypothesis.settings.register_profile("slt_rl", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("slt_rl")
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, as in a terminal: a process started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 # Linux allows a process 65,530 memory maps by default, and a compiled program takes about ten: a
 # worker that keeps all programs of the suite is aborted by XLA near its end.

@@ -144,6 +144,7 @@ def test_a_full_disk_keeps_the_chunks_before(whole, tmp_path, monkeypatch):
     assert_same(curve(tmp_path), whole)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_keeps_the_chunks_before(whole, tmp_path, monkeypatch):
     measure = llc.estimate_centers
 

@@ -181,6 +181,7 @@ def test_own_states_are_of_each_checkpoint(toy_run):
     np.testing.assert_array_equal(subject.data(1)["observation"], subject.states["observation"][1])
 
 
+@pytest.mark.very_slow
 def test_an_agent_with_memory_is_measured_on_windows_of_play(tmp_path):
     run = small_worlds.MemoryRun(tmp_path, (4,), np.array([0, 10, 20]))
     (subject,) = measure.make_subjects(run, num_states=192, num_checkpoints=2, part="core")
@@ -257,6 +258,7 @@ def test_a_full_disk_keeps_the_points_before(tmp_path, monkeypatch):
     assert measure_points(subject_of(networks()), tmp_path / "full", **options) == whole
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_keeps_the_points_before(tmp_path):
     options = {"localizations": (10.0,), "sampling": QUICK, "num_threads": 1}
     whole = measure_points(subject_of(networks()), tmp_path / "whole", **options)

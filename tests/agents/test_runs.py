@@ -225,6 +225,7 @@ def test_a_full_disk_says_so_and_the_run_goes_on(finished, tmp_path, monkeypatch
     same_files(tmp_path, finished)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_control_c_in_training_loses_nothing(finished, tmp_path):
     def interrupt(update, num_updates, statistics):
         del num_updates, statistics

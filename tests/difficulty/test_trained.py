@@ -32,7 +32,9 @@ def stacked(points):
     return {name: np.stack([np.asarray(p[name]) for p in points])[None] for name in ("W", "b")}
 
 
-@pytest.mark.parametrize("number", [0, 1, 4, 5])
+@pytest.mark.parametrize(
+    "number", [0, 1, *(pytest.param(number, marks=pytest.mark.very_slow) for number in (4, 5))]
+)
 def test_a_rung_is_trained(number):
     arrays = train_rung(jax.random.key(0), RUNGS[number], SMALL, start={})
     assert arrays["W"].shape == (2, 5, 2, 6)

@@ -206,6 +206,7 @@ def returns(agent, params):
     return np.asarray(found.episode_return)
 
 
+@pytest.mark.very_slow
 def test_remembers_the_cue_of_a_memory_chain_and_without_memory_guesses():
     """The cue is seen at the beginning, the answer is due four steps later and worth 1 or -1."""
     network, params, _ = trained_on_memory_chain(16)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import single_file_ppo, speed_runs
+from slt_rl.agents.agent import PPO_NUMBERS
 from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
 from slt_rl.rl.cartpole import cartpole_setup
 from toy_models.superposition_rl import PPORecipe, superposition_env, superposition_ppo
@@ -15,18 +16,7 @@ from toy_models.superposition_rl import PPORecipe, superposition_env, superposit
 PyTree = Any
 NUM_RUNS = 4
 # Numbers that the library's trainer and the reference have by the same name.
-SHARED = (
-    "num_envs",
-    "num_steps",
-    "num_epochs",
-    "num_minibatches",
-    "discount",
-    "gae_lambda",
-    "clip",
-    "entropy_weight",
-    "value_weight",
-    "optimizer",
-)
+SHARED = (*PPO_NUMBERS, "optimizer")
 
 
 class Training(NamedTuple):

@@ -72,7 +72,7 @@ class CheckpointSeries:
             raise ValueError(f"steps: got {steps!r}, expected a non-empty vector of integers")
         if np.any(np.diff(steps) <= 0):
             raise ValueError(f"steps: got {steps.tolist()}, expected strictly increasing steps")
-        for name, leaf in _flatten(self.params).items():
+        for name, leaf in flatten(self.params).items():
             if np.shape(leaf)[:1] != steps.shape:
                 raise ValueError(
                     f"params[{name!r}]: got shape {np.shape(leaf)}, expected the leading axis "
@@ -85,7 +85,7 @@ class CheckpointSeries:
 
     def __getitem__(self, index: int) -> PyTree:
         """The parameters of one record, counted in the order of training."""
-        return _unflatten({k: leaf[index] for k, leaf in _flatten(self.params).items()})
+        return unflatten({k: leaf[index] for k, leaf in flatten(self.params).items()})
 
     def __iter__(self) -> Iterator[tuple[int, PyTree]]:
         return ((int(step), self[index]) for index, step in enumerate(self.steps))
@@ -117,9 +117,7 @@ def stack_checkpoints(
     Raises:
         ValueError: If there is no record, a step occurs twice, or structures differ.
     """
-    ordered = sorted(
-        ((int(step), _flatten(params)) for step, params in records), key=lambda r: r[0]
-    )
+    ordered = sorted(((int(step), flatten(params)) for step, params in records), key=lambda r: r[0])
     if not ordered:
         raise ValueError("records: got none, expected at least one (step, params) pair")
     reference = _structure(ordered[0][1])
@@ -130,7 +128,7 @@ def stack_checkpoints(
             )
     stacked = {name: np.stack([np.asarray(x[name]) for _, x in ordered]) for name in ordered[0][1]}
     steps = np.array([step for step, _ in ordered], np.int64)
-    return CheckpointSeries(steps, _unflatten(stacked), dict(metadata or {}))
+    return CheckpointSeries(steps, unflatten(stacked), dict(metadata or {}))
 
 
 def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> None:
@@ -148,7 +146,7 @@ def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> Non
         raise ValueError(f"step: got {step}, expected an integer >= 0")
     folder = Path(folder)
     index = _read_index(folder) if (folder / _INDEX).exists() else _new_index({})
-    record = _save_record(folder, int(step), _flatten(params))
+    record = _save_record(folder, int(step), flatten(params))
     records = [r for r in index["checkpoints"] if r["step"] != int(step)] + [record]
     _write_index(folder, {**index, "checkpoints": records})
 
@@ -161,7 +159,7 @@ def save_series(folder: str | os.PathLike, series: CheckpointSeries) -> None:
         series: The series.
     """
     folder = Path(folder)
-    records = [_save_record(folder, step, _flatten(params)) for step, params in series]
+    records = [_save_record(folder, step, flatten(params)) for step, params in series]
     _write_index(folder, {**_new_index(dict(series.metadata)), "checkpoints": records})
 
 
@@ -245,7 +243,7 @@ def _load_record(folder: Path, record: Mapping[str, Any]) -> PyTree:
             "it was replaced or belongs to another series"
         )
     try:
-        return _unflatten(leaves)
+        return unflatten(leaves)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -287,7 +285,7 @@ def _structure(leaves: Mapping[str, Any]) -> dict[str, tuple]:
     return {name: (np.shape(x), str(np.asarray(x).dtype)) for name, x in sorted(leaves.items())}
 
 
-def _flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
     """Leaves of a nested dict by their path, joined with a slash."""
     if not isinstance(tree, Mapping):
         if not prefix or isinstance(tree, list | tuple) or tree is None:
@@ -300,12 +298,12 @@ def _flatten(tree: PyTree, prefix: str = "") -> dict[str, Any]:
     for name, item in tree.items():
         if not isinstance(name, str) or not name or _SEPARATOR in name:
             raise ValueError(f"params: got the key {name!r}, expected text without a slash")
-        leaves |= _flatten(item, f"{prefix}{_SEPARATOR}{name}" if prefix else name)
+        leaves |= flatten(item, f"{prefix}{_SEPARATOR}{name}" if prefix else name)
     return leaves
 
 
-def _unflatten(leaves: Mapping[str, Any]) -> PyTree:
-    """The inverse of `_flatten`; refuses names that no nested dict has."""
+def unflatten(leaves: Mapping[str, Any]) -> PyTree:
+    """The inverse of `flatten`; refuses names that no nested dict has."""
     tree: dict[str, Any] = {}
     for path, leaf in leaves.items():
         *parents, name = path.split(_SEPARATOR)

@@ -18,7 +18,7 @@ from slt_rl.agents import folder as files
 from slt_rl.agents.folder import RunRecord, record_from_json, record_to_json
 from slt_rl.agents.run import Run, load_run
 from slt_rl.array_files import load_arrays, parse_object, require, save_arrays
-from slt_rl.checkpoints import save_checkpoint
+from slt_rl.checkpoints import flatten, save_checkpoint, unflatten
 
 PyTree = Any
 # Parts that only the value needs.
@@ -62,7 +62,7 @@ def pack_run(
     kept = run.steps[np.unique(np.linspace(run.steps.size - 1, 0, count).round().astype(int))]
     thin = dataclasses.replace(run, steps=kept)
     for seed in run.seeds:
-        for name, leaf in _flat(_actor(thin.checkpoints(seed).params)).items():
+        for name, leaf in flatten(_actor(thin.checkpoints(seed).params)).items():
             arrays[f"checkpoints/{seed}/{name}"] = leaf.astype(dtype)
     save_arrays(path, arrays, {"record": text, "steps": kept.tolist()})
     return tuple(kept.tolist())
@@ -87,7 +87,7 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
             raise ValueError(f"{path}: expected {len(steps)} checkpoints of seed {seed}")
         for index, step in enumerate(steps):
             one = {name: leaf[index].astype(np.float32) for name, leaf in params.items()}
-            save_checkpoint(files.series_path(folder, seed), step, _nested(one))
+            save_checkpoint(files.series_path(folder, seed), step, _nested(Path(path), one))
         statistics = _part(arrays, f"statistics/{seed}/")
         files.write_statistics(folder, record, seed, statistics=statistics)
     files.write_record(folder, record)
@@ -106,6 +106,13 @@ def _description(path: Path, metadata: Mapping[str, Any]) -> tuple[RunRecord, li
         raise ValueError(f"{path}: not a description of a run ({error!r})") from error
 
 
+def _nested(path: Path, leaves: Mapping[str, np.ndarray]) -> PyTree:
+    try:
+        return unflatten(leaves)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _actor(params: Mapping[str, PyTree]) -> dict[str, PyTree]:
     return {name: part for name, part in params.items() if name not in CRITIC}
 
@@ -115,22 +122,6 @@ def _actor_size(run: Run, dtype: Any) -> int:
     first = dataclasses.replace(run, steps=run.steps[:1])
     leaves = jax.tree.leaves(_actor(first.checkpoints(run.seeds[0]).params))
     return sum(leaf.size for leaf in leaves) * np.dtype(dtype).itemsize * len(run.seeds)
-
-
-def _flat(tree: PyTree) -> dict[str, np.ndarray]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
-
-
-def _nested(leaves: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
-    tree: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, name = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[name] = leaf
-    return tree
 
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

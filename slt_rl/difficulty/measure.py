@@ -131,11 +131,10 @@ def _expected(wanted: Reference | None, predicted: Reference | None, extra: floa
     }
 
 
-def _one_estimate(key, method: Method, rung: Rung, label: str, predicted, protocol) -> dict:
-    key_data, key_llc = jax.random.split(key)
-    target = method.build(key_data, rung, label, protocol)
-    estimate = estimate_llc(
-        key_llc,
+def estimate_target(key: jax.Array, target: Target, protocol: Protocol) -> LLCEstimate:
+    """The estimate of a target at the temperature and with the lengths of a protocol."""
+    return estimate_llc(
+        key,
         target.loss_fn,
         target.center,
         target.data,
@@ -145,6 +144,12 @@ def _one_estimate(key, method: Method, rung: Rung, label: str, predicted, protoc
         num_draws=protocol.num_draws,
         num_burnin=protocol.num_burnin,
     )
+
+
+def _one_estimate(key, method: Method, rung: Rung, label: str, predicted, protocol) -> dict:
+    key_data, key_llc = jax.random.split(key)
+    target = method.build(key_data, rung, label, protocol)
+    estimate = estimate_target(key_llc, target, protocol)
     row = _quantities(estimate)
     row["data"], row["data_sem"], row["weight_share"] = np.nan, np.nan, np.nan
     if predicted is not None and not method.has_critic:
@@ -172,7 +177,7 @@ def _quantities(estimate: LLCEstimate) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=8)
-def _curve_target(potential_fn: Callable) -> Callable:
+def curve_target(potential_fn: Callable) -> Callable:
     """`make_target` of an exact potential; the same object for the same potential."""
 
     def make_target(params, law):
@@ -212,7 +217,7 @@ def _curve(population: Population, point, protocol: Protocol, key, nbeta, locali
     law = jax.tree.map(jnp.asarray, population.law)
     return llc_curve(
         key,
-        _curve_target(population.potential_fn),
+        curve_target(population.potential_fn),
         copies,
         nbeta=nbeta,
         localization=localization,

@@ -1,6 +1,5 @@
 """The learning coefficient along training on a rung, and the transitions that it shows."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -8,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl import LLCEstimate, estimate_llc, llc_curve
+from slt_rl import LLCEstimate, llc_curve
 from slt_rl.development.stages import Curve, Detection, detect_transitions
 from slt_rl.development.transitions import TransitionScore
-from slt_rl.difficulty.measure import VERDICTS
+from slt_rl.difficulty.measure import VERDICTS, curve_target, estimate_target
 from slt_rl.difficulty.methods import Method, methods_of
 from slt_rl.difficulty.protocol import ACTION_SCALE, Protocol
 from slt_rl.difficulty.rungs import VISITATION, Rung, kl
@@ -109,27 +108,7 @@ def _at(rung: Rung, checkpoints: Any, laws: tuple[Law, Law], record: int) -> Run
 
 def _sampled(keys, record: int, method: Method, rung: Rung, sizes: Protocol) -> LLCEstimate:
     target = method.build(keys[0], rung, "now", sizes)
-    return estimate_llc(
-        jax.random.fold_in(keys[1], record),
-        target.loss_fn,
-        target.center,
-        target.data,
-        nbeta=sizes.nbeta,
-        localization=sizes.localization,
-        num_chains=sizes.num_chains,
-        num_draws=sizes.num_draws,
-        num_burnin=sizes.num_burnin,
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _target_of(potential_fn: Callable) -> Callable:
-    """`make_target` of an exact potential; the same object for the same potential."""
-
-    def make_target(params, law):
-        return lambda w: potential_fn(w, params, law)
-
-    return make_target
+    return estimate_target(jax.random.fold_in(keys[1], record), target, sizes)
 
 
 def _exact(key, potential_fn: Callable, checkpoints: Any, *, laws: Law, sizes: Protocol) -> list:
@@ -140,7 +119,7 @@ def _exact(key, potential_fn: Callable, checkpoints: Any, *, laws: Law, sizes: P
         part = jax.tree.map(lambda x, i=first: x[i : i + CHUNK], checkpoints)
         curve = llc_curve(
             jax.random.fold_in(key, first),
-            _target_of(potential_fn),
+            curve_target(potential_fn),
             part,
             nbeta=sizes.nbeta,
             localization=sizes.localization,

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from slt_rl import chains, probes
+from slt_rl.friction import choose_friction
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
 
@@ -30,6 +31,10 @@ KINETIC_GROUPS = (0.75, 1.25)
 SGLD_GROUPS = (0.4, 1.6)
 # Noise that asks for steps so many times smaller is cheaper to mend by a larger batch.
 MAX_NOISE_SHRINK = 10.0
+# Longest burn-in, and where chains glide with little friction; most blocks between two looks at the
+# curvature: a gliding chain meets larger ones ever faster.
+MAX_BURNIN, MAX_GLIDING_BURNIN = 6_000, 32_768
+MAX_BLOCKS_UNSEEN = 16
 BATCH_GROWTH = 4
 
 
@@ -60,14 +65,15 @@ class Plan(NamedTuple):
 
 
 class _Design(NamedTuple):
-    """A sampler for every chain, and the relaxation time in steps, `[center]`."""
+    """A sampler for every chain, the relaxation time in steps and who glides, `[center]`."""
 
     sampler: Any
     relaxation: np.ndarray
+    glides: np.ndarray
 
 
 class _Run(NamedTuple):
-    """What all steps of a calibration share."""
+    """What all steps of a calibration share; `size` is the last block's estimate, `[center]`."""
 
     key: jax.Array
     keys: jax.Array
@@ -76,6 +82,7 @@ class _Run(NamedTuple):
     num_chains: int
     tolerance: float
     batch_size: int | None
+    size: np.ndarray | None = None
 
 
 def calibrate(
@@ -124,7 +131,7 @@ def calibrate(
         burnin.state,
         run.batch_size,
         0,
-        _lengths(burnin.design.relaxation)[1],
+        _lengths(burnin.design)[1],
         spent,
         burnin.stable,
         burnin.heating,
@@ -209,10 +216,10 @@ def _burn_in(run: _Run, curvature: np.ndarray, shrink: np.ndarray, length: int |
         num_blocks += 1
         spent += int(draws.num_gradients[0].sum())
         stable, reduction = _is_stable(draws, run), np.full(run.problem.num_centers, 3.0)
-        planned = _lengths(design.relaxation)[0] if length is None else length
+        planned = _lengths(design)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
         if num_blocks >= check or done or not stable.all():
-            check *= 2
+            check = min(2 * check, check + MAX_BLOCKS_UNSEEN)
             key = jax.random.fold_in(run.key, num_blocks)
             curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
             spent += run.num_chains * 2 * POWER_ITERATIONS
@@ -224,6 +231,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, shrink: np.ndarray, length: int |
                 excess = heating / (_size(run, draws) * run.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
+            run = run._replace(size=_size(run, draws))
             design = design_fn(run, curvature, shrink)
         if done or not stable.all():
             size = _size(run, draws)
@@ -283,20 +291,24 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _De
 
     In units of the stiffest frequency the slowest direction that localization allows has the
     frequency `omega = sqrt(localization/kappa_max)`. Friction `2 omega` damps it critically, 0.3
-    mixes the energy of stiff directions best: the geometric mean serves both.
+    mixes the energy of stiff directions best: the geometric mean serves both, and where so many
+    directions are averaged that only the weak ones take time, chains glide with little friction.
     """
     stiffness = stiffness_of(run.problem, curvature)
     # The error of the splitting is of second order in the step. At one half it is below half a
     # percent on all that was measured, and the two groups and the audit see more.
     step = shrink * np.clip(0.5 * (run.tolerance / 0.05) ** 0.5, 0.5, 0.7)
     omega = np.sqrt(float(run.problem.localization) / stiffness)
-    friction = np.clip(np.sqrt(0.3 * 2 * omega), 0.03, 0.5)
+    friction, glides = choose_friction(
+        omega, run.size, num_chains=run.num_chains, tolerance=run.tolerance
+    )
     root = np.sqrt(stiffness)
     steps = _per_chain(step / root, run, KINETIC_GROUPS)
     sampler = KineticLangevin(steps, friction * root, 0.0)
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
-    return _design(run, sampler, np.maximum(2 / friction, slow) / step)
+    design = _design(run, sampler, np.maximum(2 / friction, slow) / step)
+    return design._replace(glides=glides)
 
 
 def _design_sgld(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Design:
@@ -313,7 +325,8 @@ def _design_sgld(run: _Run, curvature: np.ndarray, shrink: np.ndarray) -> _Desig
 
 
 def _design(run: _Run, sampler: Any, relaxation: np.ndarray) -> _Design:
-    return _Design(chains.per_chain(sampler, run.problem, run.num_chains), relaxation)
+    glides = np.zeros(run.problem.num_centers, bool)
+    return _Design(chains.per_chain(sampler, run.problem, run.num_chains), relaxation, glides)
 
 
 def _size(run: _Run, draws: chains.Draws) -> np.ndarray:
@@ -324,7 +337,8 @@ def _size(run: _Run, draws: chains.Draws) -> np.ndarray:
     return np.maximum(nbeta * np.nan_to_num(excess).mean(axis=(1, 2)), 0.25)
 
 
-def _lengths(relaxation: np.ndarray) -> tuple[int, int]:
+def _lengths(design: _Design) -> tuple[int, int]:
     """Burn-in and draws in relaxation times of the slowest center, within bounds."""
-    slowest = float(np.max(relaxation))
-    return int(np.clip(1.25 * slowest, 256, 6_000)), int(np.clip(2 * slowest, 512, 10_000))
+    slowest = float(np.max(design.relaxation))
+    longest = MAX_GLIDING_BURNIN if design.glides.any() else MAX_BURNIN
+    return int(np.clip(1.25 * slowest, 256, longest)), int(np.clip(2 * slowest, 512, 10_000))

@@ -3,10 +3,12 @@
     python -m benchmarks.deep_linear --class 1K [--nets 20] [--draws N] [--time-gradient]
 
 Inputs are uniform on [-10, 10]^d, labels free of noise, the loss is the squared error averaged over
-outputs, nbeta = n/log n, localization 1, start at the true parameter; all in float32. The loss of
-the n examples depends on them only through the second moments of the inputs, so those are used: the
-potential equals the full-data loss. Writes `deep_linear_<class>.md` and `.json`; a run that was
-killed goes on where it stopped.
+outputs, nbeta = n/log n, start at the true parameter; all in float32. The localization is that of
+`estimate_llc` unless `--localization` says another: at the published 1 the weights grow to several
+times their size, and the curvature to 1e10 times the localization. The loss of the n examples
+depends on them only through the second moments of the inputs, so those are used: the potential
+equals the full-data loss. Writes `deep_linear_<class>.md` and `.json`; a run that was killed goes
+on where it stopped.
 
 References:
     Lau et al., "The Local Learning Coefficient", arXiv:2308.12108, for the protocol.
@@ -27,11 +29,11 @@ import numpy as np
 
 import slt_rl
 from benchmarks import analysis, pages, rows
+from benchmarks.deep_linear_gibbs import Posterior, finite_value
 from benchmarks.deep_linear_truth import Bounds, bounds
 from slt_rl.report import Check, Table
 from toy_models.deep_linear import product
 
-LOCALIZATION = 1.0
 INPUT_RANGE = 10.0
 _CHUNK = 20_000
 
@@ -142,25 +144,53 @@ def potential_of(layers: Sequence[np.ndarray], moments: np.ndarray) -> Callable:
     return potential
 
 
-def measure(net: Net, key: jax.Array, *, num_chains: int, num_draws: int | None) -> dict[str, Any]:
+class Options(NamedTuple):
+    """How nets are measured: chains, draws and localization (None: automatic), sweeps or 0."""
+
+    chains: int
+    draws: int | None
+    localization: float | None
+    sweeps: int
+
+
+def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
     """One automatic estimate at the true parameter, beside what is known of its value."""
-    layers = net.layers()
+    layers, moments = net.layers(), second_moments(net)
     estimate = slt_rl.estimate_llc(
         key,
-        potential_of(layers, second_moments(net)),
+        potential_of(layers, moments),
         tuple(map(jnp.asarray, layers)),
         nbeta=net.num_examples / np.log(net.num_examples),
-        localization=LOCALIZATION,
-        num_chains=num_chains,
-        num_draws=num_draws,
+        localization=options.localization,
+        num_chains=options.chains,
+        num_draws=options.draws,
     )
     known = bounds(net.widths, net.layer_ranks)
+    value, sem = reference(net, moments, estimate, options.sweeps)
     return rows.estimate_row(estimate) | {
+        "reference": value,
+        "reference_sem": sem,
         "widths": list(net.widths),
         "layer_ranks": list(net.layer_ranks),
         "parameters": net.num_parameters,
         **{f"bound_{name}": value for name, value in known._asdict().items()},
     }
+
+
+def reference(net: Net, moments: np.ndarray, estimate: Any, num_sweeps: int):
+    """Value at the temperature and localization of an estimate, its error; NaN without sweeps."""
+    if not num_sweeps:
+        return float("nan"), float("nan")
+    centers = [np.asarray(layer, np.float64) for layer in net.layers()]
+    strength = 2 * estimate.nbeta / net.widths[-1]
+    factor = np.linalg.cholesky(moments)
+    found = finite_value(Posterior(centers, factor, strength, estimate.localization), num_sweeps)
+    return found.mean, found.sem
+
+
+def error_to_reference(row: dict[str, Any]) -> float:
+    """Relative error to the value at the same temperature and localization, NaN if not known."""
+    return float("nan") if row["reference"] is None else analysis.relative_error(row)
 
 
 def error_to_local(row: dict[str, Any]) -> float:
@@ -199,35 +229,41 @@ def make_page(label: str, found: Sequence[dict[str, Any]]) -> pages.Page:
 
 
 def make_checks(found: Sequence[dict[str, Any]]) -> list[Check]:
-    """The figures that a class has to show."""
-    local = [error_to_local(row) for row in found]
-    median = analysis.quantile(local, 0.5)
-    share = analysis.Share(sum(error <= 0.15 for error in local), len(local))
-    exact = [row for row in found if row["bound_half_codimension"] == _lower(row)]
-    order = order_preservation([r["estimate"] for r in exact], [_lower(r) for r in exact])
+    """The figures that a class has to show, to Aoyagi's value as it is published."""
+    errors = [error_to_lowest(row) for row in found]
+    median = analysis.quantile(errors, 0.5)
+    share = analysis.Share(sum(error <= 0.15 for error in errors), len(errors))
+    order = order_preservation([r["estimate"] for r in found], [r["bound_lowest"] for r in found])
     ordered = order is not None and order >= 0.98
     failed = sum(row["estimate"] is None for row in found)
-    detail = f"{len(exact)} of {len(found)} local values exact; else the distance from the bounds"
+    wrong = sum(r["verdict"] == "trusted" and error_to_reference(r) > 0.1 for r in found)
     number = f"{len(found)} nets"
+    finite = "to the value at the same temperature and localization"
     return [
-        _check("median error to the local value", "<= 0.05", median, median <= 0.05, detail=detail),
+        _check("median error to Aoyagi's value", "<= 0.05", median, median <= 0.05, detail=number),
         _check("runs within 15 %", ">= 0.95", share.value, share.value >= 0.95, detail=str(share)),
         _check("estimates that are not finite", "0", failed, failed == 0, detail=number),
-        _check("order preserved", ">= 0.98", order, ordered, detail=f"{len(exact)} exact values"),
+        _check("order preserved", ">= 0.98", order, ordered, detail=number),
+        _check("trusted with error > 10 %", "0", wrong, wrong == 0, detail=finite),
     ]
 
 
 def error_table(found: Sequence[dict[str, Any]]) -> Table:
-    """Errors to the local value and to Aoyagi's."""
-    kinds = (("the local value", error_to_local), ("Aoyagi's least value", error_to_lowest))
+    """Errors to the finite value, to Aoyagi's and to the bounds on the local value."""
+    kinds = (
+        ("the value at the same temperature and localization", error_to_reference),
+        ("Aoyagi's least value", error_to_lowest),
+        ("the local value", error_to_local),
+    )
     cells = []
     for name, error in kinds:
         errors = [error(row) for row in found]
         shown = (analysis.quantile(errors, level) for level in (0.5, 0.95, 1.0))
         cells.append((name, *shown))
     note = (
-        "At a random true parameter the local value may exceed Aoyagi's, which is the least over "
-        "all parameters of the same product."
+        "The first is sampled by exact conditional draws of whole layers. Aoyagi's value is the "
+        "least over all parameters of the same product, the local one that of the parameter "
+        "itself, which may be larger: a chain whose localization is weak reaches the least."
     )
     return Table("Errors", ("relative to", "median", "95th percentile", "largest"), cells, note)
 
@@ -239,6 +275,8 @@ def net_table(found: Sequence[dict[str, Any]]) -> Table:
         "case",
         "parameters",
         *bound_names,
+        "reference",
+        "reference_sem",
         "estimate",
         "sem",
         "verdict",
@@ -247,14 +285,10 @@ def net_table(found: Sequence[dict[str, Any]]) -> Table:
         "seconds",
     )
     cells = [
-        (*(row.get(name) for name in columns), error_to_local(row), error_to_lowest(row))
+        (*(row.get(name) for name in columns), error_to_reference(row), error_to_lowest(row))
         for row in found
     ]
-    return Table("Nets", (*columns, "error to local", "error to least"), cells)
-
-
-def _lower(row: dict[str, Any]) -> float:
-    return max(row["bound_lowest"], row["bound_half_rank"])
+    return Table("Nets", (*columns, "error to reference", "error to least"), cells)
 
 
 def _check(name: str, target: str, value: Any, held: bool, *, detail: str) -> Check:
@@ -281,6 +315,8 @@ def main() -> int:
     parser.add_argument("--nets", type=int, default=20)
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--draws", type=int, default=None, help="per chain; default automatic")
+    parser.add_argument("--localization", type=float, default=None, help="default automatic")
+    parser.add_argument("--sweeps", type=int, default=250, help="of the reference; 0: none")
     parser.add_argument("--time-gradient", action="store_true", help="only time one gradient")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
@@ -290,10 +326,11 @@ def main() -> int:
             seconds = time_gradient(net, options.chains)
             print(f"{net.name}: {net.num_parameters} parameters, {seconds:.4g} s")
         return 0
-    settings = {"chains": options.chains, "draws": options.draws}
+    how = Options(options.chains, options.draws, options.localization, options.sweeps)
+    settings = how._asdict()
     digest = rows.source_digest("benchmarks/deep_linear*.py")
     journal = rows.Journal(rows.WORK / f"deep_linear_{options.label}.jsonl", settings, digest)
-    run = functools.partial(measure, num_chains=options.chains, num_draws=options.draws)
+    run = functools.partial(measure, options=how)
     found = rows.run_cases(journal, nets, run, num_keys=1)
     page = make_page(options.label, found)
     pages.write_page(page, found, settings | {"nets": options.nets}, folder=options.out)

@@ -118,6 +118,8 @@ def row(estimate, lowest=10.0, half_rank=9.0, half_codimension=10.0):
     return {
         "case": "1K/0",
         "estimate": estimate,
+        "reference": lowest,
+        "reference_sem": 0.1,
         "sem": 0.1,
         "parameters": 5,
         "bound_lowest": lowest,
@@ -145,4 +147,6 @@ def test_checks_see_planted_faults():
         held = [check.held for check in deep_linear.make_page("1K", [*sound, fault]).checks]
         assert not held[1] and not all(held)
     wrong = [row(1.2 * x, x, x, x) for x in (10.0, 20.0, 30.0)]
-    assert not deep_linear.make_page("1K", wrong).checks[0].held
+    checks = deep_linear.make_page("1K", wrong).checks
+    assert not checks[0].held and not checks[4].held
+    assert np.isnan(deep_linear.error_to_reference(row(11.0) | {"reference": None}))

@@ -1,0 +1,60 @@
+"""Friction of kinetic Langevin: least cost, and the law of an ill-conditioned posterior."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import slt_rl
+from slt_rl import friction
+
+CHAINS = {"num_chains": 8, "tolerance": 0.05}
+
+
+@pytest.mark.parametrize("size", [0.5, 3.0])
+def test_gliding_friction_costs_least(size):
+    """Relaxation times of the weak direction and independent energies, over a grid of frictions."""
+    omega = 1e-3
+    grid = omega * np.geomspace(0.5, 50, 400)
+    independent = (1.96 / 0.05) ** 2 / (size * 8)
+    cost = friction.RELAXATIONS * grid / omega**2 + independent / grid
+    found = friction.gliding_friction(np.array([omega]), np.array([size]), **CHAINS)
+    assert found[0] == pytest.approx(grid[cost.argmin()], rel=0.02)
+
+
+def test_large_coefficients_are_nearly_critically_damped():
+    omega = np.array([1e-4, 1e-3])
+    found = friction.gliding_friction(omega, np.array([100.0, 1e6]), **CHAINS)
+    np.testing.assert_allclose(found, 3 * omega)
+
+
+def test_friction_is_left_alone_where_less_is_of_little_use():
+    """Well-conditioned, of small coefficient, without localization, or nothing known yet."""
+    omega, size = np.array([0.1, 2e-3, 0.0]), np.array([1e3, 0.25, 1e3])
+    for known in (size, None):
+        found, glides = friction.choose_friction(omega, known, **CHAINS)
+        assert not glides.any()
+        assert np.array_equal(found, friction.mixing_friction(omega))
+
+
+@pytest.mark.very_slow
+def test_gliding_chains_have_the_law_of_an_ill_conditioned_quadratic():
+    """Stiffness from 2 to 20,000 times the localization: exact value, all directions in balance."""
+    curvatures = jnp.geomspace(1.0, 1e-4, 60)
+    nbeta, localization = 2e4, 1.0
+    result = slt_rl.estimate_llc(
+        jax.random.key(0),
+        lambda w: jnp.sum(curvatures * w["stiff"] ** 2) / 2 + 0 * jnp.sum(w["free"]),
+        {"stiff": jnp.zeros(60), "free": jnp.zeros(40)},
+        nbeta=nbeta,
+        localization=localization,
+    )
+    scaled = nbeta * np.asarray(curvatures)
+    exact = np.sum(scaled / (scaled + localization)) / 2
+    assert abs(result.mean - exact) < 4 * result.sem
+    assert result.sem < 0.04 * exact
+    numbers = result.diagnostics
+    assert abs(numbers["equipartition"] - 1) < 4 * numbers["equipartition_sem"]
+    free = np.asarray(result.draws.virial, np.float64)[..., 0].mean()
+    assert abs(free - 1) < 0.15
+    assert result.verdict == "trusted"

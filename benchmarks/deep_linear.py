@@ -166,7 +166,7 @@ def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
         num_draws=options.draws,
     )
     known = bounds(net.widths, net.layer_ranks)
-    value, sem = reference(net, moments, estimate, options.sweeps)
+    value, sem = reference(net, moments, estimate, num_sweeps=options.sweeps)
     return rows.estimate_row(estimate) | {
         "reference": value,
         "reference_sem": sem,
@@ -177,7 +177,7 @@ def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
     }
 
 
-def reference(net: Net, moments: np.ndarray, estimate: Any, num_sweeps: int):
+def reference(net: Net, moments: np.ndarray, estimate: Any, *, num_sweeps: int):
     """Value at the temperature and localization of an estimate, its error; NaN without sweeps."""
     if not num_sweeps:
         return float("nan"), float("nan")

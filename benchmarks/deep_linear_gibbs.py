@@ -59,7 +59,7 @@ class Posterior(NamedTuple):
 
 
 def draw_layer(
-    posterior: Posterior, layers: Layers, index: int, generator: np.random.Generator
+    posterior: Posterior, layers: Layers, index: int, *, generator: np.random.Generator
 ) -> np.ndarray:
     """Draws layer `index` given all others."""
     center, factor, strength, localization = posterior.centers[index], *posterior[1:]
@@ -80,7 +80,7 @@ def sample(posterior: Posterior, num_sweeps: int, seed: int) -> np.ndarray:
     layers, values = list(posterior.centers), []
     for number in range(num_sweeps):
         for index in range(len(layers))[:: 1 if number % 2 == 0 else -1]:
-            layers[index] = draw_layer(posterior, layers, index, generator)
+            layers[index] = draw_layer(posterior, layers, index, generator=generator)
         values.append(posterior.scaled_loss(layers))
     return np.array(values)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-import toy_models
 from benchmarks.deep_linear_gibbs import Posterior, draw_layer, finite_value
+from toy_models.deep_linear import deep_linear
 
 NBETA, LOCALIZATION = 8686.0, 10.0
 NUM_DRAWS = 1000
@@ -24,11 +24,11 @@ def test_one_layer_has_the_value_of_its_quadratic():
 
 def test_two_layers_with_a_zero_map_have_the_value_of_quadrature():
     """A square layer is free to vanish with the other: no normal law, known by quadrature."""
-    problem = {p.name: p for p in toy_models.problems()}["deep_linear_2_2_2_rank_0"]
+    problem = deep_linear((2, 2, 2))
     centers = [np.asarray(layer, np.float64) for layer in problem.params]
     posterior = Posterior(centers, np.eye(2), NBETA, LOCALIZATION)
     exact = problem.finite_llc(NBETA, LOCALIZATION)
-    found = finite_value(posterior, num_sweeps=2000)
+    found = finite_value(posterior, num_sweeps=1500)
     assert abs(found.mean - exact) < 4 * found.sem
     assert found.sem < 0.05 * exact
 
@@ -51,7 +51,9 @@ def test_layers_are_drawn_from_their_conditional_law(index):
     precision = strength * slope.T @ slope + 1.5 * np.eye(6)
     pull = strength * slope.T @ posterior.target.ravel() + 1.5 * centers[index].ravel()
     mean = np.linalg.solve(precision, pull)
-    drawn = np.array([draw_layer(posterior, layers, index, generator) for _ in range(NUM_DRAWS)])
+    drawn = np.array(
+        [draw_layer(posterior, layers, index, generator=generator) for _ in range(NUM_DRAWS)]
+    )
     scores = (drawn.reshape(NUM_DRAWS, 6) - mean) @ np.linalg.cholesky(precision)
     assert np.abs(scores.mean(axis=0)).max() < 4 / np.sqrt(NUM_DRAWS)
     assert np.abs(scores.T @ scores / NUM_DRAWS - np.eye(6)).max() < 4 * np.sqrt(2 / NUM_DRAWS)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from slt_rl import Dataset
 from slt_rl.rl import (
     Batch,
@@ -243,20 +244,31 @@ def test_the_clipped_surrogate_has_a_slope_at_the_behavior_policy_and_is_flat_be
     assert float(slope(-2.0)) == 0
 
 
+SOFT_CENTER = {"logits": jnp.asarray(MDP.soft_optimum(0.5))}
+SOFT_VISITS = MDP.occupancy(table(SOFT_CENTER))
+SOFT_VALUES = MDP.action_values(MDP.values(table(SOFT_CENTER)))
+
+
+def entropy_surrogate(params):
+    """Policy objective of an actor-critic with a bonus of 1/2 nat, at the soft optimum."""
+    policy = table(params)
+    bonus = -0.5 * jnp.sum(policy * jnp.log(policy), axis=1)
+    return -jnp.sum(SOFT_VISITS * (jnp.sum(policy * SOFT_VALUES, axis=1) + bonus))
+
+
 def test_an_entropy_bonus_on_frozen_states_has_a_slope_where_the_soft_regret_has_none():
     """The bonus of PPO lacks the entropy of what follows; the regularized return has it."""
-    center = {"logits": jnp.asarray(MDP.soft_optimum(0.5))}
     regret = soft_regret(MDP, softmax_policy, jnp.arange(3), temperature=0.5)
-    visits = MDP.occupancy(table(center))
-    q = jnp.asarray(MDP.action_values(MDP.values(table(center))))
+    assert np.max(np.abs(jax.grad(regret)(SOFT_CENTER)["logits"])) < 1e-12
+    assert np.max(np.abs(jax.grad(entropy_surrogate)(SOFT_CENTER)["logits"])) > 1e-3
 
-    def surrogate(params):
-        policy = table(params)
-        bonus = -0.5 * jnp.sum(policy * jnp.log(policy), axis=1)
-        return -jnp.sum(visits * (jnp.sum(policy * q, axis=1) + bonus))
 
-    assert np.max(np.abs(jax.grad(regret)(center)["logits"])) < 1e-12
-    assert np.max(np.abs(jax.grad(surrogate)(center)["logits"])) > 1e-3
+def test_an_entropy_bonus_is_refused_even_at_the_soft_optimum():
+    result = slt_rl.estimate_llc(
+        jax.random.key(3), entropy_surrogate, SOFT_CENTER, nbeta=1e4, num_draws=1000
+    )
+    assert result.verdict == "refused"
+    assert "the center is not a minimum: its gradient" in " ".join(result.flags)
 
 
 def test_bad_arguments_are_named():

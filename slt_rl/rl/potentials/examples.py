@@ -12,6 +12,24 @@ from slt_rl.rl.synthesis import Trajectories
 PyTree = Any
 
 
+def scale_statement(unit: float = 1.0, power: int = 1) -> str:
+    """What must be said with a number from rewards: `c L` at `nbeta` is `L` at `c nbeta`.
+
+    No check can find the scale, so a loss carries this as `scale_note`, and estimates repeat it.
+
+    Args:
+        unit: What the loss was divided by.
+        power: Of the scale of rewards in the loss; 2 for squared errors of values.
+    """
+    kind = "raw units of reward" if unit == 1 else f"units of {unit:.4g} of reward"
+    factor = "c" if power == 1 else f"c^{power}"
+    return (
+        f"the loss is in {'squared ' if power == 2 else ''}{kind}, and its scale is a temperature "
+        f"that no check can see: rewards c times as large give this number at nbeta/{factor}; "
+        "state the unit with nbeta and compare at equal units"
+    )
+
+
 def check_callable(name: str, value: Any) -> None:
     """Raises ValueError unless a value can be called."""
     if not callable(value):

@@ -17,6 +17,7 @@ from slt_rl.rl.potentials.examples import (
     check_callable,
     check_discount,
     policy_data,
+    scale_statement,
     trajectories_of,
 )
 from slt_rl.rl.ppo import Batch
@@ -30,6 +31,8 @@ class ImportanceRegret:
     """Regret by importance weights; see `importance_regret`."""
 
     policy: Policy
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: Batch) -> jax.Array:
         """Losses `[n]`, in units of advantage."""
@@ -74,6 +77,8 @@ class TrajectoryRegret:
     discount: float
     baseline: float
 
+    scale_note = scale_statement()
+
     def __call__(self, params: PyTree, examples: Trajectories) -> jax.Array:
         """Losses `[n]`, in units of return."""
         returns = jnp.sum(_discounted(examples, self.discount), axis=1)
@@ -115,6 +120,8 @@ class PerDecisionRegret:
 
     policy: Policy
     discount: float
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: Trajectories) -> jax.Array:
         """Losses `[n]`, in units of return."""
@@ -159,6 +166,8 @@ class SelfNormalizedRegret:
     policy: Policy
     discount: float
     trajectories: Dataset
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree) -> jax.Array:
         """The potential `[]`, in units of return."""

@@ -14,6 +14,7 @@ from slt_rl.rl.potentials.examples import (
     check_callable,
     check_discount,
     leading_axis,
+    scale_statement,
     states_of,
 )
 from slt_rl.rl.tabular import TabularMDP
@@ -26,6 +27,8 @@ class SquaredValueError:
     """Half squared error of a value function; see `value_error`."""
 
     value_fn: ValueFn
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""
@@ -67,6 +70,8 @@ class BellmanError:
 
     value_fn: ValueFn
     discount: float
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""
@@ -117,6 +122,8 @@ class ExpectedBellmanError:
 
     value_fn: ValueFn
     observations: PyTree
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""

@@ -66,7 +66,10 @@ def _check_anchors(anchors: Any, first: int) -> None:
     finite = np.isfinite(np.asarray(anchors.loss))
     if not finite.all():
         bad = first + np.flatnonzero(~finite)
-        raise ValueError(f"loss_fn: expected a finite loss at the center, got {bad} not finite")
+        raise ValueError(
+            f"loss_fn: expected a finite loss at the center, got {bad} not finite: a NaN in the "
+            "data, or a recorded action that the policy does not have?"
+        )
     sums = jax.vmap(optax.tree.sum)(anchors.gradient)
     finite = np.isfinite(np.asarray(sums))
     if not finite.all():

@@ -22,6 +22,7 @@ from slt_rl.rl import (
     importance_regret,
     per_decision_regret,
     policy_kl,
+    score_surrogate,
     self_normalized_regret,
     soft_regret,
     trajectory_regret,
@@ -276,6 +277,15 @@ def test_bad_arguments_are_named():
     bare = data.examples._replace(steps=data.examples.steps._replace(log_prob=None))
     with pytest.raises(ValueError, match="trajectories: no behavior log probabilities"):
         trajectory_regret(coin, Dataset(bare))
+    steps = data.examples.steps
+    for change, message in (
+        ({"log_prob": steps.log_prob.at[3, 1].set(jnp.nan)}, "trajectories.log_prob: got 1 values"),
+        ({"reward": steps.reward.at[0, 0].set(jnp.nan)}, "trajectories.reward: got 1 values"),
+        ({"action": steps.action.at[0, 0].set(-1)}, "trajectories.action: got index -1"),
+    ):
+        broken = data.examples._replace(steps=steps._replace(**change))
+        with pytest.raises(ValueError, match=message):
+            per_decision_regret(coin, Dataset(broken))
     with pytest.raises(ValueError, match="trajectories: got Transitions"):
         per_decision_regret(coin, Dataset(jax.tree.map(lambda x: x[:, 0], data.examples.steps)))
     with pytest.raises(ValueError, match="discount: got 2"):
@@ -292,3 +302,29 @@ def test_bad_arguments_are_named():
         behavior_cloning(coin, jnp.zeros((2, 1)), jnp.zeros(3))
     with pytest.raises(ValueError, match="actions: got index -1"):
         behavior_cloning(coin, jnp.zeros((2, 1)), jnp.array([0, -1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_prob": None}, "batch: no behavior log probabilities"),
+        ({"log_prob": jnp.array([0.0, jnp.nan])}, "batch.log_prob: got 1 values"),
+        ({"advantage": jnp.array([jnp.nan, 1.0])}, "batch.advantage: got 1 values"),
+        ({"action": jnp.array([0, -1])}, "batch.action: got index -1"),
+    ],
+    ids=range(4),
+)
+def test_bad_batches_are_refused_before_anything_runs(change, message):
+    batch = Batch(jnp.zeros((2, 1)), jnp.array([0, 1]), jnp.full(2, -0.7), jnp.ones(2))
+    for build in (importance_regret, clipped_surrogate):
+        with pytest.raises(ValueError, match=message):
+            build(coin, batch._replace(**change))
+    if "log_prob" in change:  # Which these do not need.
+        assert score_surrogate(coin, batch._replace(**change))
+
+
+def test_an_action_that_the_policy_does_not_have_is_no_silent_estimate():
+    batch = Batch(jnp.zeros((3, 1)), jnp.array([0, 1, 2]), jnp.full(3, -0.7), jnp.ones(3))
+    loss_fn, data = importance_regret(coin, batch)
+    with pytest.raises(ValueError, match="action that the policy does not have"):
+        slt_rl.estimate_llc(jax.random.key(0), loss_fn, {"theta": jnp.zeros(())}, data)

@@ -70,6 +70,16 @@ def test_exact_regret_is_the_gap():
         exact_regret(sum, 1.0, unit=0)
 
 
+def test_numbers_that_are_not_finite_are_named():
+    bad = jnp.zeros((50, 2)).at[7, 1].set(jnp.nan)
+    with pytest.raises(ValueError, match="action_values: got 1 values that are not finite"):
+        all_action_regret(DISCRETE, OBSERVATIONS, bad)
+    with pytest.raises(ValueError, match="targets: got 1 values that are not finite"):
+        value_error(lambda w, x: jnp.sum(x), OBSERVATIONS, bad[:, 1])
+    with pytest.raises(ValueError, match="observations: got shapes .* of length n >= 1"):
+        policy_kl(POLICY, PARAMS, OBSERVATIONS[:0])
+
+
 def test_regret_in_units_of_reward_does_not_know_the_scale_of_rewards():
     scaled = exact_regret(lambda w: 100 * sum(w), 500, unit=100)
     assert scaled([1.0, 2.0]) == exact_regret(sum, 5)([1.0, 2.0])

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slt_rl.data import Dataset
 from slt_rl.rl.ppo import Batch
@@ -48,6 +49,30 @@ def check_discount(discount: float) -> None:
         raise ValueError(f"discount: got {discount}, expected a number in [0, 1]")
 
 
+def check_finite(name: str, values: Any) -> None:
+    """Raises ValueError if a value is not finite; of traced ones nothing is known yet."""
+    if isinstance(values, jax.core.Tracer):
+        return
+    bad = int(np.sum(~np.isfinite(np.asarray(values, np.float64))))
+    if bad:
+        raise ValueError(f"{name}: got {bad} values that are not finite, expected finite numbers")
+
+
+def check_actions(name: str, actions: Any) -> None:
+    """Raises ValueError if an index is negative, which would count from the end."""
+    if isinstance(actions, jax.core.Tracer) or not jnp.issubdtype(actions.dtype, jnp.integer):
+        return
+    if int(jnp.min(actions)) < 0:
+        raise ValueError(f"{name}: got index {int(jnp.min(actions))}, expected at least 0")
+
+
+def check_log_prob(name: str, log_prob: Any) -> None:
+    """Raises ValueError unless behavior log probabilities are there and finite."""
+    if log_prob is None:
+        raise ValueError(f"{name}: no behavior log probabilities, which the weights need")
+    check_finite(f"{name}.log_prob", log_prob)
+
+
 def leading_axis(name: str, tree: PyTree) -> int:
     """The common length of the leading axis of a pytree; ValueError if there is none."""
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]
@@ -73,5 +98,7 @@ def trajectories_of(data: Any) -> Trajectories:
 
 
 def policy_data(batch: Batch) -> Dataset:
-    """The part of a batch that concerns the policy."""
+    """The part of a batch that concerns the policy; ValueError for what no loss can be of."""
+    check_finite("batch.advantage", batch.advantage)
+    check_actions("batch.action", batch.action)
     return Dataset(batch._replace(target=None))

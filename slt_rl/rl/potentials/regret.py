@@ -13,6 +13,7 @@ from slt_rl.rl.distributions import DiagonalGaussian
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.examples import (
     check_callable,
+    check_finite,
     check_positive,
     leading_axis,
     scale_statement,
@@ -180,7 +181,7 @@ def all_action_regret(
 
     Raises:
         ValueError: If `policy` is not callable, there are no observations, or the action values
-            have another leading axis.
+            have another leading axis or are not finite.
     """
     check_callable("policy", policy)
     states, weights = states_of(observations)
@@ -189,5 +190,6 @@ def all_action_regret(
         raise ValueError(
             f"action_values: got shape {jnp.shape(action_values)}, expected [{num_examples}, A]"
         )
+    check_finite("action_values", action_values)
     gaps = jnp.max(action_values, axis=1, keepdims=True) - action_values
     return AllActionRegret(policy), Dataset({"observation": states, "gap": gaps}, weights)

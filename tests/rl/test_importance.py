@@ -175,12 +175,35 @@ def test_terminal_reward_makes_all_forms_equal_and_exact():
     np.testing.assert_allclose(self_normalized_regret(coin, data)(params), exact, atol=1e-14)
 
 
+def test_a_reward_of_the_fourth_step_is_discounted_three_times():
+    params, data = {"theta": jnp.array(0.8)}, parity_data()
+    exact = (0.5 * np.tanh(0.4) ** 4 - 0.5) * 0.9**3
+    for build in (trajectory_regret, per_decision_regret):
+        loss_fn, _ = build(coin, data, discount=0.9)
+        np.testing.assert_allclose(jnp.mean(loss_fn(params, data.examples)), exact, atol=1e-14)
+    found = self_normalized_regret(coin, data, discount=0.9)(params)
+    np.testing.assert_allclose(found, exact, atol=1e-14)
+
+
 def test_self_normalized_weights_have_mean_one_on_any_sample():
     """A reward of one at each of four steps is worth four, whatever the weights."""
     some = jax.tree.map(lambda x: x[:5], parity_data().examples)
     paid = some._replace(steps=some.steps._replace(reward=jnp.ones((5, 4))))
     regret = self_normalized_regret(coin, Dataset(paid))
     np.testing.assert_allclose(regret({"theta": jnp.array(1.7)}), -4, atol=1e-13)
+
+
+def test_weights_of_the_data_count_as_copies():
+    """Twice the weight of the first trajectory is that trajectory twice."""
+    examples = parity_data().examples
+    rows = np.array([1, 3, 7]), np.array([1, 1, 3, 7])
+    some, copied = (jax.tree.map(lambda x, i=i: x[i], examples) for i in rows)
+    params = {"theta": jnp.array(0.9)}
+    weighted = self_normalized_regret(coin, Dataset(some, np.array([1.5, 0.75, 0.75])))(params)
+    plain = self_normalized_regret(coin, Dataset(copied))(params)
+    assert float(weighted) == pytest.approx(float(plain), rel=1e-12)
+    unweighted = self_normalized_regret(coin, Dataset(some))(params)
+    assert abs(float(weighted) - float(unweighted)) > 1e-3
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.5])

@@ -1,8 +1,8 @@
 """The ground truths of reinforcement learning, GT-1 to GT-19: each is there, with its answer.
 
 Answers are written out here by their reasons and do not come from the formulas of the models.
-Values at finite temperature are those of the prior that is named, by quadrature over the model's own
-potential within 1 %, or by tempered SMC within 3 % after the correction `(m - 1)/log nbeta`.
+Values at finite temperature are those of the named prior, by quadrature over the model's own
+potential within 1 %, or the stored ones of tempered SMC within 3 %.
 """
 
 import jax
@@ -12,7 +12,6 @@ import pytest
 from scipy.special import gammaln
 
 import toy_models
-from slt_rl.tempered_smc import normal_prior, tempered_smc
 from toy_models import bandits, deep_linear, policies, quadrature, quadrature_layers
 
 PROBLEMS = {problem.name: problem for problem in toy_models.problems()}
@@ -165,37 +164,31 @@ def test_state_subset(anchor, localization, expected):
         assert found == pytest.approx(value, rel=0.01, abs=6e-4)
 
 
-# Priors N(0, s^2), and a temperature at which what is beyond the correction is below 3 %.
-BY_SMC = {
-    "gaussian_policy_kl": (1.0, 1e4),
-    "softmax_bandit_kl": (2.0, 1e4),
-    "hadamard_bandit_4_unequal_gaps": (1.0, 1e4),
-    "hadamard_mdp_regret": (1.0, 1e4),
-    "aliased_two_step_regret": (1.0, 1e6),
-    "soft_mdp_regret_3_3": (2.0, 1e4),
-    "linear_policy_kl_2_2_2": (1.0, 1e5),
-    "linear_policy_kl_3_1_3": (1.0, 1e6),
-    "softmax_two_layers_rank_0": (1.0, 1e5),
-    "softmax_two_layers_rank_2": (1.0, 1e4),
-    "regulator_factored_rank_0": (0.5, 1e5),
-    "regulator_factored_rank_2": (0.5, 1e4),
-    "regulator_direct": (0.5, 1e4),
-}
+EXACT = sorted({n for rows in TRUTHS.values() for n in rows if PROBLEMS[n].finite_llc is not None})
 
 
-@pytest.mark.very_slow
-@pytest.mark.parametrize("name", BY_SMC)
-def test_tempered_smc_finds_the_answer(name):
+@pytest.mark.parametrize("name", EXACT)
+def test_exact_values_reach_the_answer(name):
+    """Within 1 % after the correction, where the next order in `1/log nbeta` allows it."""
     problem = PROBLEMS[name]
-    std, nbeta = BY_SMC[name]
-    samples = tempered_smc(
-        jax.random.key(0),
-        problem.potential,
-        normal_prior(problem.params, std),
-        nbetas=[nbeta],
-        num_particles=4000,
-        num_moves=10,
-        num_leapfrog=8,
-    )
-    found = nbeta * samples.losses.mean() + (problem.multiplicity - 1) / np.log(nbeta)
-    assert found == pytest.approx(problem.llc, rel=0.03)
+    # The chain at the identity leaks to singular layers at weak localization.
+    localization = 100.0 if name == "linear_policy_kl_at_identity" else 1.0
+    nbeta = 1e16 if problem.multiplicity == 3 else 1e12
+    found = problem.finite_llc(nbeta, localization) + (problem.multiplicity - 1) / np.log(nbeta)
+    assert found == pytest.approx(problem.llc, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hadamard_bandit_4_unequal_gaps",
+        "hadamard_mdp_regret",
+        "softmax_two_layers_rank_2",
+        "regulator_factored_rank_2",
+    ],
+)
+def test_stored_values_of_smc_are_the_answer(name):
+    """Where no exact value is known and localization 10 does not matter; within 3 %."""
+    problem = PROBLEMS[name]
+    assert problem.finite_llc is None
+    assert problem.reference(1e4, 10.0).mean == pytest.approx(problem.llc, rel=0.03)

@@ -83,6 +83,22 @@ def test_steps_shrink_to_the_curvature_that_chains_meet():
     assert abs(result.diagnostics["kinetic_temperature"] - 1) < 0.05
 
 
+def test_a_cut_step_is_given_back_as_far_as_the_curvature_explains_it():
+    """`sum w^4` has no curvature at the center: first steps are unstable, then it is measured.
+
+    Nine and more times too small a step, the cuts being counted beside the curvature, would leave
+    the chains slow. One reduction, to a third, stays.
+    """
+    result = slt_rl.estimate_llc(
+        jax.random.key(0), lambda w: jnp.sum(w**4), jnp.zeros(4), nbeta=1e4, num_draws=1024
+    )
+    (note,) = result.notes
+    assert note == "remedy for instability: a step 3 times smaller"
+    # Thermal |w| is below 2.2 nbeta^(-1/4) but once in 1e10: there 12 nbeta w^2 is 58 nbeta^(1/2).
+    assert result.step_size > 0.5 * (1.2 * (58 * 1e2 + 10)) ** -0.5 / 3
+    assert result.diagnostics["kinetic_temperature"] < 1.05
+
+
 def test_a_flat_potential_gets_a_step_and_no_coefficient():
     result = slt_rl.estimate_llc(
         jax.random.key(0), lambda w: 0.0 * jnp.sum(w), jnp.zeros(3), nbeta=100.0, num_draws=400

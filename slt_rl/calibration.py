@@ -113,8 +113,7 @@ def calibrate(
     run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size)
     curvature = np.asarray(anchors.curvature, np.float64)
     limit = np.full(problem.num_centers, np.inf)
-    # The anchor's own power iteration.
-    spent = 60
+    spent = 60  # The anchor's own power iteration.
     for _ in range(MAX_RESTARTS):
         burnin = _burn_in(run, curvature, limit, num_burnin)
         spent += burnin.num_gradients
@@ -245,14 +244,9 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
 
 
 def _one_block(run: _Run, sampler, state):
+    options = {"block_length": chains.BLOCK_LENGTH, "batch_size": run.batch_size}
     blocks = chains.run_chains(
-        run.keys,
-        run.problem,
-        run.anchors,
-        sampler=sampler,
-        state=state,
-        block_length=chains.BLOCK_LENGTH,
-        batch_size=run.batch_size,
+        run.keys, run.problem, run.anchors, sampler=sampler, state=state, **options
     )
     return next(blocks)
 

@@ -105,10 +105,7 @@ def importance_diagnostics(
     rank = int(np.sum(stiff))
     beta = nbeta / len(data)
     reasons = _reasons(beta * ratio, rank, eigenvalues[stiff], tolerance)
-    for name, ess in (("at the center", center_ess), ("on a draw of the chain", chain_ess)):
-        if ess < min_ess:
-            reasons += (f"effective sample size of the weights {ess:.3g} {name}",)
-    reasons += _lost_support(weights[0])
+    reasons += _few_weights(center_ess, chain_ess, min_ess) + _lost_support(weights[0])
     return ImportanceDiagnostics(
         noise_ratio=ratio,
         rank=rank,
@@ -167,6 +164,15 @@ def _weights_at(loss_fn, data, params, draws) -> np.ndarray:
         points
     )
     return np.asarray(weights, np.float64)
+
+
+def _few_weights(center: float, chain: float, floor: float) -> tuple[str, ...]:
+    places = (("at the center", center), ("on a draw of the chain", chain))
+    return tuple(
+        f"effective sample size of the weights {ess:.3g} {place}"
+        for place, ess in places
+        if ess < floor
+    )
 
 
 def _lost_support(weights: np.ndarray) -> tuple[str, ...]:

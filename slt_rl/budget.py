@@ -159,22 +159,26 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
 
 
 def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
-    r"""`d log lambda_hat / d log localization` and its standard error, of two forms the sharper.
+    r"""`d log lambda_hat / d log localization` and its standard error, from two forms.
 
     With `l = nbeta (L - L*)` and `g` the localization, linear response gives `-Cov[l, g |v|^2] / 2`
     over `E[l]`. Free directions drown it: `g |v|^2` varies by their number. They cancel in
     `G = v . grad U - g |v|^2 = nbeta v . grad L`, and integration by parts, `Cov[l, v . grad U] =
     E[G]`, gives the same as `(Cov[l, G] - E[G]) / 2`: noisier in a regular model, where `g |v|^2`
-    is small. It is not used with gradient noise, which `l` and `G` have in common.
+    is small. Their difference has mean zero, a control variate: the combination is taken that
+    varies least. The second is not used with gradient noise, which `l` and `G` have in common.
     """
     scaled = context.nbeta * np.asarray(draws.excess_loss, np.float64)
     pull = context.localization * np.asarray(draws.squared_distance, np.float64)
     centered, size = scaled - scaled.mean(), scaled.mean()
-    forms = [-centered * (pull - pull.mean()) / 2]
+    values = -centered * (pull - pull.mean()) / 2
     if context.heating == 0:
         inner = np.asarray(draws.virial, np.float64) @ context.leaf_sizes - pull
-        forms.append((centered * (inner - inner.mean()) - inner) / 2)
-    found = min((estimators.mean_estimate(x) for x in forms), key=lambda x: x.sem)
+        control = values - (centered * (inner - inner.mean()) - inner) / 2
+        spread = np.var(control)
+        share = np.mean((values - values.mean()) * control) / spread if spread else 0.0
+        values = values - share * control
+    found = estimators.mean_estimate(values)
     return float(found.mean / size), float(found.sem / abs(size))
 
 

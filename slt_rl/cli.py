@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; `sys.argv` if None.
     """
     options = _parser().parse_args(arguments)
-    _set_xla_flags()
+    set_xla_flags()
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -97,7 +97,7 @@ def _add_report(
     command.set_defaults(run=run)
 
 
-def _set_xla_flags() -> None:
+def set_xla_flags() -> None:
     """Adds to `XLA_FLAGS`, before the first operation, what the user has not set."""
     given = os.environ.get("XLA_FLAGS", "")
     is_measured = metadata.version("jaxlib").startswith(MEASURED_JAXLIB)

@@ -17,7 +17,7 @@ from slt_rl.budget import (
     growth_of,
     growth_on_rays,
 )
-from slt_rl.calibration import Plan, calibrate, stiffness_of
+from slt_rl.calibration import Plan, calibrate
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -66,7 +66,10 @@ def _check_anchors(anchors: Any, first: int) -> None:
     finite = np.isfinite(np.asarray(anchors.loss))
     if not finite.all():
         bad = first + np.flatnonzero(~finite)
-        raise ValueError(f"loss_fn: expected a finite loss at the center, got {bad} not finite")
+        raise ValueError(
+            f"loss_fn: expected a finite loss at the center, got {bad} not finite: a NaN in the "
+            "data, or a recorded action that the policy does not have?"
+        )
     sums = jax.vmap(optax.tree.sum)(anchors.gradient)
     finite = np.isfinite(np.asarray(sums))
     if not finite.all():
@@ -114,7 +117,7 @@ def _step_biases(run: Run) -> np.ndarray:
     problem, sampler = run.problem, run.plan.sampler
     if run.is_automatic or not isinstance(sampler, SGLD) or sampler.preconditioner is not None:
         return np.zeros(problem.num_centers)
-    c = run.step_sizes.max(axis=1) * stiffness_of(problem, run.anchors.curvature)
+    c = run.step_sizes.max(axis=1) * probes.stiffness_of(problem, run.anchors.curvature)
     return np.where(c < 4, c / (4 - np.minimum(c, 3.999)), np.inf)
 
 

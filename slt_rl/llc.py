@@ -1,5 +1,6 @@
 """The calls most users ever make: one estimate, or the whole curve of a training run."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -103,7 +104,7 @@ def estimate_llc(
     settings = settings._replace(batch_size=batch_size, observer=observer)
     centers = jax.tree.map(lambda x: x[None], params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
-    return estimate_centers(key, problem, settings)[0]
+    return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
 
 
 def llc_curve(
@@ -206,7 +207,15 @@ def llc_curve(
     with ThreadPoolExecutor(num_threads) as pool:
         found = list(_progress(pool.map(run, mine), len(mine), progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
-    return LLCCurve(steps, tuple(estimates[: problem.num_centers]))
+    return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates[: problem.num_centers]))
+
+
+def _stated(estimate: LLCEstimate, loss_fn: Callable) -> LLCEstimate:
+    """The estimate, with what the loss says of its own scale."""
+    said = getattr(loss_fn, "scale_note", None)
+    if said is None:
+        return estimate
+    return dataclasses.replace(estimate, notes=(*estimate.notes, said))
 
 
 class _CurveTarget(NamedTuple):

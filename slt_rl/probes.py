@@ -12,6 +12,8 @@ from slt_rl.chains import PER_CENTER, ChainState, Problem, numbers_of, posterior
 from slt_rl.posterior import Anchor, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
+# Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
+CURVATURE_MARGIN = 1.2
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
@@ -31,6 +33,12 @@ def curvatures_at(
     return _curvatures(
         problem.make_target, problem.centers, problem.shared, positions, key, num_iterations
     )
+
+
+def stiffness_of(problem: Problem, curvature: np.ndarray) -> np.ndarray:
+    """`kappa_max = nbeta h_max + localization`, at least 1 so that a step always exists."""
+    stiffness = float(problem.nbeta) * CURVATURE_MARGIN * np.asarray(curvature, np.float64)
+    return np.maximum(stiffness + float(problem.localization), 1.0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

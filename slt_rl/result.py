@@ -28,7 +28,8 @@ class LLCEstimate:
         regime: `"plateau"`, `"localization-dominated"` or `"temperature-dependent"`: whether the
             number would change with `(nbeta, localization)`. A statement apart from the verdict.
         flags: every reason for the verdict, in words.
-        notes: what calibration chose or mended, in words.
+        notes: what calibration chose or mended, in words, and what the loss says of its own scale
+            (`loss_fn.scale_note`), which no check can see.
         error_budget: error terms in units of the learning coefficient: `monte_carlo`,
             `discretization`, `minibatch`, `relaxation`, `anchor`, `data_set` (standard error over
             data sets of this size, NaN for an exact potential) and `localization` (change for a

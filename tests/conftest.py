@@ -4,18 +4,21 @@ import os
 import signal
 from pathlib import Path
 
-# The tests are statements about the CPU, whatever else the machine has, unless the caller says so.
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# The thread pool of XLA on the CPU can hang (see docs/gotchas.md); pytest's workers use the cores.
-os.environ["XLA_FLAGS"] = (
-    f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()
-)
-# A figure needs no screen.
-os.environ.setdefault("MPLBACKEND", "Agg")
-
 import hypothesis
 import jax
 import pytest
+
+from slt_rl.cli import set_xla_flags
+
+# The tests are statements about the CPU, whatever else the machine has, unless the caller says so;
+# in the environment for the processes that tests start.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+# As the commands do: one thread within an operation, since the thread pool of XLA can hang (see
+# docs/gotchas.md) and pytest's workers use the cores; and programs that compile in half the time.
+set_xla_flags()
+# A figure needs no screen.
+os.environ.setdefault("MPLBACKEND", "Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
 

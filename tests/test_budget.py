@@ -8,6 +8,7 @@ import pytest
 import slt_rl
 from slt_rl.budget import RAY_FRACTIONS, Context, growth_on_rays, make_budget
 from slt_rl.chains import Draws
+from slt_rl.estimators import mean_estimate
 from slt_rl.step_error import balance_of, extrapolate_step
 from toy_models import quadrature
 
@@ -170,6 +171,20 @@ def test_free_directions_do_not_drown_the_slope_in_localization(num_free):
     slope, sem = numbers["localization_slope"], numbers["localization_slope_sem"]
     assert sem < 0.05
     assert abs(slope - exact) < 4 * sem
+
+
+def test_both_forms_of_the_slope_in_localization_together_are_sharper_than_each():
+    """Forty stiff and sixty free directions, where either form alone is about as noisy."""
+    draws, context = exact_draws(np.ones(40), num_free=60)
+    numbers = make_budget(draws, context).numbers
+    slope, sem = numbers["localization_slope"], numbers["localization_slope_sem"]
+    scaled, pull = NBETA * draws.excess_loss, LOCALIZATION * draws.squared_distance
+    inner = draws.virial @ context.leaf_sizes - pull
+    centered = scaled - scaled.mean()
+    forms = (-centered * (pull - pull.mean()), centered * (inner - inner.mean()) - inner)
+    alone = min(mean_estimate(x / 2).sem for x in forms) / scaled.mean()
+    assert sem < 0.85 * alone
+    assert abs(slope + LOCALIZATION / (NBETA + LOCALIZATION)) < 4 * sem
 
 
 @pytest.mark.parametrize("degree", [1.0, 2.0, 3.0, 6.0])

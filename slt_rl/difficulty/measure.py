@@ -11,8 +11,8 @@ import numpy as np
 from slt_rl import LLCCurve, LLCEstimate, estimate_llc, llc_curve
 from slt_rl.difficulty.methods import Method, Target, methods_of
 from slt_rl.difficulty.protocol import CLASSES, Protocol
-from slt_rl.difficulty.reference import Reference, sample_reference, value_on_data
 from slt_rl.difficulty.rungs import Population, Rung
+from slt_rl.validation.reference import Reference, sample_reference, value_on_data
 from toy_models import superposition_rungs as rungs
 
 EXACT = ("exact regret", "exact KL")

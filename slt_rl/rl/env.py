@@ -71,8 +71,18 @@ class GymnaxEnv:
     params: Any = None
 
     def reset(self, key: jax.Array) -> tuple[PyTree, PyTree]:
-        """Starts an episode and returns `(state, observation)`."""
-        observation, state = self.environment.reset(key, self._params())
+        """Starts an episode and returns `(state, observation)`.
+
+        Raises:
+            ValueError: While tracing, if the environment does not return an observation and a
+                state.
+        """
+        values = self.environment.reset(key, self._params())
+        if len(values) != 2:
+            raise ValueError(
+                f"environment: reset returned {len(values)} values, expected observation and state"
+            )
+        observation, state = values
         return strong(state), strong(observation)
 
     def step(self, key: jax.Array, state: PyTree, action: jax.Array) -> Transition:
@@ -82,7 +92,7 @@ class GymnaxEnv:
 
         Raises:
             ValueError: While tracing, if the environment does not return the six values of gymnax
-                1.0.
+                1.0 with a `final_observation` among the info.
         """
         values = self.environment.step(key, state, action, self._params())
         if len(values) != 6:
@@ -91,6 +101,11 @@ class GymnaxEnv:
                 "observation, state, reward, terminated, truncated, info"
             )
         observation, state, reward, terminated, truncated, info = values
+        if "final_observation" not in info:
+            raise ValueError(
+                f"environment: got info of {sorted(info)}, expected a final_observation, the true "
+                "last one of an episode"
+            )
         floating = jnp.result_type(float)
         return Transition(
             state=strong(state),

@@ -127,9 +127,25 @@ def act(
 
     def one_env(keys, distribution, state):
         action = distribution.sample(keys[0])
-        return env.step(keys[1], state, action), action, distribution.log_prob(action)
+        return step_env(keys[1], env, state, action), action, distribution.log_prob(action)
 
     return jax.vmap(one_env)(keys, distribution, batch.state)
+
+
+def step_env(key: jax.Array, env: Env, state: PyTree, action: jax.Array) -> Transition:
+    """One step of one environment.
+
+    Raises:
+        ValueError: While tracing, if the environment returns something else than a transition.
+    """
+    moved = env.step(key, state, action)
+    if isinstance(moved, Transition):
+        return moved
+    kind = f"{len(moved)} values" if isinstance(moved, tuple) else f"a {type(moved).__name__}"
+    raise ValueError(
+        f"env: step returned {kind}, expected a Transition; a gymnax environment is played as "
+        "GymnaxEnv(environment, params)"
+    )
 
 
 def count_episodes(batch: EnvBatch, transition: Transition) -> tuple[EnvBatch, EpisodeSums]:
@@ -237,7 +253,9 @@ def play_episodes(
         number, memory, batch, result = carry
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
         memory, action = decide(keys[:, 0], memory, batch)
-        transition = jax.vmap(env.step)(keys[:, 1], batch.state, action)
+        transition = jax.vmap(lambda k, s, a: step_env(k, env, s, a))(
+            keys[:, 1], batch.state, action
+        )
         running = ~result.complete
         result = Evaluation(
             result.episode_return + jnp.where(running, transition.reward, 0),

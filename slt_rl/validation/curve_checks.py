@@ -69,9 +69,9 @@ def compare_regret(measured: Measured) -> Comparison:
         "estimate under the supervised loss",
         "estimate under the sampled regret",
         measured.stack("supervised_mean")[deep],
-        Z95 * measured.stack("supervised_sem")[deep],
+        measured.stack("supervised_half_width")[deep],
         measured.stack("regret_mean")[deep],
-        Z95 * measured.stack("regret_sem")[deep],
+        measured.stack("regret_half_width")[deep],
         measured.labels[deep],
     )
 
@@ -86,7 +86,7 @@ def compare_kl(measured: Measured) -> Comparison:
         measured.stack("kl_reference_mean")[deep],
         Z95 * measured.stack("kl_reference_sem")[deep],
         measured.stack("kl_mean")[deep],
-        Z95 * measured.stack("kl_sem")[deep],
+        measured.stack("kl_half_width")[deep],
         measured.labels[deep],
     )
 

@@ -95,24 +95,18 @@ def measure_run(
     def measure(index: int, name: str) -> dict[str, np.ndarray]:
         curve_key = jax.random.fold_in(key_curve, index)
         curve = _measure_potential(curve_key, name, targets[name], checkpoints, protocol)
-        found = {f"{name}_{k}": v for k, v in _quantities(curve).items()}
-        if name != "kl":
-            return found
-        return found | kl_reference(
-            key_reference,
-            checkpoints,
-            targets[name][1],
-            step_sizes=found["kl_step_size"],
-            chosen=np.isin(arrays["labels"][run], DEEP),
-            protocol=protocol,
-        )
+        return {f"{name}_{k}": v for k, v in _quantities(curve).items()}
+
+    def refer() -> dict[str, np.ndarray]:
+        chosen = np.isin(arrays["labels"][run], DEEP)
+        states = targets["kl"][1]
+        return kl_reference(key_reference, checkpoints, states, chosen=chosen, protocol=protocol)
 
     with ThreadPoolExecutor(NUM_WORKERS) as pool:
-        # The divergence first: with its reference it takes longest.
-        order = sorted(enumerate(targets), key=lambda item: item[1] != "kl")
-        parts = list(pool.map(lambda item: measure(*item), order))
+        parts = [pool.submit(measure, *item) for item in enumerate(targets)] + [pool.submit(refer)]
+        values = {k: v for part in parts for k, v in part.result().items()}
     programs = np.array(chains.num_programs() - before)
-    return {"programs": programs} | {k: v for part in parts for k, v in part.items()}
+    return {"programs": programs} | values
 
 
 def _measure_potential(
@@ -137,6 +131,10 @@ def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
     return {
         "mean": curve.mean,
         "sem": curve.sem,
+        # Of the interval for these very states, on which potentials are compared.
+        "half_width": np.array(
+            [np.diff(e.interval(given_data=True))[0] / 2 for e in curve.estimates]
+        ),
         "verdict": np.array(curve.verdicts),
         "gradients": np.array([e.num_gradient_evaluations for e in curve.estimates]),
         "step_size": np.array([e.step_size for e in curve.estimates]),

@@ -1,12 +1,7 @@
 """The divergence on sampled states by another road: exact draws under the exact law, reweighted.
 
-HMC draws from the posterior of the closed-form divergence `K`, without error from its step. The
-posterior of the divergence `K_n` on `n` sampled states has the density `exp(-nbeta (K_n - K))`
-beside it, so that
-
-    nbeta E_n[K_n] = nbeta E[r K_n] / E[r],    r = exp(-nbeta (K_n - K))
-
-The answer owes nothing to the calibrated sampler nor to the gradient of the sampled potential.
+The answer owes nothing to the calibrated sampler nor to the gradient of the sampled potential; see
+`slt_rl.validation.reference`.
 """
 
 from typing import Any
@@ -15,18 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl import HMC, chains
-from slt_rl.estimators import mean_estimate
 from slt_rl.rl import GaussianPolicy, policy_kl
 from slt_rl.validation.protocol import ACTION_SCALE, Protocol
+from slt_rl.validation.reference import sample_reference, value_on_data
 from toy_models import superposition as tms
 
 POLICY = GaussianPolicy(tms.forward, ACTION_SCALE)
-NUM_LEAPFROG = 16
-# HMC steps in units of the calibrated step of kinetic Langevin, which is half the stiffest period
-# over 2 pi; and steps between the positions that are kept.
-STEP, BLOCK = 2.0, 4
-NUM_BLOCKS, NUM_BURNIN_BLOCKS = 200, 20
+# Chains, draws of each, and how many of these are evaluated on the sampled states.
+SIZES = (16, 240, 120)
 
 
 def exact_kl_target(params: Any):
@@ -34,21 +25,10 @@ def exact_kl_target(params: Any):
     return lambda w: tms.population_kl(w, params, ACTION_SCALE)
 
 
-def _exact_kl(params: Any, shared: Any):
-    """The same as a target of chains."""
-    del shared
-    return exact_kl_target(params), None
-
-
-@jax.jit
-def _sampled_kl(positions, centers, observations):
-    """`K_n` at chain positions, `[center, chain]`."""
-
-    def one(center, position):
-        loss_fn, data = policy_kl(POLICY, center, observations)
-        return data.mean(loss_fn(position, data.examples))
-
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)))(centers, positions)
+def _exact_kl(params, center, law):
+    """The same as a potential of the reference sampler."""
+    del law
+    return tms.population_kl(params, center, ACTION_SCALE)
 
 
 def kl_reference(
@@ -56,7 +36,6 @@ def kl_reference(
     checkpoints: Any,
     observations: jax.Array,
     *,
-    step_sizes: np.ndarray,
     chosen: np.ndarray,
     protocol: Protocol,
 ) -> dict[str, np.ndarray]:
@@ -66,7 +45,6 @@ def kl_reference(
         key: Random key, consumed.
         checkpoints: Parameters of a run, `[record]`.
         observations: The sampled states.
-        step_sizes: `[record]`, calibrated steps of kinetic Langevin.
         chosen: `[record]`, whether to measure.
         protocol: Sizes.
 
@@ -81,55 +59,20 @@ def kl_reference(
     for start in range(0, indices.size, size):
         part = indices[start : start + size]
         padded = np.resize(part, size)
-        values = _measure(
+        centers = jax.tree.map(lambda x, i=padded: x[i], checkpoints)
+        references = sample_reference(
             jax.random.fold_in(key, start),
-            jax.tree.map(lambda x, i=padded: x[i], checkpoints),
-            observations,
-            step_sizes=step_sizes[padded],
-            protocol=protocol,
+            _exact_kl,
+            centers,
+            laws=jnp.zeros(size),
+            nbeta=protocol.nbeta,
+            localization=protocol.localization,
+            sizes=SIZES,
         )
-        for name in names:
-            found[f"kl_reference_{name}"][part] = values[name][: part.size]
+        for i, reference in zip(part, references, strict=False):
+            center = jax.tree.map(lambda x, i=i: x[i], checkpoints)
+            loss_fn, data = policy_kl(POLICY, center, observations)
+            value = value_on_data(reference, loss_fn, data, center=center, nbeta=protocol.nbeta)
+            for name, number in zip(names, value, strict=True):
+                found[f"kl_reference_{name}"][i] = number
     return found
-
-
-def _measure(key, centers, observations, *, step_sizes, protocol: Protocol):
-    """Draws, weights and averages of one chunk of checkpoints."""
-    problem = chains.Problem(
-        _exact_kl, centers, None, jnp.asarray(protocol.nbeta), jnp.asarray(protocol.localization)
-    )
-    anchors = chains.find_anchors(key, problem)
-    keys = chains.center_keys(key, problem.num_centers)
-    sampler = HMC(STEP * step_sizes, NUM_LEAPFROG)
-    state = chains.start_chains(
-        keys, problem, anchors, sampler=sampler, num_chains=protocol.num_chains
-    )
-    blocks = chains.run_chains(
-        keys, problem, anchors, sampler=sampler, state=state, block_length=BLOCK
-    )
-    exact, sampled = [], []
-    for number, (state, draws) in zip(range(NUM_BURNIN_BLOCKS + NUM_BLOCKS), blocks, strict=False):
-        if number >= NUM_BURNIN_BLOCKS:
-            exact.append(draws.excess_loss[..., -1])
-            sampled.append(_sampled_kl(state.sampler_state.position, centers, observations))
-    return _reweighted(
-        protocol.nbeta * np.stack(exact, axis=-1),
-        protocol.nbeta * np.stack([np.asarray(x) for x in sampled], axis=-1),
-    )
-
-
-def _reweighted(exact: np.ndarray, sampled: np.ndarray) -> dict[str, np.ndarray]:
-    """Averages of `sampled` under the weights `exp(exact - sampled)`; both `[center, chain, draw]`.
-
-    The standard error is that of the ratio of two means, by its linear part.
-    """
-    log_weight = exact - sampled
-    weight = np.exp(log_weight - log_weight.max(axis=(1, 2), keepdims=True))
-    weight /= weight.mean(axis=(1, 2), keepdims=True)
-    mean = (weight * sampled).mean(axis=(1, 2))
-    residual = weight * (sampled - mean[:, None, None])
-    return {
-        "mean": mean,
-        "sem": np.array([mean_estimate(one).sem for one in residual]),
-        "weight_share": 1 / (weight**2).mean(axis=(1, 2)),
-    }

@@ -1,7 +1,7 @@
 """The main job: train, measure, check, report. A killed run goes on where it stopped."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
 
 
 def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
-    """Runs or loads all stages: what needs no other stage side by side, then run after run."""
+    """Runs or loads all stages: what needs no other stage side by side, and curves beside them."""
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
     found = Stages({}, {}, {}, {})
@@ -92,28 +92,42 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
         for name in filter(store.holds, list(tasks)):
             run(name, tasks.pop(name))
         with ThreadPoolExecutor(NUM_WORKERS) as pool:
-            running = pool.map(run, tasks, tasks.values())
-            pool.submit(check).result()
-            list(running)
-        for name in ("sgd", "ppo"):
-            arrays = found.arrays[name]
-            found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
-            for i in found.choices[name]:
-                curve_key = jax.random.fold_in(keys[f"{name}_curves"], int(i))
-                args = curve_key, arrays, int(i)
-                measure = functools.partial(curves.measure_run, *args, protocol=protocol)
-                run(f"{name}_curves_{i}", measure)
+            checking = pool.submit(check)
+            running = {name: pool.submit(run, name, task) for name, task in tasks.items()}
+            # Curves count the programs compiled meanwhile: these two must have all of theirs.
+            checking.result()
+            if "exact" in running:
+                running["exact"].result()
+            for name in ("sgd", "ppo"):
+                if name in running:
+                    running[name].result()
+                for stage, task in _curve_tasks(name, keys[f"{name}_curves"], found, protocol):
+                    run(stage, task)
+            for rest in running.values():
+                rest.result()
     return found
+
+
+def _curve_tasks(
+    name: str, key: jax.Array, found: Stages, protocol: Protocol
+) -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
+    """Stages that measure runs of one training; the choice of runs is noted in `found`."""
+    arrays = found.arrays[name]
+    found.choices[name] = curves.choose_runs(arrays, protocol.num_llc_runs)
+    for i in found.choices[name]:
+        args = jax.random.fold_in(key, int(i)), arrays, int(i)
+        task = functools.partial(curves.measure_run, *args, protocol=protocol)
+        yield f"{name}_curves_{i}", task
 
 
 def _independent(
     keys: Mapping[str, jax.Array], protocol: Protocol, progress: training.Progress
 ) -> dict[str, Callable[[], Mapping[str, Any]]]:
-    """The stages that need no other one, the longest first."""
+    """The stages that need no other one; first what the curves wait for."""
     tasks: dict[str, Callable[[], Mapping[str, Any]]] = {
-        "ppo": lambda: training.train_ppo(keys["ppo"], protocol, progress),
-        "sgd": lambda: training.train_supervised(keys["sgd"], protocol, progress),
         "exact": lambda: exact.measure_targets(keys["exact"], protocol),
+        "sgd": lambda: training.train_supervised(keys["sgd"], protocol, progress),
+        "ppo": lambda: training.train_ppo(keys["ppo"], protocol, progress),
         "occupancy": lambda: bayesian.measure_occupancy(keys["occupancy"], protocol),
     }
     if protocol.cartpole_steps:

@@ -197,6 +197,13 @@ def test_a_mixture_keeps_its_shares_exactly():
     assert float(mixture_states(parts).data.mean(mixture.data.examples)) == pytest.approx(0.5)
 
 
+def test_weights_multiply_and_parts_keep_theirs():
+    weighted = designed_states(jnp.array([0.0, 1.0]), [1.0, 3.0]).weighted([2.0, 1.0], min_ess=1)
+    np.testing.assert_allclose(weighted.data.weights, [0.8, 1.2])
+    mixture = mixture_states([weighted, designed_states(jnp.array([2.0, 3.0]))])
+    np.testing.assert_allclose(mixture.data.weights, [0.8, 1.2, 1.0, 1.0])
+
+
 def test_weights_are_kept_by_the_potentials():
     states = designed_states(jnp.array([[0.0], [1.0]]), [1.0, 3.0])
     _, data = policy_kl(learnable, LINEAR, states.data)
@@ -256,6 +263,40 @@ class FiveValues:
 
     def step(self, key, state, action, params):
         return (jnp.zeros(1), state, 0.0, False, {})
+
+
+class Broken:
+    """Six values without the last observation, and three at a reset."""
+
+    default_params = None
+
+    def reset(self, key, params):
+        return (jnp.zeros(1), jnp.zeros(1), {})
+
+    def step(self, key, state, action, params):
+        return (jnp.zeros(1), state, 0.0, False, False, {"discount": 1.0})
+
+
+class Bare:
+    """What gymnax returns, not wrapped."""
+
+    def reset(self, key):
+        return jnp.zeros(1), jnp.zeros(1)
+
+    def step(self, key, state, action):
+        return (jnp.zeros(1), state, 0.0, False, False, {})
+
+
+def test_what_breaks_the_contract_of_an_environment_is_refused():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="reset returned 3 values, expected observation and state"):
+        GymnaxEnv(Broken()).reset(key)
+    with pytest.raises(ValueError, match=r"info of \['discount'\], expected a final_observation"):
+        GymnaxEnv(Broken()).step(key, jnp.zeros(1), 0)
+    env = Bare()
+    batch = reset_envs(key, env, 2)
+    with pytest.raises(ValueError, match="env: step returned 6 values, expected a Transition"):
+        rollout(key, always_one, None, env=env, batch=batch, num_steps=1)
 
 
 def test_a_step_with_the_wrong_number_of_values_is_refused():

@@ -67,6 +67,19 @@ def test_states_without_mistakes_are_left_out():
     assert small.optimal_return == 0
 
 
+def test_what_leads_to_a_mistake_is_kept():
+    """From 0 to 1 to 2 whatever is done; only in 2 does an action matter."""
+    transition = np.zeros((3, 2, 3))
+    transition[0, :, 1] = transition[1, :, 2] = 1
+    reward = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 2.0]])
+    mdp = TabularMDP(transition, reward, np.array([1.0, 0.0, 0.0]), 0.5)
+    small, kept = regret_process(mdp)
+    assert kept.tolist() == [0, 1, 2]
+    uniform = jnp.full((3, 2), 0.5)
+    regret = mdp.optimal_return - float(mdp.start @ mdp.values(uniform))
+    assert -float(small.start @ small.values(uniform)) == pytest.approx(regret) and regret == 0.25
+
+
 def test_the_finite_series_equals_the_solution():
     # Depth 3 in 20 states, so that the series is used; a small loop, so that it is not.
     rng = np.random.default_rng(0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from slt_rl import Dataset
 from slt_rl.rl import (
     Batch,
@@ -21,6 +22,7 @@ from slt_rl.rl import (
     importance_regret,
     per_decision_regret,
     policy_kl,
+    score_surrogate,
     self_normalized_regret,
     soft_regret,
     trajectory_regret,
@@ -173,12 +175,35 @@ def test_terminal_reward_makes_all_forms_equal_and_exact():
     np.testing.assert_allclose(self_normalized_regret(coin, data)(params), exact, atol=1e-14)
 
 
+def test_a_reward_of_the_fourth_step_is_discounted_three_times():
+    params, data = {"theta": jnp.array(0.8)}, parity_data()
+    exact = (0.5 * np.tanh(0.4) ** 4 - 0.5) * 0.9**3
+    for build in (trajectory_regret, per_decision_regret):
+        loss_fn, _ = build(coin, data, discount=0.9)
+        np.testing.assert_allclose(jnp.mean(loss_fn(params, data.examples)), exact, atol=1e-14)
+    found = self_normalized_regret(coin, data, discount=0.9)(params)
+    np.testing.assert_allclose(found, exact, atol=1e-14)
+
+
 def test_self_normalized_weights_have_mean_one_on_any_sample():
     """A reward of one at each of four steps is worth four, whatever the weights."""
     some = jax.tree.map(lambda x: x[:5], parity_data().examples)
     paid = some._replace(steps=some.steps._replace(reward=jnp.ones((5, 4))))
     regret = self_normalized_regret(coin, Dataset(paid))
     np.testing.assert_allclose(regret({"theta": jnp.array(1.7)}), -4, atol=1e-13)
+
+
+def test_weights_of_the_data_count_as_copies():
+    """Twice the weight of the first trajectory is that trajectory twice."""
+    examples = parity_data().examples
+    rows = np.array([1, 3, 7]), np.array([1, 1, 3, 7])
+    some, copied = (jax.tree.map(lambda x, i=i: x[i], examples) for i in rows)
+    params = {"theta": jnp.array(0.9)}
+    weighted = self_normalized_regret(coin, Dataset(some, np.array([1.5, 0.75, 0.75])))(params)
+    plain = self_normalized_regret(coin, Dataset(copied))(params)
+    assert float(weighted) == pytest.approx(float(plain), rel=1e-12)
+    unweighted = self_normalized_regret(coin, Dataset(some))(params)
+    assert abs(float(weighted) - float(unweighted)) > 1e-3
 
 
 @pytest.mark.parametrize("baseline", [0.0, 0.5])
@@ -243,20 +268,31 @@ def test_the_clipped_surrogate_has_a_slope_at_the_behavior_policy_and_is_flat_be
     assert float(slope(-2.0)) == 0
 
 
+SOFT_CENTER = {"logits": jnp.asarray(MDP.soft_optimum(0.5))}
+SOFT_VISITS = MDP.occupancy(table(SOFT_CENTER))
+SOFT_VALUES = MDP.action_values(MDP.values(table(SOFT_CENTER)))
+
+
+def entropy_surrogate(params):
+    """Policy objective of an actor-critic with a bonus of 1/2 nat, at the soft optimum."""
+    policy = table(params)
+    bonus = -0.5 * jnp.sum(policy * jnp.log(policy), axis=1)
+    return -jnp.sum(SOFT_VISITS * (jnp.sum(policy * SOFT_VALUES, axis=1) + bonus))
+
+
 def test_an_entropy_bonus_on_frozen_states_has_a_slope_where_the_soft_regret_has_none():
     """The bonus of PPO lacks the entropy of what follows; the regularized return has it."""
-    center = {"logits": jnp.asarray(MDP.soft_optimum(0.5))}
     regret = soft_regret(MDP, softmax_policy, jnp.arange(3), temperature=0.5)
-    visits = MDP.occupancy(table(center))
-    q = jnp.asarray(MDP.action_values(MDP.values(table(center))))
+    assert np.max(np.abs(jax.grad(regret)(SOFT_CENTER)["logits"])) < 1e-12
+    assert np.max(np.abs(jax.grad(entropy_surrogate)(SOFT_CENTER)["logits"])) > 1e-3
 
-    def surrogate(params):
-        policy = table(params)
-        bonus = -0.5 * jnp.sum(policy * jnp.log(policy), axis=1)
-        return -jnp.sum(visits * (jnp.sum(policy * q, axis=1) + bonus))
 
-    assert np.max(np.abs(jax.grad(regret)(center)["logits"])) < 1e-12
-    assert np.max(np.abs(jax.grad(surrogate)(center)["logits"])) > 1e-3
+def test_an_entropy_bonus_is_refused_even_at_the_soft_optimum():
+    result = slt_rl.estimate_llc(
+        jax.random.key(3), entropy_surrogate, SOFT_CENTER, nbeta=1e4, num_draws=1000
+    )
+    assert result.verdict == "refused"
+    assert "the center is not a minimum: its gradient" in " ".join(result.flags)
 
 
 def test_bad_arguments_are_named():
@@ -264,6 +300,15 @@ def test_bad_arguments_are_named():
     bare = data.examples._replace(steps=data.examples.steps._replace(log_prob=None))
     with pytest.raises(ValueError, match="trajectories: no behavior log probabilities"):
         trajectory_regret(coin, Dataset(bare))
+    steps = data.examples.steps
+    for change, message in (
+        ({"log_prob": steps.log_prob.at[3, 1].set(jnp.nan)}, "trajectories.log_prob: got 1 values"),
+        ({"reward": steps.reward.at[0, 0].set(jnp.nan)}, "trajectories.reward: got 1 values"),
+        ({"action": steps.action.at[0, 0].set(-1)}, "trajectories.action: got index -1"),
+    ):
+        broken = data.examples._replace(steps=steps._replace(**change))
+        with pytest.raises(ValueError, match=message):
+            per_decision_regret(coin, Dataset(broken))
     with pytest.raises(ValueError, match="trajectories: got Transitions"):
         per_decision_regret(coin, Dataset(jax.tree.map(lambda x: x[:, 0], data.examples.steps)))
     with pytest.raises(ValueError, match="discount: got 2"):
@@ -280,3 +325,29 @@ def test_bad_arguments_are_named():
         behavior_cloning(coin, jnp.zeros((2, 1)), jnp.zeros(3))
     with pytest.raises(ValueError, match="actions: got index -1"):
         behavior_cloning(coin, jnp.zeros((2, 1)), jnp.array([0, -1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"log_prob": None}, "batch: no behavior log probabilities"),
+        ({"log_prob": jnp.array([0.0, jnp.nan])}, "batch.log_prob: got 1 values"),
+        ({"advantage": jnp.array([jnp.nan, 1.0])}, "batch.advantage: got 1 values"),
+        ({"action": jnp.array([0, -1])}, "batch.action: got index -1"),
+    ],
+    ids=range(4),
+)
+def test_bad_batches_are_refused_before_anything_runs(change, message):
+    batch = Batch(jnp.zeros((2, 1)), jnp.array([0, 1]), jnp.full(2, -0.7), jnp.ones(2))
+    for build in (importance_regret, clipped_surrogate):
+        with pytest.raises(ValueError, match=message):
+            build(coin, batch._replace(**change))
+    if "log_prob" in change:  # Which these do not need.
+        assert score_surrogate(coin, batch._replace(**change))
+
+
+def test_an_action_that_the_policy_does_not_have_is_no_silent_estimate():
+    batch = Batch(jnp.zeros((3, 1)), jnp.array([0, 1, 2]), jnp.full(3, -0.7), jnp.ones(3))
+    loss_fn, data = importance_regret(coin, batch)
+    with pytest.raises(ValueError, match="action that the policy does not have"):
+        slt_rl.estimate_llc(jax.random.key(0), loss_fn, {"theta": jnp.zeros(())}, data)

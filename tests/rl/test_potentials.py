@@ -11,6 +11,7 @@ from slt_rl.rl import (
     Batch,
     CategoricalPolicy,
     GaussianPolicy,
+    all_action_regret,
     clipped_surrogate,
     exact_regret,
     importance_regret,
@@ -20,6 +21,7 @@ from slt_rl.rl import (
     value_error,
 )
 
+KEY = jax.random.key(4)
 SIGMA = 0.3
 NETWORK = MLP(3, 2, hidden=(4,))
 POLICY = GaussianPolicy(NETWORK, SIGMA)
@@ -64,6 +66,40 @@ def test_exact_regret_is_the_gap():
         exact_regret(sum, float("nan"))
     with pytest.raises(ValueError, match="return_fn: got 3"):
         exact_regret(3, 1.0)
+    with pytest.raises(ValueError, match="unit: got 0"):
+        exact_regret(sum, 1.0, unit=0)
+
+
+def test_numbers_that_are_not_finite_are_named():
+    bad = jnp.zeros((50, 2)).at[7, 1].set(jnp.nan)
+    with pytest.raises(ValueError, match="action_values: got 1 values that are not finite"):
+        all_action_regret(DISCRETE, OBSERVATIONS, bad)
+    with pytest.raises(ValueError, match="targets: got 1 values that are not finite"):
+        value_error(lambda w, x: jnp.sum(x), OBSERVATIONS, bad[:, 1])
+    with pytest.raises(ValueError, match="observations: got shapes .* of length n >= 1"):
+        policy_kl(POLICY, PARAMS, OBSERVATIONS[:0])
+
+
+def test_regret_in_units_of_reward_does_not_know_the_scale_of_rewards():
+    scaled = exact_regret(lambda w: 100 * sum(w), 500, unit=100)
+    assert scaled([1.0, 2.0]) == exact_regret(sum, 5)([1.0, 2.0])
+    assert "in units of 100 of reward" in scaled.scale_note
+
+
+def test_what_is_in_units_of_reward_says_so_and_what_is_in_nats_does_not():
+    batch = make_batch()
+    one = jnp.zeros(50)
+    of_reward = (
+        exact_regret(sum, 0.0),
+        importance_regret(POLICY, batch)[0],
+        sampled_regret(KEY, POLICY, reward_fn, params=PARAMS, observations=OBSERVATIONS)[0],
+        all_action_regret(DISCRETE, OBSERVATIONS, jnp.zeros((50, 2)))[0],
+    )
+    assert all("this number at nbeta/c;" in loss.scale_note for loss in of_reward)
+    values = value_error(lambda w, x: jnp.sum(x), OBSERVATIONS, one)[0]
+    assert "squared raw units of reward" in values.scale_note
+    assert "this number at nbeta/c^2;" in values.scale_note
+    assert not hasattr(policy_kl(POLICY, PARAMS, OBSERVATIONS)[0], "scale_note")
 
 
 def test_sampled_regret_is_regression_with_label_noise():

@@ -112,6 +112,14 @@ def test_states_add_up_and_can_be_had_one_by_one():
     np.testing.assert_allclose(loss_fn(POINTS[0], {"state": STATES[1:]}), values[1:])
 
 
+def test_a_unit_divides_the_soft_regret_and_is_stated():
+    plain = soft_regret(SOFT_MDP, softmax_policy, STATES, temperature=TEMPERATURE)
+    halved = soft_regret(SOFT_MDP, softmax_policy, STATES, temperature=TEMPERATURE, unit=2.0)
+    assert float(halved(POINTS[0])) == pytest.approx(float(plain(POINTS[0])) / 2, rel=1e-14)
+    assert "raw units of reward" in plain.scale_note and "units of 2 of reward" in halved.scale_note
+    assert halved.by_state()[0].scale_note == halved.scale_note
+
+
 def test_in_units_of_a_regret_the_scale_of_rewards_drops_out():
     scaled = TabularMDP(HARD_MDP.transition, 7 * HARD_MDP.reward, HARD_MDP.start, 0.9)
     uniform = {"logits": jnp.zeros((3, 3))}

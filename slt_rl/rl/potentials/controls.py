@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from slt_rl.data import Dataset
 from slt_rl.rl.actions import action_log_prob
 from slt_rl.rl.networks import Policy
-from slt_rl.rl.potentials.examples import check_callable, policy_data
+from slt_rl.rl.potentials.examples import check_callable, check_log_prob, policy_data
 from slt_rl.rl.ppo import Batch
 
 PyTree = Any
@@ -50,9 +50,11 @@ def clipped_surrogate(
         `(loss_fn, data)`; `loss_fn.negative_control` says why it is refused.
 
     Raises:
-        ValueError: If `clip` is not positive, `policy` not callable, or leading axes differ.
+        ValueError: If `clip` is not positive, `policy` not callable, leading axes differ, behavior
+            log probabilities are missing, or a number is not finite.
     """
     check_callable("policy", policy)
+    check_log_prob("batch", batch.log_prob)
     if not clip > 0:
         raise ValueError(f"clip: got {clip}, expected a positive number")
     return ClippedSurrogate(policy, float(clip)), policy_data(batch)
@@ -87,7 +89,7 @@ def score_surrogate(policy: Policy, batch: Batch) -> tuple[ScoreSurrogate, Datas
         `(loss_fn, data)`; `loss_fn.negative_control` says why it is refused.
 
     Raises:
-        ValueError: If `policy` is not callable or leading axes differ.
+        ValueError: If `policy` is not callable, leading axes differ, or an advantage is not finite.
     """
     check_callable("policy", policy)
     return ScoreSurrogate(policy), policy_data(batch)

@@ -64,9 +64,10 @@ def importance_diagnostics(
     policy, `H` vanishes in a direction in which `J` does not: `nu` is infinite and no number of
     examples helps. Dense: for some hundred parameters at most.
 
-    The potential is refused if `beta nu > tolerance rank(H)`, if `H` has a negative direction, or
-    if the effective sample size of the weights is below the floor at the center or on a typical
-    draw `w - w* ~ N(0, (nbeta H)^-1)`.
+    The potential is refused if `beta nu > tolerance rank(H)`, if `H` has a negative direction, if
+    the effective sample size of the weights is below the floor at the center or on a typical draw
+    `w - w* ~ N(0, (nbeta H)^-1)`, or if their mean at the center is below one by five standard
+    errors: it is the share of the policy on actions that the behavior may take.
 
     Args:
         key: Random key, consumed.
@@ -98,13 +99,13 @@ def importance_diagnostics(
     ratio = math.inf if loose else float(np.sum(noise[stiff] / eigenvalues[stiff]))
     scale = np.where(stiff & (eigenvalues > 0), eigenvalues, np.inf)
     draws = (moves / np.sqrt(nbeta * scale)) @ vectors.T
-    center_ess, chain_ess = _weights_ess(loss_fn, data, params, draws)
+    weights = _weights_at(loss_fn, data, params, draws)
+    sizes = [_ess_or_zero(w) for w in weights]
+    center_ess, chain_ess = sizes[0], min(sizes[1:])
     rank = int(np.sum(stiff))
     beta = nbeta / len(data)
     reasons = _reasons(beta * ratio, rank, eigenvalues[stiff], tolerance)
-    for name, ess in (("at the center", center_ess), ("on a draw of the chain", chain_ess)):
-        if ess < min_ess:
-            reasons += (f"effective sample size of the weights {ess:.3g} {name}",)
+    reasons += _few_weights(center_ess, chain_ess, min_ess) + _lost_support(weights[0])
     return ImportanceDiagnostics(
         noise_ratio=ratio,
         rank=rank,
@@ -155,14 +156,35 @@ def _curvature_and_noise(key, loss_fn, data, params, potential_fn, num_draws=8):
     return tuple(np.asarray(x, np.float64) for x in (hessian, covariance, moves))
 
 
-def _weights_ess(loss_fn, data, params, draws) -> tuple[float, float]:
+def _weights_at(loss_fn, data, params, draws) -> np.ndarray:
+    """Importance weights `[1 + draws, n]`, at the center first."""
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
     points = jnp.concatenate([flat[None], flat + jnp.asarray(draws, flat.dtype)])
     weights = jax.jit(jax.vmap(lambda w: loss_fn.importance_weights(unflatten(w), data.examples)))(
         points
     )
-    sizes = [_ess_or_zero(w) for w in np.asarray(weights, np.float64)]
-    return sizes[0], min(sizes[1:])
+    return np.asarray(weights, np.float64)
+
+
+def _few_weights(center: float, chain: float, floor: float) -> tuple[str, ...]:
+    places = (("at the center", center), ("on a draw of the chain", chain))
+    return tuple(
+        f"effective sample size of the weights {ess:.3g} {place}"
+        for place, ess in places
+        if ess < floor
+    )
+
+
+def _lost_support(weights: np.ndarray) -> tuple[str, ...]:
+    """The mean weight is one wherever the behavior may take every action of the policy."""
+    mean, sem = weights.mean(), weights.std() / len(weights) ** 0.5
+    # Rounding of logarithms is no lost action.
+    if not mean < 1 - 5 * sem - 1e-3:
+        return ()
+    return (
+        f"mean of the weights {mean:.3g} at the center: the policy takes actions that were never "
+        "tried, and no weight stands for them; collect data with them",
+    )
 
 
 def _ess_or_zero(weights: np.ndarray) -> float:

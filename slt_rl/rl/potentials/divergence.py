@@ -11,6 +11,7 @@ from slt_rl.data import Dataset
 from slt_rl.rl.actions import action_log_prob
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.examples import (
+    check_actions,
     check_callable,
     leading_axis,
     states_of,
@@ -164,8 +165,5 @@ def behavior_cloning(
             f"actions: got shape {jnp.shape(actions)}, expected leading axis {num_examples}"
         )
     actions = jnp.asarray(actions)
-    # A negative index would count from the end; traced actions have no values to check yet.
-    if jnp.issubdtype(actions.dtype, jnp.integer) and not isinstance(actions, jax.core.Tracer):
-        if int(jnp.min(actions)) < 0:
-            raise ValueError(f"actions: got index {int(jnp.min(actions))}, expected at least 0")
+    check_actions("actions", actions)
     return BehaviorCloning(policy), Dataset(Demonstrations(states, actions), weights)

@@ -4,12 +4,31 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from slt_rl.data import Dataset
 from slt_rl.rl.ppo import Batch
 from slt_rl.rl.synthesis import Trajectories
 
 PyTree = Any
+
+
+def scale_statement(unit: float = 1.0, power: int = 1) -> str:
+    """What must be said with a number from rewards: `c L` at `nbeta` is `L` at `c nbeta`.
+
+    No check can find the scale, so a loss carries this as `scale_note`, and estimates repeat it.
+
+    Args:
+        unit: What the loss was divided by.
+        power: Of the scale of rewards in the loss; 2 for squared errors of values.
+    """
+    kind = "raw units of reward" if unit == 1 else f"units of {unit:.4g} of reward"
+    factor = "c" if power == 1 else f"c^{power}"
+    return (
+        f"the loss is in {'squared ' if power == 2 else ''}{kind}, and its scale is a temperature "
+        f"that no check can see: rewards c times as large give this number at nbeta/{factor}; "
+        "state the unit with nbeta and compare at equal units"
+    )
 
 
 def check_callable(name: str, value: Any) -> None:
@@ -28,6 +47,30 @@ def check_discount(discount: float) -> None:
     """Raises ValueError unless a discount is in [0, 1]."""
     if not 0 <= discount <= 1:
         raise ValueError(f"discount: got {discount}, expected a number in [0, 1]")
+
+
+def check_finite(name: str, values: Any) -> None:
+    """Raises ValueError if a value is not finite; of traced ones nothing is known yet."""
+    if isinstance(values, jax.core.Tracer):
+        return
+    bad = int(np.sum(~np.isfinite(np.asarray(values, np.float64))))
+    if bad:
+        raise ValueError(f"{name}: got {bad} values that are not finite, expected finite numbers")
+
+
+def check_actions(name: str, actions: Any) -> None:
+    """Raises ValueError if an index is negative, which would count from the end."""
+    if isinstance(actions, jax.core.Tracer) or not jnp.issubdtype(actions.dtype, jnp.integer):
+        return
+    if int(jnp.min(actions)) < 0:
+        raise ValueError(f"{name}: got index {int(jnp.min(actions))}, expected at least 0")
+
+
+def check_log_prob(name: str, log_prob: Any) -> None:
+    """Raises ValueError unless behavior log probabilities are there and finite."""
+    if log_prob is None:
+        raise ValueError(f"{name}: no behavior log probabilities, which the weights need")
+    check_finite(f"{name}.log_prob", log_prob)
 
 
 def leading_axis(name: str, tree: PyTree) -> int:
@@ -55,5 +98,7 @@ def trajectories_of(data: Any) -> Trajectories:
 
 
 def policy_data(batch: Batch) -> Dataset:
-    """The part of a batch that concerns the policy."""
+    """The part of a batch that concerns the policy; ValueError for what no loss can be of."""
+    check_finite("batch.advantage", batch.advantage)
+    check_actions("batch.action", batch.action)
     return Dataset(batch._replace(target=None))

@@ -14,9 +14,13 @@ from slt_rl.data import Dataset
 from slt_rl.rl.actions import action_log_prob
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.examples import (
+    check_actions,
     check_callable,
     check_discount,
+    check_finite,
+    check_log_prob,
     policy_data,
+    scale_statement,
     trajectories_of,
 )
 from slt_rl.rl.ppo import Batch
@@ -30,6 +34,8 @@ class ImportanceRegret:
     """Regret by importance weights; see `importance_regret`."""
 
     policy: Policy
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: Batch) -> jax.Array:
         """Losses `[n]`, in units of advantage."""
@@ -60,9 +66,11 @@ def importance_regret(policy: Policy, batch: Batch) -> tuple[ImportanceRegret, D
         `(loss_fn, data)`, losses in units of advantage, not bounded below.
 
     Raises:
-        ValueError: If `policy` is not callable or leading axes differ.
+        ValueError: If `policy` is not callable, leading axes differ, behavior log probabilities are
+            missing, or a number is not finite.
     """
     check_callable("policy", policy)
+    check_log_prob("batch", batch.log_prob)
     return ImportanceRegret(policy), policy_data(batch)
 
 
@@ -73,6 +81,8 @@ class TrajectoryRegret:
     policy: Policy
     discount: float
     baseline: float
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: Trajectories) -> jax.Array:
         """Losses `[n]`, in units of return."""
@@ -103,7 +113,7 @@ def trajectory_regret(
 
     Raises:
         ValueError: If `policy` is not callable, the discount is not in [0, 1], the examples are not
-            trajectories, or behavior log probabilities are missing.
+            trajectories, behavior log probabilities are missing, or a number is not finite.
     """
     _check_trajectories(policy, trajectories, discount)
     return TrajectoryRegret(policy, float(discount), float(baseline)), trajectories
@@ -115,6 +125,8 @@ class PerDecisionRegret:
 
     policy: Policy
     discount: float
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: Trajectories) -> jax.Array:
         """Losses `[n]`, in units of return."""
@@ -159,6 +171,8 @@ class SelfNormalizedRegret:
     policy: Policy
     discount: float
     trajectories: Dataset
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree) -> jax.Array:
         """The potential `[]`, in units of return."""
@@ -217,5 +231,7 @@ def _discounted(examples: Trajectories, discount: float) -> jax.Array:
 def _check_trajectories(policy: Policy, trajectories: Dataset, discount: float) -> None:
     check_callable("policy", policy)
     check_discount(discount)
-    if trajectories_of(trajectories).steps.log_prob is None:
-        raise ValueError("trajectories: no behavior log probabilities, which the weights need")
+    steps = trajectories_of(trajectories).steps
+    check_log_prob("trajectories", steps.log_prob)
+    check_finite("trajectories.reward", steps.reward)
+    check_actions("trajectories.action", steps.action)

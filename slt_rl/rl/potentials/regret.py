@@ -11,39 +11,57 @@ import jax.numpy as jnp
 from slt_rl.data import Dataset
 from slt_rl.rl.distributions import DiagonalGaussian
 from slt_rl.rl.networks import Policy
-from slt_rl.rl.potentials.examples import check_callable, leading_axis, states_of
+from slt_rl.rl.potentials.examples import (
+    check_callable,
+    check_finite,
+    check_positive,
+    leading_axis,
+    scale_statement,
+    states_of,
+)
 
 PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
 class ExactRegret:
-    """`R(w) = optimal_return - return_fn(w)`; see `exact_regret`."""
+    """`R(w) = (optimal_return - return_fn(w)) / unit`; see `exact_regret`."""
 
     return_fn: Callable[[PyTree], jax.Array]
     optimal_return: float
+    unit: float = 1.0
+
+    @property
+    def scale_note(self) -> str:
+        """In which unit of reward the loss is; repeated in the `notes` of an estimate."""
+        return scale_statement(self.unit)
 
     def __call__(self, params: PyTree) -> jax.Array:
         """The regret `[]`, in units of return."""
-        return self.optimal_return - self.return_fn(params)
+        return (self.optimal_return - self.return_fn(params)) / self.unit
 
 
-def exact_regret(return_fn: Callable[[PyTree], jax.Array], optimal_return: float) -> ExactRegret:
+def exact_regret(
+    return_fn: Callable[[PyTree], jax.Array], optimal_return: float, *, unit: float = 1.0
+) -> ExactRegret:
     """Exact regret of a policy whose expected return is known in closed form.
 
-        R(w) = J* - J(w)
+        R(w) = (J* - J(w)) / unit
 
     Args:
         return_fn: `params -> []`, the exact expected return `J`; hashable, and equal for equal
             arguments if the potential is built more than once.
         optimal_return: `J*`, the best return of the same class of policies, a number. It shifts the
             potential by a constant, to which a learning coefficient is blind.
+        unit: Divides the regret. At a given `nbeta` the scale of rewards is a temperature: with the
+            regret of the uniform policy as unit, numbers do not depend on it.
 
     Returns:
         An exact potential.
 
     Raises:
-        ValueError: If `return_fn` is not callable or `optimal_return` is not a finite number.
+        ValueError: If `return_fn` is not callable, `optimal_return` is not a finite number or
+            `unit` is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -55,7 +73,8 @@ def exact_regret(return_fn: Callable[[PyTree], jax.Array], optimal_return: float
     value = float(optimal_return)
     if not -jnp.inf < value < jnp.inf:
         raise ValueError(f"optimal_return: got {optimal_return}, expected a finite number")
-    return ExactRegret(return_fn, value)
+    check_positive("unit", unit)
+    return ExactRegret(return_fn, value, float(unit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +83,8 @@ class SampledRegret:
 
     policy: Callable[[PyTree, PyTree], DiagonalGaussian]
     reward_fn: Callable[[PyTree, jax.Array], jax.Array]
+
+    scale_note = scale_statement()
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of reward."""
@@ -128,6 +149,8 @@ class AllActionRegret:
 
     policy: Policy
 
+    scale_note = scale_statement()
+
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of return."""
 
@@ -158,7 +181,7 @@ def all_action_regret(
 
     Raises:
         ValueError: If `policy` is not callable, there are no observations, or the action values
-            have another leading axis.
+            have another leading axis or are not finite.
     """
     check_callable("policy", policy)
     states, weights = states_of(observations)
@@ -167,5 +190,6 @@ def all_action_regret(
         raise ValueError(
             f"action_values: got shape {jnp.shape(action_values)}, expected [{num_examples}, A]"
         )
+    check_finite("action_values", action_values)
     gaps = jnp.max(action_values, axis=1, keepdims=True) - action_values
     return AllActionRegret(policy), Dataset({"observation": states, "gap": gaps}, weights)

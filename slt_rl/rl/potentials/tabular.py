@@ -19,7 +19,12 @@ import numpy as np
 from slt_rl.data import Dataset
 from slt_rl.rl.distributions import Categorical
 from slt_rl.rl.networks import Policy
-from slt_rl.rl.potentials.examples import check_callable, check_positive, leading_axis
+from slt_rl.rl.potentials.examples import (
+    check_callable,
+    check_positive,
+    leading_axis,
+    scale_statement,
+)
 from slt_rl.rl.tabular import TabularMDP
 
 PyTree = Any
@@ -37,6 +42,12 @@ class TabularRegret:
     observations: PyTree
     costs: np.ndarray
     temperature: float
+    unit: float = 1.0
+
+    @property
+    def scale_note(self) -> str:
+        """In which unit of reward the loss is; repeated in the `notes` of an estimate."""
+        return scale_statement(self.unit)
 
     def __call__(self, params: PyTree) -> jax.Array:
         """The regret `[]`, in units of return."""
@@ -75,6 +86,11 @@ class StateTerms:
 
     regret: TabularRegret
 
+    @property
+    def scale_note(self) -> str:
+        """In which unit of reward the loss is; repeated in the `notes` of an estimate."""
+        return self.regret.scale_note
+
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of return; their mean over all states is the regret."""
         terms = self.regret.per_state(params)
@@ -106,7 +122,7 @@ def tabular_regret(
     """
     check_positive("unit", unit)
     _check_states(mdp, policy, observations)
-    return TabularRegret(mdp, policy, observations, mdp.gaps / unit, 0.0)
+    return TabularRegret(mdp, policy, observations, mdp.gaps / unit, 0.0, float(unit))
 
 
 def soft_regret(
@@ -116,6 +132,7 @@ def soft_regret(
     *,
     temperature: float,
     log_prior: Any = None,
+    unit: float = 1.0,
 ) -> TabularRegret:
     """Exact regret of the entropy- or KL-regularized return, against the best of all policies.
 
@@ -133,17 +150,20 @@ def soft_regret(
         temperature: Positive, in units of reward per nat.
         log_prior: `[S, A]` log probabilities of the policy to stay close to; zero, the entropy
             bonus, if None.
+        unit: Divides the regret, as in `tabular_regret`.
 
     Returns:
         An exact potential, with `per_state`, `per_start` and `by_state`.
 
     Raises:
         ValueError: If `policy` is not callable, observations are not one per state, the temperature
-            is not positive, or the prior has another shape or forbids an action.
+            or `unit` is not positive, or the prior has another shape or forbids an action.
     """
+    check_positive("unit", unit)
     _check_states(mdp, policy, observations)
     optimum = mdp.soft_optimum(temperature, log_prior)
-    return TabularRegret(mdp, policy, observations, -temperature * optimum, float(temperature))
+    share = float(temperature) / unit
+    return TabularRegret(mdp, policy, observations, -share * optimum, share, float(unit))
 
 
 def log_policy_table(policy: Policy, params: PyTree, observations: PyTree) -> jax.Array:

@@ -13,7 +13,9 @@ from slt_rl.rl.networks import ValueFn
 from slt_rl.rl.potentials.examples import (
     check_callable,
     check_discount,
+    check_finite,
     leading_axis,
+    scale_statement,
     states_of,
 )
 from slt_rl.rl.tabular import TabularMDP
@@ -26,6 +28,8 @@ class SquaredValueError:
     """Half squared error of a value function; see `value_error`."""
 
     value_fn: ValueFn
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""
@@ -50,13 +54,15 @@ def value_error(
         `(loss_fn, data)`, losses in units of squared return.
 
     Raises:
-        ValueError: If `value_fn` is not callable or the leading axes differ.
+        ValueError: If `value_fn` is not callable, the leading axes differ, or a target is not
+            finite.
     """
     check_callable("value_fn", value_fn)
     states, weights = states_of(observations)
     num_examples = leading_axis("observations", states)
     if jnp.shape(targets) != (num_examples,):
         raise ValueError(f"targets: got shape {jnp.shape(targets)}, expected ({num_examples},)")
+    check_finite("targets", targets)
     examples = {"observation": states, "target": targets}
     return SquaredValueError(value_fn), Dataset(examples, weights)
 
@@ -67,6 +73,8 @@ class BellmanError:
 
     value_fn: ValueFn
     discount: float
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""
@@ -99,12 +107,13 @@ def bellman_error(
 
     Raises:
         ValueError: If `value_fn` is not callable, the discount is not in [0, 1] or the examples are
-            not transitions.
+            not transitions, or a reward is not finite.
     """
     check_callable("value_fn", value_fn)
     check_discount(discount)
     if not isinstance(transitions, Dataset) or not isinstance(transitions.examples, Transitions):
         raise ValueError("transitions: expected the data of by_transition")
+    check_finite("transitions.reward", transitions.examples.reward)
     return BellmanError(value_fn, float(discount)), transitions
 
 
@@ -117,6 +126,8 @@ class ExpectedBellmanError:
 
     value_fn: ValueFn
     observations: PyTree
+
+    scale_note = scale_statement(power=2)
 
     def __call__(self, params: PyTree, examples: PyTree) -> jax.Array:
         """Losses `[n]`, in units of squared return."""

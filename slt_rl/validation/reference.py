@@ -23,7 +23,7 @@ from slt_rl.estimators import mean_estimate
 
 PyTree = Any
 # In units of the largest stable step, 2, of the whitened quadratic: near-independent draws.
-STEP, NUM_LEAPFROG, NUM_BURNIN = 0.3, 5, 200
+STEP, NUM_LEAPFROG, NUM_BURNIN = 0.3, 5, 50
 
 
 class Reference(NamedTuple):

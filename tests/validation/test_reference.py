@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slt_rl import Dataset
-from slt_rl.difficulty.reference import sample_reference, value_on_data
+from slt_rl.validation.reference import sample_reference, value_on_data
 
 NBETA, LOCALIZATION = 200.0, 10.0
 

@@ -33,9 +33,9 @@ KINETIC_GROUPS = (0.75, 1.25)
 SGLD_GROUPS = (0.4, 1.6)
 # Noise that asks for steps so many times smaller is cheaper to mend by a larger batch.
 MAX_NOISE_SHRINK = 10.0
-# Longest burn-in, and where chains glide with little friction; most blocks between two looks at the
-# curvature: a gliding chain meets larger ones ever faster.
-MAX_BURNIN, MAX_GLIDING_BURNIN = 6_000, 32_768
+# Burn-in in relaxation times and its longest, also where chains glide with little friction; most
+# blocks between two looks at the curvature: a gliding chain meets larger ones ever faster.
+BURNIN, GLIDING_BURNIN = (1.25, 6_000), (2.5, 32_768)
 MAX_BLOCKS_UNSEEN = 16
 BATCH_GROWTH = 4
 
@@ -67,12 +67,12 @@ class Plan(NamedTuple):
 
 
 class _Design(NamedTuple):
-    """A sampler, its step before the groups, relaxation time, all `[center]`; longest burn-in."""
+    """A sampler, its step before the groups, relaxation time, all `[center]`; length of burn-in."""
 
     sampler: Any
     step: np.ndarray
     relaxation: np.ndarray
-    longest: int = MAX_BURNIN
+    burnin: tuple[float, int] = BURNIN
 
 
 class _Run(NamedTuple):
@@ -113,7 +113,7 @@ def calibrate(
         num_chains: chains per center.
         tolerance: relative error to aim at; the step sizes follow from it.
         batch_size: examples per minibatch, `None` for full data.
-        num_burnin: length of the burn-in; by default 1.25 relaxation times within bounds.
+        num_burnin: length of the burn-in; by default from relaxation times, within bounds.
     """
     run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size)
     curvature = np.asarray(anchors.curvature, np.float64)
@@ -319,7 +319,7 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Des
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
     design = _design(run, sampler, step, np.maximum(2 / friction, slow) / (step * root))
-    return design._replace(longest=MAX_GLIDING_BURNIN) if glides.any() else design
+    return design._replace(burnin=GLIDING_BURNIN) if glides.any() else design
 
 
 def _design_sgld(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Design:
@@ -345,5 +345,5 @@ def _size(run: _Run, draws: chains.Draws) -> np.ndarray:
 
 def _lengths(design: _Design) -> tuple[int, int]:
     """Burn-in and draws in relaxation times of the slowest center, within bounds."""
-    slowest = float(np.max(design.relaxation))
-    return int(np.clip(1.25 * slowest, 256, design.longest)), int(np.clip(2 * slowest, 512, 10_000))
+    slowest, (times, longest) = float(np.max(design.relaxation)), design.burnin
+    return int(np.clip(times * slowest, 256, longest)), int(np.clip(2 * slowest, 512, 10_000))

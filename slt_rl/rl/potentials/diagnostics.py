@@ -15,6 +15,9 @@ from slt_rl.rl.drift import effective_sample_size
 
 PyTree = Any
 
+# Typical draws of which the worst must still have enough weights: with few, it is a matter of luck.
+NUM_DRAWS = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class ImportanceDiagnostics:
@@ -134,7 +137,7 @@ def _reasons(bias: float, rank: int, curvatures: np.ndarray, tolerance: float) -
     return found
 
 
-def _curvature_and_noise(key, loss_fn, data, params, potential_fn, num_draws=8):
+def _curvature_and_noise(key, loss_fn, data, params, potential_fn):
     """Hessian `[d, d]`, covariance of one gradient `[d, d]`, and standard normal moves."""
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
 
@@ -151,7 +154,7 @@ def _curvature_and_noise(key, loss_fn, data, params, potential_fn, num_draws=8):
     gradients = jax.jit(jax.jacfwd(losses))(flat)
     centered = gradients - jnp.mean(gradients, axis=0)
     covariance = centered.T @ centered / len(data)
-    moves = jax.random.normal(key, (num_draws, flat.size), flat.dtype)
+    moves = jax.random.normal(key, (NUM_DRAWS, flat.size), flat.dtype)
     hessian = jax.jit(jax.hessian(mean_loss))(flat)
     return tuple(np.asarray(x, np.float64) for x in (hessian, covariance, moves))
 

@@ -20,6 +20,7 @@ from slt_rl.observer import Observer, scan_and_observe
 from slt_rl.posterior import (
     Anchor,
     LocalPosterior,
+    center_oracle,
     find_anchor,
     full_oracle,
     minibatch_oracle,
@@ -152,7 +153,9 @@ def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
     def one_center(numbers, sampler, key):
-        oracle = _oracle(posterior_of(make_target, numbers), sampler, batch_size)
+        posterior = posterior_of(make_target, numbers)
+        is_full = batch_size is None
+        oracle = center_oracle(posterior) if is_full else _oracle(posterior, sampler, batch_size)
         # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
         chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
             jnp.arange(num_chains)

@@ -93,6 +93,16 @@ def full_oracle(posterior: LocalPosterior) -> Oracle:
     return lambda key, params: value_and_grad(params)
 
 
+def center_oracle(posterior: LocalPosterior) -> Oracle:
+    """Returns the full-data `(U(w*), grad U(w*))`, known from the anchor, for any argument.
+
+    For chains that start at the center: the loss is not compiled once more to know this.
+    """
+    value = jnp.zeros_like(jnp.asarray(posterior.center_loss))
+    gradient = optax.tree.scale(posterior.nbeta, posterior.center_gradient)
+    return lambda key, params: (value, gradient)
+
+
 def minibatch_oracle(
     posterior: LocalPosterior, batch_size: int, control_variate: bool = False
 ) -> Oracle:
@@ -155,37 +165,52 @@ def largest_curvature(
     Each iteration is one Hessian-vector product (forward over reverse); the result approaches the
     eigenvalue from below.
     """
+    return _curvatures(key, loss_fn, data, params=params, num_iterations=num_iterations)[0]
+
+
+def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30):
+    """The largest curvature, and `g'Hg / |g|^2` for a direction `g` in the same program.
+
+    With a direction the first of the products is along it: one more iteration, and the Hessian is
+    compiled once.
+    """
     gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
 
-    def iterate(vector, _):
-        product = jax.jvp(gradient_fn, (params,), (vector,))[1]
+    def iterate(carry, number):
+        vector, along = carry
+        is_first = number < 0
+        used = vector
+        if direction is not None:
+            used = jax.tree.map(lambda d, v: jnp.where(is_first, d, v), direction, vector)
+        product = jax.jvp(gradient_fn, (params,), (used,))[1]
         norm = optax.tree.norm(product)
+        along = jnp.where(is_first, optax.tree.vdot(used, product), along)
         # A zero product (flat loss) keeps the old vector: the curvature is then zero.
-        scale = jnp.where(norm > 0, 1 / jnp.where(norm > 0, norm, 1), 0)
-        vector = jax.tree.map(lambda p, v: jnp.where(norm > 0, p * scale, v), product, vector)
-        return vector, norm
+        moves = (norm > 0) & ~is_first
+        scale = jnp.where(moves, 1 / jnp.where(moves, norm, 1), 0)
+        vector = jax.tree.map(lambda p, v: jnp.where(moves, p * scale, v), product, vector)
+        return (vector, along), norm
 
     start = optax.tree.random_like(key, params, jax.random.normal)
     start = optax.tree.scale(1 / optax.tree.norm(start), start)
-    _, norms = jax.lax.scan(iterate, start, None, length=num_iterations)
-    return norms[-1]
+    numbers = jnp.arange(0 if direction is None else -1, num_iterations)
+    zero = jnp.zeros((), optax.tree.norm(start).dtype)
+    (_, along), norms = jax.lax.scan(iterate, (start, zero), numbers)
+    norm = zero if direction is None else optax.tree.norm(direction, squared=True)
+    return norms[-1], jnp.where(norm > 0, along / jnp.where(norm > 0, norm, 1), 0)
 
 
 def find_anchor(
     key: jax.Array, loss_fn: Callable, data: Dataset | None, *, params: PyTree
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data."""
-    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
-    if data is None:
-        losses, loss = None, loss_fn(params)
-    else:
-        losses = loss_fn(params, data.examples)
-        loss = data.mean(losses)
-    gradient = gradient_fn(params)
-    product = jax.jvp(gradient_fn, (params,), (gradient,))[1]
-    norm = optax.tree.norm(gradient, squared=True)
-    along = jnp.where(
-        norm > 0, optax.tree.vdot(gradient, product) / jnp.where(norm > 0, norm, 1), 0
-    )
-    curvature = largest_curvature(key, loss_fn, data, params=params)
+
+    def loss_and_losses(w):
+        if data is None:
+            return loss_fn(w), None
+        losses = loss_fn(w, data.examples)
+        return data.mean(losses), losses
+
+    (loss, losses), gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(params)
+    curvature, along = _curvatures(key, loss_fn, data, params=params, direction=gradient)
     return Anchor(loss, gradient, curvature, along, losses)

@@ -80,7 +80,7 @@ def test_loss_and_gradient_hold_in_single_precision(label):
     assert value.dtype == jnp.float32
     # A sum of terms that cancel: rounding is that of the loss without any reconstruction.
     terms = float(tms.population_loss(jax.tree.map(jnp.zeros_like, exact)))
-    rounding = np.finfo(np.float32).eps * terms
+    rounding = float(np.finfo(np.float32).eps) * terms
     assert float(value) == pytest.approx(tms.level(tms.parse_class(label), 6), abs=rounding)
     assert max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)) < 2e-7
 

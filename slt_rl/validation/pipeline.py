@@ -92,10 +92,9 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
         for name in filter(store.holds, list(tasks)):
             run(name, tasks.pop(name))
         with ThreadPoolExecutor(NUM_WORKERS) as pool:
-            checking = pool.submit(check)
             running = {name: pool.submit(run, name, task) for name, task in tasks.items()}
-            # Curves count the programs compiled meanwhile: these two must have all of theirs.
-            checking.result()
+            checking = pool.submit(check)
+            # Curves count the programs compiled meanwhile, which must not be those of `exact`.
             if "exact" in running:
                 running["exact"].result()
             for name in ("sgd", "ppo"):
@@ -105,6 +104,7 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
                     run(stage, task)
             for rest in running.values():
                 rest.result()
+            checking.result()
     return found
 
 

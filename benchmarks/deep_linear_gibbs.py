@@ -13,8 +13,9 @@ No step size and no gradient enters, nor any curvature limit: the weak direction
 redrawn at once, however stiff the others are.
 """
 
+import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -32,7 +33,8 @@ def _chain(layers: Layers, right: np.ndarray) -> np.ndarray:
     return right
 
 
-class Posterior(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Posterior:
     """What is sampled.
 
     Attributes:
@@ -47,7 +49,7 @@ class Posterior(NamedTuple):
     strength: float
     localization: float
 
-    @property
+    @functools.cached_property
     def target(self) -> np.ndarray:
         """`P C`."""
         return _chain(self.centers, self.factor)
@@ -62,9 +64,10 @@ def draw_layer(
     posterior: Posterior, layers: Layers, index: int, *, generator: np.random.Generator
 ) -> np.ndarray:
     """Draws layer `index` given all others."""
-    center, factor, strength, localization = posterior.centers[index], *posterior[1:]
+    center, strength = posterior.centers[index], posterior.strength
+    localization = posterior.localization
     left = _chain(layers[index + 1 :], np.eye(len(center)))
-    right = _chain(layers[:index], factor)
+    right = _chain(layers[:index], posterior.factor)
     a, v = np.linalg.eigh(left.T @ left)
     b, x = np.linalg.eigh(right @ right.T)
     precision = strength * np.outer(np.maximum(a, 0), np.maximum(b, 0)) + localization

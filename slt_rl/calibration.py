@@ -234,18 +234,18 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
             key = jax.random.fold_in(run.key, num_blocks)
             curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
             spent += run.num_chains * 2 * POWER_ITERATIONS
+            size = _size(run, draws)
             if run.batch_size is not None:
                 heating = probes.heating_of(
                     key, run.problem, run.anchors, sampler=design.sampler, state=state,
                     batch_size=run.batch_size,
                 )  # fmt: skip
-                excess = heating / (_size(run, draws) * run.tolerance)
+                excess = heating / (size * run.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
-            run = run._replace(size=_size(run, draws))
+            run = run._replace(size=size)
             design = design_fn(run, curvature, limit)
         if done or not stable.all():
-            size = _size(run, draws)
             return _BurnIn(design, state, curvature, step, stable, heating, reduction, size, spent)
 
 

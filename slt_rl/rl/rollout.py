@@ -127,12 +127,12 @@ def act(
 
     def one_env(keys, distribution, state):
         action = distribution.sample(keys[0])
-        return step_env(keys[1], env, state, action), action, distribution.log_prob(action)
+        return step_env(keys[1], state, action, env=env), action, distribution.log_prob(action)
 
     return jax.vmap(one_env)(keys, distribution, batch.state)
 
 
-def step_env(key: jax.Array, env: Env, state: PyTree, action: jax.Array) -> Transition:
+def step_env(key: jax.Array, state: PyTree, action: jax.Array, *, env: Env) -> Transition:
     """One step of one environment.
 
     Raises:
@@ -253,9 +253,8 @@ def play_episodes(
         number, memory, batch, result = carry
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
         memory, action = decide(keys[:, 0], memory, batch)
-        transition = jax.vmap(lambda k, s, a: step_env(k, env, s, a))(
-            keys[:, 1], batch.state, action
-        )
+        step = jax.vmap(functools.partial(step_env, env=env))
+        transition = step(keys[:, 1], batch.state, action)
         running = ~result.complete
         result = Evaluation(
             result.episode_return + jnp.where(running, transition.reward, 0),

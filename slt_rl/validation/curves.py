@@ -137,7 +137,6 @@ def _quantities(curve: LLCCurve) -> dict[str, np.ndarray]:
         ),
         "verdict": np.array(curve.verdicts),
         "gradients": np.array([e.num_gradient_evaluations for e in curve.estimates]),
-        "step_size": np.array([e.step_size for e in curve.estimates]),
     }
 
 

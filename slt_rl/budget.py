@@ -134,6 +134,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "localization_slope": slope,
         "localization_slope_sem": slope_sem,
         "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
+        "temperature_slope_sem": _temperature_slope_sem(context.nbeta * np.asarray(excess)),
     }
     distance = float(np.mean(draws.squared_distance))
     return {
@@ -180,6 +181,14 @@ def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
         values = values - share * control
     found = estimators.mean_estimate(values)
     return float(found.mean / size), float(found.sem / abs(size))
+
+
+def _temperature_slope_sem(scaled: np.ndarray) -> float:
+    """Standard error of `1 - Var[l]/E[l]`, from its first variation in the law of `l`."""
+    scaled = np.asarray(scaled, np.float64)
+    size, deviation = scaled.mean(), scaled - scaled.mean()
+    variation = (deviation**2 - deviation * scaled.var() / size) / size
+    return estimators.mean_estimate(variation).sem
 
 
 def growth_of(draws: Draws, leaf_sizes: np.ndarray, localization: float, *, nbeta: float) -> float:

@@ -14,16 +14,12 @@ import jax
 import numpy as np
 
 from slt_rl import chains, probes
-from slt_rl.friction import choose_friction
+from slt_rl.block_checks import is_stable, size_of
+from slt_rl.friction import choose_friction, gliding_note
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
 
 MAX_RESTARTS = 8
-# A stable chain has kinetic temperature 1; so hot, or so many standard errors of one independent
-# draw per chain above 1, is unstable.
-HOT, HOT_ERRORS = 1.5, 6.0
-# Where the numbers of a diverging chain are cut off, so that a mean over them is finite.
-HUGE = 1e9
 POWER_ITERATIONS = 20
 # By how much an unstable step is cut, and stays cut: the curvature that grows away from the center
 # will be larger still than what the burn-in met.
@@ -67,12 +63,16 @@ class Plan(NamedTuple):
 
 
 class _Design(NamedTuple):
-    """A sampler, its step before the groups, relaxation time, all `[center]`; length of burn-in."""
+    """A sampler, its step before the groups, relaxation time, all `[center]`; length of burn-in.
+
+    `notes` is what was chosen, in words.
+    """
 
     sampler: Any
     step: np.ndarray
     relaxation: np.ndarray
     burnin: tuple[float, int] = BURNIN
+    notes: tuple[str, ...] = ()
 
 
 class _Run(NamedTuple):
@@ -137,7 +137,8 @@ def calibrate(
         spent,
         burnin.stable,
         burnin.heating,
-        _notes(run, batch_size, _cut(run, curvature, limit)) + _anchoring(run, burnin),
+        (*_notes(run, batch_size, _cut(run, curvature, limit)), *burnin.design.notes)
+        + _anchoring(run, burnin),
     )
 
 
@@ -226,7 +227,10 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         step = design.step
         num_blocks += 1
         spent += int(draws.num_gradients[0].sum())
-        stable, reduction = _is_stable(draws, run), np.full(run.problem.num_centers, REDUCTION)
+        stable, reduction = (
+            is_stable(draws, run.problem.leaf_sizes.sum()),
+            np.full(run.problem.num_centers, REDUCTION),
+        )
         planned = _lengths(design)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
         if num_blocks >= check or done or not stable.all():
@@ -234,7 +238,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
             key = jax.random.fold_in(run.key, num_blocks)
             curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
             spent += run.num_chains * 2 * POWER_ITERATIONS
-            size = _size(run, draws)
+            size = size_of(draws, float(run.problem.nbeta))
             if run.batch_size is not None:
                 heating = probes.heating_of(
                     key, run.problem, run.anchors, sampler=design.sampler, state=state,
@@ -264,19 +268,6 @@ def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.n
     )
     ends = np.nan_to_num(np.asarray(ends, np.float64), posinf=0.0).max(axis=1)
     return np.where(stable, np.maximum(curvature, ends), curvature)
-
-
-def _is_stable(draws: chains.Draws, run: _Run) -> np.ndarray:
-    """Whether all chains of a center are finite and cool, `[center]`."""
-    # Samplers without momenta record NaN; a diverging chain must not overflow the mean.
-    heat = np.nan_to_num(np.asarray(draws.kinetic_temperature, np.float64), nan=1.0)
-    heat = np.minimum(heat, HUGE)
-    dimension = run.problem.leaf_sizes.sum()
-    error = (2 / (run.num_chains * dimension)) ** 0.5
-    cool = heat[..., chains.BLOCK_LENGTH // 2 :].mean(axis=(1, 2)) < max(
-        HOT, 1 + HOT_ERRORS * error
-    )
-    return np.asarray(draws.alive).all(axis=(1, 2)) & cool
 
 
 def _per_chain(values: np.ndarray, run: _Run, groups: tuple[float, float]) -> np.ndarray:
@@ -319,7 +310,9 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Des
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)
     design = _design(run, sampler, step, np.maximum(2 / friction, slow) / (step * root))
-    return design._replace(burnin=GLIDING_BURNIN) if glides.any() else design
+    if not glides.any():
+        return design
+    return design._replace(burnin=GLIDING_BURNIN, notes=gliding_note(friction, omega, glides))
 
 
 def _design_sgld(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Design:
@@ -333,14 +326,6 @@ def _design_sgld(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Design
 
 def _design(run: _Run, sampler: Any, step: np.ndarray, relaxation: np.ndarray) -> _Design:
     return _Design(chains.per_chain(sampler, run.problem, run.num_chains), step, relaxation)
-
-
-def _size(run: _Run, draws: chains.Draws) -> np.ndarray:
-    """The estimate of a block, `[center]`, which is of some size even at the start."""
-    nbeta = float(run.problem.nbeta)
-    # A diverging chain must not overflow the mean.
-    excess = np.clip(np.asarray(draws.excess_loss, np.float64), -HUGE / nbeta, HUGE / nbeta)
-    return np.maximum(nbeta * np.nan_to_num(excess).mean(axis=(1, 2)), 0.25)
 
 
 def _lengths(design: _Design) -> tuple[int, int]:

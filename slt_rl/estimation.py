@@ -112,13 +112,31 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     )
 
 
-def _step_biases(run: Run) -> np.ndarray:
-    """Relative error of a given sampler's step in the stiffest direction, by its law."""
-    problem, sampler = run.problem, run.plan.sampler
-    if run.is_automatic or not isinstance(sampler, SGLD) or sampler.preconditioner is not None:
+def _step_biases(run: Run, sample: Sample, key: jax.Array) -> np.ndarray:
+    """Relative error of a given sampler's step in the stiffest direction, by its law.
+
+    The larger of two: at the center, and in the mean over where the chains ended. A singular center
+    has no curvature of its own, and the chains meet all of it.
+    """
+    problem = run.problem
+    if not _is_plain_sgld(run):
         return np.zeros(problem.num_centers)
-    c = run.step_sizes.max(axis=1) * probes.stiffness_of(problem, run.anchors.curvature)
+    met = np.asarray(probes.curvatures_at(key, problem, sample.ends), np.float64)
+    # That of a chain which ran away does not count: the verdict refuses it anyway.
+    ends = np.nan_to_num(met, posinf=0.0, neginf=0.0)
+    at_center = np.asarray(run.anchors.curvature, np.float64)[:, None]
+    c_center, c_ends = (run.step_sizes * probes.stiffness_of(problem, h) for h in (at_center, ends))
+    return np.maximum(_inflation(c_center).max(axis=1), _inflation(c_ends).mean(axis=1))
+
+
+def _inflation(c: np.ndarray) -> np.ndarray:
+    """SGLD inflates a direction by `1/(1 - c/4)`, `c` its step times the curvature of `U`."""
     return np.where(c < 4, c / (4 - np.minimum(c, 3.999)), np.inf)
+
+
+def _is_plain_sgld(run: Run) -> bool:
+    sampler = run.plan.sampler
+    return not run.is_automatic and isinstance(sampler, SGLD) and sampler.preconditioner is None
 
 
 def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
@@ -175,7 +193,11 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
-    drops, step_biases, heating = run.anchor_drops(), _step_biases(run), _heating(run, key)
+    drops, step_biases, heating = (
+        run.anchor_drops(),
+        _step_biases(run, sample, key),
+        _heating(run, key),
+    )
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(problem)
     used, aside = sample.num_gradients

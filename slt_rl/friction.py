@@ -76,3 +76,26 @@ def choose_friction(omega: np.ndarray, size, *, num_chains: int, tolerance: floa
     gliding = gliding_friction(omega, size, num_chains=num_chains, tolerance=tolerance)
     glides = (omega > 0) & (MIN_GAIN * gliding < mixing)
     return np.where(glides, gliding, mixing), glides
+
+
+def gliding_note(friction: np.ndarray, omega: np.ndarray, glides: np.ndarray) -> tuple[str, ...]:
+    """Says that chains glide and with which friction, of the stiffest such center, in words.
+
+    Args:
+        friction: in units of the stiffest frequency.
+        omega: frequency of the weakest direction over that of the stiffest.
+        glides: whether the friction is the gliding one; all of the same shape.
+
+    Example:
+        >>> gliding_note(np.array([0.003]), np.array([1e-3]), np.array([False]))
+        ()
+    """
+    if not glides.any():
+        return ()
+    stiffest = np.flatnonzero(glides)[np.argmin(omega[glides])]
+    share = "" if len(glides) == 1 else f" at {glides.sum()} of {len(glides)} centers"
+    return (
+        f"chains glide{share}: friction {friction[stiffest]:.2g} of the stiffest frequency instead "
+        f"of {mixing_friction(omega)[stiffest]:.2g}, for the weakest directions are "
+        f"{1 / omega[stiffest]:.2g} times slower than the stiffest",
+    )

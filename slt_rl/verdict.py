@@ -15,8 +15,10 @@ from slt_rl.budget import (
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
-# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
+# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau, and
+# the half-width of the slope's interval in its standard errors.
 PLATEAU_SLOPE = 0.1
+INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
@@ -62,13 +64,26 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
 
 
 def _regime(numbers: dict[str, float]) -> str:
-    # A slope that cannot be told from zero says nothing.
-    noise = SIGNIFICANT * numbers["localization_slope_sem"]
-    if abs(numbers["localization_slope"]) > max(PLATEAU_SLOPE, noise):
+    """What the slopes say; a plateau is claimed only where no slope may reach the limit.
+
+    A slope is about the share of the number that is missing to its plateau: for one direction of
+    curvature `kappa` both are `localization/(kappa + localization)`.
+    """
+    if _reaches_limit(numbers["localization_slope"], numbers["localization_slope_sem"]):
         return "localization-dominated"
-    if abs(numbers["temperature_slope"]) > PLATEAU_SLOPE:
+    if _reaches_limit(numbers["temperature_slope"], numbers["temperature_slope_sem"]):
         return "temperature-dependent"
     return "plateau"
+
+
+def _reaches_limit(slope: float, sem: float) -> bool:
+    """Is the slope there for sure, and may it be as large as no plateau's?
+
+    Its interval decides, not its value: of two keys of one run one would else be a plateau by luck.
+    A slope that cannot be told from zero says nothing.
+    """
+    is_there = abs(slope) > SIGNIFICANT * sem
+    return is_there and abs(slope) + INTERVAL * sem > PLATEAU_SLOPE
 
 
 def _sure_slope(numbers: dict[str, float]) -> float:
@@ -101,8 +116,11 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "its minimum at the center (KL to the policy)",
             refuse=large,
         )
-    growth = numbers["growth_at_center"]
-    if estimate.mean > 2 * estimate.sem and growth < SMOOTH_GROWTH:
+    # The exponent is no average over draws: how well these know the mean does not matter, but
+    # noise of minibatches may be all that the mean is.
+    noise = 2 * estimate.sem if context.heating else 0.0
+    if estimate.mean > noise and numbers["growth_at_center"] < SMOOTH_GROWTH:
+        growth = numbers["growth_at_center"]
         flags.add(
             f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
             "center (a norm or square root instead of its square doubles the coefficient)",

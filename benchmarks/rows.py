@@ -155,7 +155,9 @@ def _finite(value: Any) -> Any:
 def estimate_row(estimate: slt_rl.LLCEstimate) -> dict[str, Any]:
     """What a table may want to know of an estimate, as JSON values."""
     diagnostics = estimate.diagnostics
-    names = ("equipartition", "equipartition_worst_leaf", "split_r_hat", "ess", "drift")
+    names = ("equipartition", "equipartition_sem", "equipartition_worst_leaf", "split_r_hat", "ess")
+    names += ("drift", "localization_slope", "localization_slope_sem")
+    names += ("temperature_slope", "temperature_slope_sem")
     return {
         "estimate": float(estimate.mean),
         "sem": float(estimate.sem),

@@ -26,7 +26,8 @@ class LLCEstimate:
         step_size: the sampler's step size in its own unit.
         verdict: `"trusted"`, `"doubtful"` or `"refused"`.
         regime: `"plateau"`, `"localization-dominated"` or `"temperature-dependent"`: whether the
-            number would change with `(nbeta, localization)`. A statement apart from the verdict.
+            number would change with `(nbeta, localization)`; `"unknown"` where the draws do not
+            tell. A statement apart from the verdict.
         flags: every reason for the verdict, in words.
         notes: what calibration chose or mended, in words, and what the loss says of its own scale
             (`loss_fn.scale_note`), which no check can see.

@@ -73,14 +73,15 @@ def _regime(numbers: dict[str, float]) -> str:
         return "localization-dominated"
     if _reaches_limit(numbers["temperature_slope"], numbers["temperature_slope_sem"]):
         return "temperature-dependent"
-    return "plateau"
+    sems = numbers["localization_slope_sem"], numbers["temperature_slope_sem"]
+    return "plateau" if max(sems) < PLATEAU_SLOPE else "unknown"
 
 
 def _reaches_limit(slope: float, sem: float) -> bool:
     """Is the slope there for sure, and may it be as large as no plateau's?
 
     Its interval decides, not its value: of two keys of one run one would else be a plateau by luck.
-    A slope that cannot be told from zero says nothing.
+    A slope that cannot be told from zero says nothing, unless it is not known at all.
     """
     is_there = abs(slope) > SIGNIFICANT * sem
     return is_there and abs(slope) + INTERVAL * sem > PLATEAU_SLOPE
@@ -198,6 +199,13 @@ def _relaxation_flags(budget: Budget, context: Context, flags: Flags) -> None:
             f"equipartition {ratio:.3f} < 1: some directions have not relaxed or the chain left "
             "for another basin; run longer, or raise localization",
             refuse=ratio + error < EQUIPARTITION_REFUSED[0],
+        )
+    elif ratio - error < EQUIPARTITION_REFUSED[0]:
+        # An error so large that it hides what would be refused is no evidence of equilibrium.
+        flags.add(
+            f"equipartition {ratio:.3f} is known to {error:.2g} only: whether all directions have "
+            "relaxed cannot be told; run longer",
+            refuse=False,
         )
     leaf = numbers["equipartition_worst_leaf_excess"]
     if abs(leaf) > 1 - EQUIPARTITION[0]:

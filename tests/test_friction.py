@@ -58,3 +58,11 @@ def test_gliding_chains_have_the_law_of_an_ill_conditioned_quadratic():
     free = np.asarray(result.draws.virial, np.float64)[..., 0].mean()
     assert abs(free - 1) < 0.15
     assert result.verdict == "trusted"
+
+
+def test_a_gliding_chain_says_so_with_its_friction():
+    omega = np.array([1e-3, 0.1, 2e-3])
+    friction_, glides = friction.choose_friction(omega, np.full(3, 50.0), **CHAINS)
+    (note,) = friction.gliding_note(friction_, omega, glides)
+    assert "glide at 2 of 3 centers: friction 0.003 of the stiffest frequency" in note
+    assert "1e+03 times slower" in note

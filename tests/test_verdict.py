@@ -7,6 +7,7 @@ import pytest
 
 import slt_rl
 import toy_models
+from slt_rl import verdict
 from slt_rl.posterior import LocalPosterior, find_anchor, minibatch_oracle
 from toy_models import exact
 
@@ -225,3 +226,44 @@ def test_importance_sampled_parity_regret(seed):
     )
     assert result.verdict == "refused"
     assert "the sampled loss is too noisy for its n" in objections(result)
+
+
+def test_a_singular_center_does_not_hide_a_step_that_is_too_large():
+    """`|w|^4` has no curvature at its center; where the chains are, `c` is about one half."""
+    step = 0.5 / 1e3
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.sum(w**4), jnp.zeros(4), nbeta=1e4, sampler=slt_rl.SGLD(step)
+    )
+    assert "step size too large: it inflates the stiffest direction" in objections(result)
+    sound = slt_rl.estimate_llc(
+        KEY, lambda w: jnp.sum(w**4), jnp.zeros(4), nbeta=1e4, sampler=slt_rl.SGLD(step / 10)
+    )
+    assert not any("step size" in flag for flag in sound.flags)
+
+
+def test_equipartition_that_is_hardly_known_is_no_evidence():
+    """A few hundred steps of two SGLD chains know `R` to a third."""
+    result = at_quadratic(
+        sampler=slt_rl.SGLD(0.1 / STIFFEST), num_chains=2, num_draws=300, num_burnin=600
+    )
+    assert "whether all directions have relaxed cannot be told" in objections(result)
+
+
+@pytest.mark.parametrize(
+    ("localization", "temperature", "regime"),
+    [
+        ((-0.0999, 0.0056), (0.0, 0.02), "localization-dominated"),
+        ((-0.0800, 0.0056), (0.0, 0.02), "plateau"),
+        ((-0.0800, 0.0400), (0.0, 0.02), "plateau"),
+        ((-0.2000, 0.0400), (0.3, 0.02), "localization-dominated"),
+        ((0.0, 0.01), (0.095, 0.01), "temperature-dependent"),
+        ((0.0, 0.01), (-20.0, 20.0), "unknown"),
+        ((0.0, np.nan), (0.0, 0.01), "unknown"),
+    ],
+)
+def test_a_regime_does_not_hang_on_the_luck_of_a_slope(localization, temperature, regime):
+    """It is decided by the interval of the slope, and not claimed where the slope is not known."""
+    names = ("localization_slope", "localization_slope_sem")
+    names += ("temperature_slope", "temperature_slope_sem")
+    numbers = dict(zip(names, (*localization, *temperature), strict=True))
+    assert verdict._regime(numbers) == regime

@@ -137,17 +137,23 @@ def test_a_weak_localization_leaks_to_a_more_singular_minimum(localization, nbet
     assert leaky_value(nbeta, localization) == pytest.approx(expected, abs=0.006)
 
 
+BOTH = {"localization-dominated", "temperature-dependent"}
+
+
 @pytest.mark.parametrize(
-    ("localization", "regime"), [(1.0, "temperature-dependent"), (10.0, "localization-dominated")]
+    ("localization", "regimes"), [(1.0, BOTH), (10.0, {"localization-dominated"})]
 )
-def test_a_leak_is_no_plateau(localization, regime):
-    """The number is right for its localization, so the verdict may trust it: the regime objects."""
+def test_a_leak_is_no_plateau(localization, regimes):
+    """The number is right for its localization, so the verdict may trust it: the regime objects.
+
+    The slopes in localization and temperature are 0.09 and -0.12, and 0.23 and -0.10.
+    """
     result = slt_rl.estimate_llc(
         KEY, leaky, jnp.array([1.0, 0.0]), nbeta=1e3, localization=localization
     )
     low, high = result.interval()
     assert low < leaky_value(1e3, localization) < high
-    assert result.regime == regime
+    assert result.regime in regimes
 
 
 SADDLE_STRENGTH, SADDLE_NBETA, SADDLE_LOCALIZATION = 0.5, 10.0, 30.0

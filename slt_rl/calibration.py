@@ -227,10 +227,8 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         step = design.step
         num_blocks += 1
         spent += int(draws.num_gradients[0].sum())
-        stable, reduction = (
-            is_stable(draws, run.problem.leaf_sizes.sum()),
-            np.full(run.problem.num_centers, REDUCTION),
-        )
+        stable = is_stable(draws, run.problem.leaf_sizes.sum())
+        reduction = np.full(run.problem.num_centers, REDUCTION)
         planned = _lengths(design)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
         if num_blocks >= check or done or not stable.all():

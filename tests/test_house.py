@@ -21,7 +21,7 @@ LAYERS = (
     ("slt_rl.posterior", "slt_rl.samplers"),
     ("slt_rl.observer",),
     ("slt_rl.chains", "slt_rl.tempered_smc"),
-    ("slt_rl.probes", "slt_rl.result", "slt_rl.numpyro_nuts"),
+    ("slt_rl.probes", "slt_rl.result", "slt_rl.numpyro_nuts", "slt_rl.block_checks"),
     ("slt_rl.calibration", "slt_rl.budget"),
     ("slt_rl.verdict", "slt_rl.sampling"),
     ("slt_rl.estimation", "slt_rl.kept"),

@@ -49,9 +49,9 @@ def seed_effects(
 
     The model is ``y_i = a + x_i . b + u[seed_i] + e_i`` with ``u_s ~ N(0, tau^2)`` and
     ``e_i ~ N(0, sigma^2 + sem_i^2)``: runs of one seed share its luck, and the residual is
-    estimated from all runs together. In units of the standard deviations of the values and of each variable,
-    ``a`` and ``b`` have priors N(0, 10^2), and ``tau`` and ``sigma`` half-normal ones of scale 2.
-    Sampled by NumPyro's NUTS, four chains.
+    estimated from all runs together. In units of the standard deviations of the values and of each
+    variable, ``a`` and ``b`` have priors N(0, 10^2), and ``tau`` and ``sigma`` half-normal ones of
+    scale 2. Sampled by NumPyro's NUTS, four chains.
 
     Args:
         key: Random key, consumed.

@@ -208,7 +208,7 @@ def main() -> int:
     if options.share != rows.EVERY_CASE:
         return 0
     page = make_page(found, options.tolerance, name)
-    asked = {name: value for name, value in vars(options).items() if name not in ("out", "share")}
+    asked = {name: value for name, value in vars(options).items() if name != "share"}
     pages.write_page(page, found, asked, folder=options.out)
     print("\n".join(str(check) for check in page.checks))
     return 0

@@ -74,7 +74,9 @@ QUICK = Protocol(
     num_iterations=1000,
     num_checkpoints=36,
     num_llc_runs=2,
-    num_draws=400,
+    # Chains run in blocks of 128 steps: of 400 draws a fourth block would keep 16.
+    num_draws=384,
+    num_burnin=192,
     target_stride=8,
     occupancy_sizes=(200, 300, 400),
     num_particles=2000,

@@ -113,6 +113,8 @@ def _measure_potential(
     key: jax.Array, name: str, target: tuple[Any, Any], checkpoints: Any, protocol: Protocol
 ) -> LLCCurve:
     make_target, data = target
+    if data is not None:
+        checkpoints, data = (_rounded(x, protocol.precision) for x in (checkpoints, data))
     return llc_curve(
         key,
         make_target,
@@ -124,6 +126,13 @@ def _measure_potential(
         num_burnin=protocol.num_burnin * LENGTHENING[name],
         data=data,
         chunk_size=-(-protocol.num_checkpoints // 4),
+    )
+
+
+def _rounded(tree: Any, dtype: str) -> Any:
+    """The floating-point leaves in another precision."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )
 
 

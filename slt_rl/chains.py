@@ -268,12 +268,12 @@ def start_chains(
         batch_size: examples per minibatch, `None` for full data.
     """
     sampler = per_chain(sampler, problem, num_chains)
-    make_target, numbers = problem.make_target, numbers_of(problem, anchors)
-    if batch_size is None:
-        # Nothing of the target is needed, and what is not there compiles nothing again.
-        anchors = anchors._replace(example_losses=None)
-        make_target, numbers = None, numbers._replace(shared=None, anchors=anchors)
-    return _init(make_target, numbers, sampler, keys, num_chains, batch_size)
+    numbers = numbers_of(problem, anchors)
+    if batch_size is not None:
+        return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
+    # Of the target the anchor alone is needed: without the rest one program serves all targets.
+    numbers = numbers._replace(shared=None, anchors=anchors._replace(example_losses=None))
+    return _init(None, numbers, sampler, keys, num_chains, batch_size)
 
 
 def observe_chains(

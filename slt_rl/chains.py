@@ -153,9 +153,10 @@ def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
     def one_center(numbers, sampler, key):
-        posterior = posterior_of(make_target, numbers)
-        is_full = batch_size is None
-        oracle = center_oracle(posterior) if is_full else _oracle(posterior, sampler, batch_size)
+        if batch_size is None:
+            oracle = center_oracle(numbers.anchors, numbers.centers, numbers.nbeta)
+        else:
+            oracle = _oracle(posterior_of(make_target, numbers), sampler, batch_size)
         # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
         chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
             jnp.arange(num_chains)
@@ -234,10 +235,10 @@ def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
     shape = (problem.num_centers, num_chains)
 
     def spread(leaf):
-        leaf = jnp.asarray(leaf, problem.nbeta.dtype)
+        leaf = np.asarray(leaf, problem.nbeta.dtype)
         if leaf.ndim == 0:
             return leaf
-        return jnp.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
+        return np.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
 
     return jax.tree.map(spread, sampler)
 
@@ -266,9 +267,13 @@ def start_chains(
         num_chains: chains per center.
         batch_size: examples per minibatch, `None` for full data.
     """
-    numbers = numbers_of(problem, anchors)
     sampler = per_chain(sampler, problem, num_chains)
-    return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
+    numbers = numbers_of(problem, anchors)
+    if batch_size is not None:
+        return _init(problem.make_target, numbers, sampler, keys, num_chains, batch_size)
+    # Of the target the anchor alone is needed: without the rest one program serves all targets.
+    numbers = numbers._replace(shared=None, anchors=anchors._replace(example_losses=None))
+    return _init(None, numbers, sampler, keys, num_chains, batch_size)
 
 
 def observe_chains(
@@ -318,7 +323,12 @@ def run_chains(
 
 def center_keys(key: jax.Array, num_centers: int, first: int = 0) -> jax.Array:
     """The keys of the centers: `fold_in(key, index)`, whatever the chunking."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num_centers))
+    return _fold_in_all(key, np.arange(first, first + num_centers))
+
+
+@jax.jit
+def _fold_in_all(key, indices):
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
 
 
 def constant_target(loss_fn: Callable) -> "_ConstantTarget":

@@ -70,14 +70,18 @@ def _check_anchors(anchors: Any, first: int) -> None:
             f"loss_fn: expected a finite loss at the center, got {bad} not finite: a NaN in the "
             "data, or a recorded action that the policy does not have?"
         )
-    sums = jax.vmap(optax.tree.sum)(anchors.gradient)
-    finite = np.isfinite(np.asarray(sums))
+    finite = np.isfinite(np.asarray(_sums(anchors.gradient)))
     if not finite.all():
         bad = first + np.flatnonzero(~finite)
         raise ValueError(
             f"loss_fn: expected a finite gradient at the center, got {bad} not finite; the square "
             "root of a sum has none where the sum is zero: use the sum itself"
         )
+
+
+@jax.jit
+def _sums(gradients):
+    return jax.vmap(optax.tree.sum)(gradients)
 
 
 def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:

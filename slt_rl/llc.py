@@ -179,7 +179,7 @@ def llc_curve(
     chunk_size = _checks.check_count("chunk_size", chunk_size)
     num_threads = _checks.check_count("num_threads", num_threads)
     target = _CurveTarget(make_target, data is not None)
-    first = jax.tree.map(lambda x: x[0], checkpoints)
+    first = _taken(checkpoints, 0)
     loss_fn, dataset = target(first, data)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
@@ -297,18 +297,21 @@ def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Pr
     size = min(size, problem.num_centers)
     for start in range(0, problem.num_centers, size):
         indices = np.minimum(np.arange(start, start + size), problem.num_centers - 1)
-        yield (
-            start,
-            problem._replace(
-                centers=jax.tree.map(lambda x, i=indices: _take(x, i), problem.centers)
-            ),
-        )
+        yield start, problem._replace(centers=_take(problem.centers, indices))
 
 
-def _take(leaf: jax.Array, indices: np.ndarray) -> jax.Array:
+def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
     """Some of the centers, on the devices that all of them lie on."""
-    part = leaf[indices]
-    return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
+
+    def lay(leaf, part):
+        return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
+
+    return jax.tree.map(lay, centers, _taken(centers, indices))
+
+
+@jax.jit
+def _taken(centers, indices):
+    return jax.tree.map(lambda x: x[indices], centers)
 
 
 def _progress(items, total: int, show: bool):

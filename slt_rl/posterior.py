@@ -93,14 +93,20 @@ def full_oracle(posterior: LocalPosterior) -> Oracle:
     return lambda key, params: value_and_grad(params)
 
 
-def center_oracle(posterior: LocalPosterior) -> Oracle:
-    """Returns the full-data `(U(w*), grad U(w*))`, known from the anchor, for any argument.
+def center_oracle(anchor: Anchor, center: PyTree, nbeta: Any) -> Oracle:
+    """Returns the tangent of the full-data `U` at `w*`, known from the anchor: `(U, grad U)`.
 
-    For chains that start at the center: the loss is not compiled once more to know this.
+    For chains that start at the center, where it is exact: no loss is compiled to know this, so
+    that one program starts the chains of all targets.
     """
-    value = jnp.zeros_like(jnp.asarray(posterior.center_loss))
-    gradient = optax.tree.scale(posterior.nbeta, posterior.center_gradient)
-    return lambda key, params: (value, gradient)
+    gradient = optax.tree.scale(nbeta, anchor.gradient)
+
+    def oracle(key, params):
+        # Not the constant zero: some samplers differentiate the value.
+        value = optax.tree.vdot(gradient, optax.tree.sub(params, center))
+        return value.astype(anchor.loss.dtype), gradient
+
+    return oracle
 
 
 def minibatch_oracle(

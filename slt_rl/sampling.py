@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -94,10 +93,15 @@ class Run(NamedTuple):
     def anchor_drops(self) -> np.ndarray:
         """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""
         nbeta, anchors = float(self.problem.nbeta), self.anchors
-        squares = jax.vmap(lambda g: optax.tree.norm(g, squared=True))(anchors.gradient)
+        squares = _squared_norms(anchors.gradient)
         stiffness = nbeta * np.maximum(np.asarray(anchors.gradient_curvature, np.float64), 0)
         stiffness = stiffness + float(self.problem.localization) + 1e-30
         return nbeta**2 * np.asarray(squares, np.float64) / (2 * stiffness)
+
+
+@jax.jit
+def _squared_norms(gradients):
+    return jax.vmap(lambda g: optax.tree.norm(g, squared=True))(gradients)
 
 
 def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
@@ -260,7 +264,7 @@ def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Dr
     if not (run.is_automatic and isinstance(run.plan.sampler, KineticLangevin)):
         return None
     sampler = run.plan.sampler
-    adjusted = dataclasses.replace(sampler, adjusted=jnp.ones_like(sampler.adjusted))
+    adjusted = dataclasses.replace(sampler, adjusted=np.ones_like(sampler.adjusted))
     length = draws.excess_loss.shape[2]
     count = max(int(AUDIT_SHARE * length / chains.BLOCK_LENGTH), 1)
     blocks = _blocks(run, adjusted, state)

@@ -7,7 +7,7 @@ import pytest
 
 import slt_rl
 from slt_rl import chains
-from slt_rl.samplers import SGLD, KineticLangevin
+from slt_rl.samplers import HMC, MALA, SGLD, KineticLangevin
 
 KEY = jax.random.key(3)
 
@@ -60,6 +60,29 @@ def test_draws_are_those_of_the_default_generator(monkeypatch):
     _, slow = collect(12, 1)
     chains._advance.clear_cache()
     np.testing.assert_allclose(fast.excess_loss, slow.excess_loss, rtol=1e-12)
+
+
+def quartic(params):
+    return jnp.sum((params - 1.0) ** 4)
+
+
+def test_one_program_starts_the_chains_of_all_targets():
+    chains._init.clear_cache()
+    for loss_fn in (bowl, quartic):
+        keys, problem, anchors, sampler = setup(loss_fn, sampler=KineticLangevin(0.05, 1.0))
+        state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)
+        gradient = jnp.broadcast_to(50 * anchors.gradient[:, None], (2, 2, 3))
+        np.testing.assert_allclose(state.sampler_state.gradient, gradient)
+        np.testing.assert_array_equal(state.sampler_state.potential, 0)
+    assert chains._init._cache_size() == 1
+
+
+@pytest.mark.parametrize("sampler", [MALA(1e-3), HMC(1e-2)])
+def test_samplers_that_differentiate_the_oracle_start_with_the_gradient(sampler):
+    keys, problem, anchors, sampler = setup(quartic, sampler=sampler)
+    state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=1)
+    # The derivative of 50 (w - 1)^4 at zero is -200.
+    np.testing.assert_allclose(state.sampler_state.logdensity_grad, np.full((2, 1, 3), 200.0))
 
 
 def test_restart_from_a_state_continues_the_same_chain():

@@ -117,7 +117,8 @@ def start_runs(
         data = sample_examples(keys[1], num_examples, num_features)
         return start_fn(keys[0], num_features), data, jax.random.key_data(keys[2])
 
-    params, data, key_data = jax.vmap(start)(jnp.arange(num_runs))
+    # One program: operation by operation each would be compiled on its own.
+    params, data, key_data = jax.jit(jax.vmap(start))(jnp.arange(num_runs))
     return Runs(params, data, key_data, jnp.int32(0))
 
 

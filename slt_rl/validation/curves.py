@@ -103,7 +103,8 @@ def measure_run(
         return kl_reference(key_reference, checkpoints, states, chosen=chosen, protocol=protocol)
 
     with ThreadPoolExecutor(NUM_WORKERS) as pool:
-        parts = [pool.submit(measure, *item) for item in enumerate(targets)] + [pool.submit(refer)]
+        # The reference first: it runs on one thread, and alone at the end would leave a core idle.
+        parts = [pool.submit(refer)] + [pool.submit(measure, *item) for item in enumerate(targets)]
         values = {k: v for part in parts for k, v in part.result().items()}
     programs = np.array(chains.num_programs() - before)
     return {"programs": programs} | values
@@ -113,6 +114,8 @@ def _measure_potential(
     key: jax.Array, name: str, target: tuple[Any, Any], checkpoints: Any, protocol: Protocol
 ) -> LLCCurve:
     make_target, data = target
+    if data is not None:
+        checkpoints, data = (_rounded(x, protocol.precision) for x in (checkpoints, data))
     return llc_curve(
         key,
         make_target,
@@ -124,6 +127,13 @@ def _measure_potential(
         num_burnin=protocol.num_burnin * LENGTHENING[name],
         data=data,
         chunk_size=-(-protocol.num_checkpoints // 4),
+    )
+
+
+def _rounded(tree: Any, dtype: str) -> Any:
+    """The floating-point leaves in another precision."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree
     )
 
 

@@ -1,5 +1,6 @@
 """Checks on exact potentials: closed forms, critical points, tabulated learning coefficients."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -104,11 +105,12 @@ def _quadrature_check() -> Check:
 
 def _six_digit_levels() -> Check:
     """The level formula against the closed-form loss at the constructed point."""
+    closed_form = jax.jit(tms.population_loss)
     worst = 0.0
     for count in (5, 6):
         for label in tms.known_classes(count):
-            params = jax.tree.map(jnp.asarray, tms.critical_point(label, count))
-            difference = abs(float(tms.population_loss(params)) - tms.level(label, count))
+            params = tms.critical_point(label, count)
+            difference = abs(float(closed_form(params)) - tms.level(label, count))
             worst = max(worst, difference)
     return Check(
         "constructed points",
@@ -297,16 +299,22 @@ def control_checks(key: jax.Array) -> list[Check]:
 def _refusal(key: jax.Array) -> str:
     """The message with which an estimate on the score surrogate is refused, or what it returned."""
     point = jax.tree.map(jnp.asarray, tms.critical_point(CLASSES[2], NUM_FEATURES))
-    key_states, key_action, key_llc = jax.random.split(key, 3)
-    states = tms.dense_inputs(tms.sample_examples(key_states, 256, NUM_FEATURES), NUM_FEATURES)
+    key_batch, key_llc = jax.random.split(key)
     policy = GaussianPolicy(tms.forward, ACTION_SCALE)
-    distribution = jax.vmap(lambda x: policy(point, x))(states)
-    action = jax.vmap(lambda d, k: d.sample(k))(distribution, jax.random.split(key_action, 256))
-    log_prob = jax.vmap(lambda d, a: d.log_prob(a))(distribution, action)
-    reward = -jnp.sum((action - states) ** 2, axis=1)
-    batch = Batch(states, action, log_prob, reward - reward.mean())
-    loss_fn, data = score_surrogate(policy, batch)
+    loss_fn, data = score_surrogate(policy, _acted(key_batch, point, policy))
     try:
         return str(estimate_llc(key_llc, loss_fn, point, data, num_draws=50, num_burnin=0))
     except ValueError as error:
         return str(error)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _acted(key: jax.Array, point: tms.Params, policy: GaussianPolicy) -> Batch:
+    """What a policy did in 256 states, the rewards less their mean as advantages."""
+    key_states, key_action = jax.random.split(key)
+    states = tms.dense_inputs(tms.sample_examples(key_states, 256, NUM_FEATURES), NUM_FEATURES)
+    distribution = jax.vmap(lambda x: policy(point, x))(states)
+    action = jax.vmap(lambda d, k: d.sample(k))(distribution, jax.random.split(key_action, 256))
+    log_prob = jax.vmap(lambda d, a: d.log_prob(a))(distribution, action)
+    reward = -jnp.sum((action - states) ** 2, axis=1)
+    return Batch(states, action, log_prob, reward - reward.mean())

@@ -89,20 +89,28 @@ def _sampler(potential_fn, num_chains: int, num_draws: int):
 
     def one_cell(key, center, law, nbeta, localization):
         flat, unravel = ravel_pytree(center)
-        base = potential_fn(center, center, law)
+
+        def loss(w):
+            return nbeta * potential_fn(unravel(w), center, law)
+
+        # One linearization for the loss, gradient and Hessian at the center: each potential in a
+        # program is compiled for seconds.
+        (base, slope), product_fn = jax.linearize(jax.value_and_grad(loss), flat)
+        hessian = jax.vmap(lambda v: product_fn(v)[1])(jnp.eye(flat.size, dtype=flat.dtype))
 
         def energy(w):
-            excess = nbeta * (potential_fn(unravel(w), center, law) - base)
+            excess = loss(w) - base
             return excess + localization / 2 * jnp.sum((w - flat) ** 2), excess
 
-        hessian = jax.hessian(lambda w: nbeta * potential_fn(unravel(w), center, law))(flat)
         stiffness, vectors = jnp.linalg.eigh(hessian)
         spread = vectors / jnp.sqrt(jnp.maximum(stiffness, 0) + localization)
 
         def whitened(z):
             return energy(flat + spread @ z)
 
-        chain = functools.partial(_chain, whitened, num_draws=num_draws, size=flat.size)
+        zero = jnp.zeros_like(base)
+        start = (jnp.zeros_like(flat), (zero, zero), spread.T @ slope)
+        chain = functools.partial(_chain, whitened, start, num_draws=num_draws)
         z, excess, accepted = jax.vmap(chain)(jax.random.split(key, num_chains))
         positions = jax.vmap(jax.vmap(lambda z: unravel(flat + spread @ z)))(z)
         return excess, accepted, positions
@@ -110,8 +118,8 @@ def _sampler(potential_fn, num_chains: int, num_draws: int):
     return jax.jit(jax.vmap(one_cell, in_axes=(0, 0, 0, None, None)))
 
 
-def _chain(energy_fn, key, *, num_draws: int, size: int):
-    """One chain from the center; positions, excess and acceptance after burn-in."""
+def _chain(energy_fn, start, key, *, num_draws: int):
+    """One chain from `(z, (energy, excess), gradient)`; positions, excess, acceptance of draws."""
     gradient_fn = jax.value_and_grad(energy_fn, has_aux=True)
 
     def leapfrog(_, state):
@@ -124,10 +132,10 @@ def _chain(energy_fn, key, *, num_draws: int, size: int):
     def move(state, key):
         z, (energy, excess), gradient = state
         key_momentum, key_step, key_accept = jax.random.split(key, 3)
-        momentum = jax.random.normal(key_momentum, (size,))
+        momentum = jax.random.normal(key_momentum, z.shape)
         step = STEP * jax.random.uniform(key_step, minval=0.6, maxval=1.4)
-        start = (z, momentum, gradient, step, (energy, excess))
-        new, last, new_gradient, _, value = jax.lax.fori_loop(0, NUM_LEAPFROG, leapfrog, start)
+        old = (z, momentum, gradient, step, (energy, excess))
+        new, last, new_gradient, _, value = jax.lax.fori_loop(0, NUM_LEAPFROG, leapfrog, old)
         change = energy - value[0] + (jnp.sum(momentum**2) - jnp.sum(last**2)) / 2
         accept = jnp.log(jax.random.uniform(key_accept)) < change
         state = jax.tree.map(
@@ -137,9 +145,8 @@ def _chain(energy_fn, key, *, num_draws: int, size: int):
         )
         return state, (state[0], state[1][1], accept)
 
-    value, gradient = gradient_fn(jnp.zeros(size))
     keys = jax.random.split(key, NUM_BURNIN + num_draws)
-    _, kept = jax.lax.scan(move, (jnp.zeros(size), value, gradient), keys)
+    _, kept = jax.lax.scan(move, start, keys)
     return jax.tree.map(lambda x: x[NUM_BURNIN:], kept)
 
 

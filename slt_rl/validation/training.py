@@ -56,9 +56,8 @@ def train_ppo(
         found.append(jax.tree.map(np.asarray, states.params["policy"]))
         returns.append(np.asarray(stats.mean_return).mean(axis=1))
         progress("PPO training", len(found), len(schedule))
-    examples = jax.vmap(lambda k: tms.sample_examples(k, protocol.num_examples, NUM_FEATURES))(
-        run_keys(key_states, protocol.num_ppo)
-    )
+    sample = jax.vmap(lambda k: tms.sample_examples(k, protocol.num_examples, NUM_FEATURES))
+    examples = jax.jit(sample)(run_keys(key_states, protocol.num_ppo))
     data = {f"states_{k}": np.asarray(v) for k, v in examples.items()}
     return _series(list(schedule), found) | data | {"mean_return": np.stack(returns, axis=1)}
 

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 
 import pytest
@@ -89,6 +90,21 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path, curves):
     for kind in ("svg", "pdf"):
         first, second = (tmp_path / "figures" / f"{name}.{kind}" for name in names)
         assert first.read_bytes() == second.read_bytes()
+
+
+def test_fonts_in_a_pdf_hold_glyphs_alone(tmp_path, curves):
+    from fontTools import subset
+
+    before = subset.Options().drop_tables
+    save_figure(run_figure(curves, 1, LEVELS), tmp_path, "run", caption="c")
+    content = (tmp_path / "figures/run.pdf").read_bytes()
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    fonts = [zlib.decompress(s) for s in streams if s.startswith(b"x")]
+    fonts = [font for font in fonts if font.startswith(b"\0\1\0\0")]
+    assert fonts
+    for font in fonts:
+        assert b"glyf" in font[:400] and b"GPOS" not in font[:400] and b"GSUB" not in font[:400]
+    assert subset.Options().drop_tables == before
 
 
 def test_large_figures_are_embedded_as_png(tmp_path, curves, monkeypatch):

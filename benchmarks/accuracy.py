@@ -171,6 +171,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-parameters", type=int, default=10**9)
     parser.add_argument("--exact-only", action="store_true", help="only exact potentials")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -200,12 +201,15 @@ def main() -> int:
         case.problem.reference(options.nbeta, options.localization)
     found = rows.run_cases(
         journal,
-        cases,
+        cases[options.share],
         lambda case, key: measure(case, key, options),
         num_keys=options.keys,
     )
+    if options.share != rows.EVERY_CASE:
+        return 0
     page = make_page(found, options.tolerance, name)
-    pages.write_page(page, found, vars(options) | {"out": str(options.out)}, folder=options.out)
+    asked = {name: value for name, value in vars(options).items() if name != "share"}
+    pages.write_page(page, found, asked, folder=options.out)
     print("\n".join(str(check) for check in page.checks))
     return 0
 

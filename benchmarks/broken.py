@@ -117,13 +117,17 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=3, help="runs of each case")
     parser.add_argument("--cases", default="", help="only names that contain this")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     chosen = {case.name: case for case in cases() if options.cases in case.name}
     journal = rows.Journal(
         rows.WORK / "broken.jsonl", {}, rows.source_digest("benchmarks/broken*.py")
     )
-    found = rows.run_cases(journal, list(chosen.values()), measure, num_keys=options.keys)
+    measured = list(chosen.values())[options.share]
+    found = rows.run_cases(journal, measured, measure, num_keys=options.keys)
+    if options.share != rows.EVERY_CASE:
+        return 0
     found = [judged(row, chosen[row["case"]]) for row in found]
     page = make_page(found)
     settings = {"keys": options.keys, "cases": options.cases}

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 
-from slt_rl.development import fit_form, landmarks, rise_decay, seed_mean
+from slt_rl.development import fit_form, landmarks, rise_decay, seed_effects, seed_mean
 from slt_rl.report import Table
 
 FORM_LANDMARKS = ("peak", "peak_step", "half_decay_step", "end")
@@ -63,10 +64,52 @@ def effects_table(rows: list[dict[str, Any]]) -> Table:
     return Table("Effects on the fitted form", header, body, NOTE)
 
 
+RANDOM_NOTE = (
+    "The same effects by `slt_rl.development.seed_effects`: seeds at random, one residual for all "
+    "variants, which tells the spread better than three differences do, if it is the same for all. "
+    "Posterior mean and central 95 % interval; seeds without the landmark are left out. `between "
+    "seeds` and `residual` are standard deviations."
+)
+
+
+def random_seed_table(rows: list[dict[str, Any]]) -> Table:
+    """One row for each variant but the default, and two for what the effects do not explain."""
+    header = ["variant", *FORM_LANDMARKS]
+    names = [row["variant"] for row in rows]
+    # A rise to the end has neither peak nor decay, and its spread is that of another curve.
+    used = [row for row in rows if row["variant"] != "every"]
+    if "default" not in names or len(used) < 2:
+        return Table("Effects with the seed at random", header, [], RANDOM_NOTE)
+    used.sort(key=lambda row: row["variant"] != "default")
+    columns = [_random_effects(used, place) for place in range(len(FORM_LANDMARKS))]
+    labels = [*(row["variant"] for row in used[1:]), "between seeds", "residual"]
+    body = [list(cells) for cells in zip(labels, *columns, strict=True)]
+    return Table("Effects with the seed at random", header, body, RANDOM_NOTE)
+
+
+def _random_effects(rows: list[dict[str, Any]], place: int) -> list[str]:
+    """Effects of all variants on one landmark, then the scale of seeds and of the residual."""
+    values = np.array([_values(row)[:, place] for row in rows])
+    num_variants, num_seeds = values.shape
+    variables = np.repeat(np.eye(num_variants)[:, 1:], num_seeds, axis=0)
+    seeds = np.tile(np.arange(num_seeds), num_variants)
+    key = jax.random.key(place)
+    found = seed_effects(key, values.ravel(), variables, seeds=seeds, num_draws=2000)
+    cells = [_shown(*x) for x in zip(found.mean, found.low, found.high, strict=True)]
+    return [*cells, f"{found.seed_scale:.2g}", f"{found.residual_scale:.2g}"]
+
+
+def _shown(mean: float, low: float, high: float) -> str:
+    digits = 0 if abs(mean) >= 10 else 2
+    return f"{mean:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
 def _values(row: dict[str, Any]) -> np.ndarray:
     """`[seed, landmark]`, steps in thousands."""
     units = np.array([1e3 if name.endswith("step") else 1.0 for name in FORM_LANDMARKS])
-    return np.array([[seed[name] for name in FORM_LANDMARKS] for seed in row["fitted"]]) / units
+    found = [[seed[name] for name in FORM_LANDMARKS] for seed in row["fitted"]]
+    # What a record has no number for is None there.
+    return np.array(found, np.float64) / units
 
 
 def _effect(differences: np.ndarray, predicted: str) -> list[str]:
@@ -75,6 +118,4 @@ def _effect(differences: np.ndarray, predicted: str) -> list[str]:
         return ["–", f"– (FirstOnly {predicted})"]
     found = seed_mean(differences)
     sign = "+" if found.low > 0 else "−" if found.high < 0 else "0"
-    digits = 0 if np.abs(found.mean) >= 10 else 2
-    interval = f"{found.mean:+.{digits}f} [{found.low:.{digits}f}, {found.high:.{digits}f}]"
-    return [interval, f"{sign} (FirstOnly {predicted})"]
+    return [_shown(found.mean, found.low, found.high), f"{sign} (FirstOnly {predicted})"]

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.craftax_effects import effects_table, fitted_landmarks
+from benchmarks.craftax_effects import effects_table, fitted_landmarks, random_seed_table
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
 from slt_rl.agents.command import Bar
@@ -171,8 +171,13 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
 def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     """Writes the page and the record of all variants so far."""
     settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    write_page(make_page(rows), rows, settings, folder=options.out)
+
+
+def make_page(rows: list[dict[str, Any]]) -> Page:
+    """Tables and the figure of some variants."""
     meaning = [(row["variant"], MEANING[row["variant"]]) for row in rows]
-    page = Page(
+    return Page(
         "craftax_plants",
         "Plants per episode of PPO on Craftax-Classic",
         ABSTRACT,
@@ -180,11 +185,11 @@ def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
         (
             results_table(rows),
             effects_table(rows),
+            random_seed_table(rows),
             Table("Variants", ("variant", "what differs"), meaning),
         ),
         {"curves": curves_figure(rows)},
     )
-    write_page(page, rows, settings, folder=options.out)
 
 
 def results_table(rows: list[dict[str, Any]]) -> Table:

@@ -319,6 +319,7 @@ def main() -> int:
     parser.add_argument("--sweeps", type=int, default=250, help="of the reference; 0: none")
     parser.add_argument("--time-gradient", action="store_true", help="only time one gradient")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
     nets = [random_net(options.label, number) for number in range(options.nets)]
     if options.time_gradient:
@@ -331,7 +332,9 @@ def main() -> int:
     digest = rows.source_digest("benchmarks/deep_linear*.py")
     journal = rows.Journal(rows.WORK / f"deep_linear_{options.label}.jsonl", settings, digest)
     run = functools.partial(measure, options=how)
-    found = rows.run_cases(journal, nets, run, num_keys=1)
+    found = rows.run_cases(journal, nets[options.share], run, num_keys=1)
+    if options.share != rows.EVERY_CASE:
+        return 0
     page = make_page(options.label, found)
     pages.write_page(page, found, settings | {"nets": options.nets}, folder=options.out)
     print("\n".join(str(check) for check in page.checks))

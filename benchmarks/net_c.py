@@ -113,9 +113,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keys", type=int, default=3, help="runs of each case")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
     journal = rows.Journal(rows.WORK / "net_c.jsonl", {}, rows.source_digest("benchmarks/net_c.py"))
-    found = rows.run_cases(journal, CASES, measure, num_keys=options.keys)
+    found = rows.run_cases(journal, CASES[options.share], measure, num_keys=options.keys)
+    if options.share != rows.EVERY_CASE:
+        return 0
     page = make_page(found)
     pages.write_page(page, found, {"keys": options.keys}, folder=options.out)
     print("\n".join(str(check) for check in page.checks))

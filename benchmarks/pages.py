@@ -51,7 +51,9 @@ def write_page(
         folder: Where the files go.
     """
     seconds = {"measurements": sum(row.get("seconds", 0.0) for row in rows)}
-    made = dataclasses.asdict(collect_provenance(dict(settings), seconds))
+    # Where the files go says nothing about the numbers, and something about the machine.
+    asked = {name: value for name, value in settings.items() if name != "out"}
+    made = dataclasses.asdict(collect_provenance(asked, seconds))
     made |= {"command": command(), "date": datetime.date.today().isoformat()}
     content = {"checks": [dataclasses.asdict(check) for check in page.checks], "rows": list(rows)}
     text = json.dumps(strict(made | content), indent=1, allow_nan=False)
@@ -63,8 +65,12 @@ def write_page(
 
 
 def command() -> str:
-    """The command of this process, as it can be typed in the checkout."""
-    return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
+    """The command of this process, as it can be typed in the checkout; without its folder."""
+    arguments = sys.argv[1:]
+    if "--out" in arguments:
+        place = arguments.index("--out")
+        del arguments[place : place + 2]
+    return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments])
 
 
 def as_markdown(page: Page, made: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Rows of a benchmark: one JSON line for each case and key, so that a killed run goes on."""
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Where rows are kept while a benchmark runs; git ignores it, so rows do not change the commit.
 WORK = ROOT / "results" / "benchmarks"
 LEVELS = (0.5, 0.8, 0.95)
+EVERY_CASE = slice(None)
 # What all numbers depend on: not on reports, the main run and the command line.
 _SOURCES = ("slt_rl/*.py", "slt_rl/rl/*.py", "toy_models/*.py")
 
@@ -94,6 +96,25 @@ def case_key(name: str, number: int) -> jax.Array:
     """The random key of a case: it does not depend on the other cases of a run."""
     base = jax.random.fold_in(jax.random.key(0), zlib.crc32(name.encode()))
     return jax.random.fold_in(base, number)
+
+
+def add_share_argument(parser: argparse.ArgumentParser) -> None:
+    """Lets processes that run side by side divide the cases; a run without it then collects."""
+    parser.add_argument(
+        "--share",
+        type=parse_share,
+        default=EVERY_CASE,
+        metavar="I/N",
+        help="only measure every Nth case from the Ith (0 to N - 1) on, and write no page",
+    )
+
+
+def parse_share(text: str) -> slice:
+    """The cases of share "I/N"."""
+    first, _, number = text.partition("/")
+    if not (first.isdecimal() and number.isdecimal() and int(first) < int(number)):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected I/N with 0 <= I < N")
+    return slice(int(first), None, int(number))
 
 
 def run_cases(

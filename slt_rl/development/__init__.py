@@ -35,6 +35,8 @@ from slt_rl.development.forms import fit_form as fit_form
 from slt_rl.development.memory import LagCurve as LagCurve
 from slt_rl.development.memory import Memory as Memory
 from slt_rl.development.memory import memory_curve as memory_curve
+from slt_rl.development.seed_effects import SeedEffects as SeedEffects
+from slt_rl.development.seed_effects import seed_effects as seed_effects
 from slt_rl.development.stages import Curve as Curve
 from slt_rl.development.stages import Detection as Detection
 from slt_rl.development.stages import Stages as Stages
@@ -67,6 +69,7 @@ __all__ = [
     "Landmarks",
     "Memory",
     "Plateau",
+    "SeedEffects",
     "SeedMean",
     "Shape",
     "Stages",
@@ -95,6 +98,7 @@ __all__ = [
     "replicator",
     "rise_decay",
     "score_transitions",
+    "seed_effects",
     "seed_mean",
     "standard_forms",
     "stretched_exponential",

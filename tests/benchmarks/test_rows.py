@@ -1,5 +1,6 @@
 """Benchmarks go on where they stopped, and only with rows of the same settings and source."""
 
+import argparse
 import dataclasses
 import json
 
@@ -64,6 +65,23 @@ def test_the_key_of_a_case_does_not_depend_on_the_others(tmp_path):
     assert not np.array_equal(
         jax.random.key_data(rows.case_key("b", 0)), jax.random.key_data(rows.case_key("a", 0))
     )
+
+
+def test_shares_divide_the_cases_and_a_whole_run_collects(tmp_path):
+    cases, calls = [Named(name) for name in "abcde"], []
+    for share in ("0/2", "1/2"):
+        part = cases[rows.parse_share(share)]
+        rows.run_cases(journal(tmp_path), part, measure_once(calls), num_keys=1)
+    assert calls == ["a", "c", "e", "b", "d"]
+    whole = rows.run_cases(journal(tmp_path), cases, measure_once(calls), num_keys=1)
+    assert len(calls) == 5
+    assert [row["case"] for row in whole] == list("abcde")
+
+
+@pytest.mark.parametrize("text", ["2/2", "1", "-1/2", "a/b", "1/0", "1/2/3"])
+def test_a_share_that_is_none_says_what_was_expected(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="expected I/N with 0 <= I < N"):
+        rows.parse_share(text)
 
 
 def test_a_refusal_before_the_run_is_a_row(tmp_path):

@@ -1,0 +1,167 @@
+"""What variables of environment and reward do to a number of each run, the seed at random."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl.diagnostics import effective_sample_size, split_r_hat
+
+# Half-widths of the priors, in standard deviations of the values (and of each variable).
+_WIDE, _SCALE = 10.0, 2.0
+_MAX_R_HAT = 1.02
+
+
+class SeedEffects(NamedTuple):
+    """Posterior of the effects of variables over a sweep of runs.
+
+    Attributes:
+        mean: Change of the value for a change of each variable by one, `[variable]`.
+        low: Lower end of the central interval of each effect.
+        high: Its upper end.
+        seed_scale: Standard deviation between seeds, posterior mean, in the unit of the values.
+        residual_scale: The same of what neither variables nor seed explain.
+        r_hat: Largest split R-hat of the sampled quantities.
+        ess: Smallest effective number of draws of an effect.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seed_scale: float
+    residual_scale: float
+    r_hat: float
+    ess: float
+
+
+def seed_effects(
+    key: jax.Array,
+    values: np.ndarray,
+    variables: np.ndarray,
+    *,
+    seeds: np.ndarray,
+    sem: np.ndarray | None = None,
+    level: float = 0.95,
+    num_draws: int = 1000,
+) -> SeedEffects:
+    """Linear effects of variables on a value of each run, with the seed as a random effect.
+
+    The model is ``y_i = a + x_i . b + u[seed_i] + e_i`` with ``u_s ~ N(0, tau^2)`` and
+    ``e_i ~ N(0, sigma^2 + sem_i^2)``: runs of one seed share its luck, and the residual is
+    estimated from all runs together. In units of the standard deviations of the values and of each
+    variable, ``a`` and ``b`` have priors N(0, 10^2), and ``tau`` and ``sigma`` half-normal ones of
+    scale 2. Sampled by NumPyro's NUTS, four chains.
+
+    Args:
+        key: Random key, consumed.
+        values: `[run]`, one number of each run, such as the peak of a fitted form; a run without
+            one (nan) is left out.
+        variables: `[run, variable]`; for a variant against a reference, 0 and 1.
+        seeds: `[run]`, whole numbers.
+        sem: `[run]`, known standard errors of the values; none by default.
+        level: Probability of the intervals.
+        num_draws: Kept draws of each chain, after as many of adaptation.
+
+    Returns:
+        The effects.
+
+    Raises:
+        ValueError: If shapes do not agree, a variable does not vary, runs are fewer than unknowns,
+            there is one seed only, or the chains have not mixed (split R-hat above 1.02).
+
+    References:
+        Gelman et al., Bayesian Data Analysis, 3rd ed., chapters 5 and 15.
+    """
+    values, variables, seeds, sem = _checked(values, variables, seeds=seeds, sem=sem, level=level)
+    center, unit = values.mean(), values.std() or 1.0
+    middle, spread = variables.mean(axis=0), variables.std(axis=0)
+    draws = _draws(
+        key,
+        (values - center) / unit,
+        (variables - middle) / spread,
+        seeds=np.unique(seeds, return_inverse=True)[1],
+        sem=sem / unit,
+        num_draws=num_draws,
+    )
+    r_hat = max(float(split_r_hat(x)) for name in draws for x in _traces(draws[name]))
+    if not r_hat <= _MAX_R_HAT:
+        raise ValueError(
+            f"num_draws: chains of {num_draws} draws have split R-hat {r_hat:.3f}, expected at "
+            f"most {_MAX_R_HAT}: take more"
+        )
+    effects = draws["effects"] * unit / spread
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(effects.reshape(-1, effects.shape[-1]), tails, axis=0)
+    return SeedEffects(
+        mean=effects.mean(axis=(0, 1)),
+        low=low,
+        high=high,
+        seed_scale=float(draws["tau"].mean() * unit),
+        residual_scale=float(draws["sigma"].mean() * unit),
+        r_hat=r_hat,
+        ess=min(effective_sample_size(x) for x in _traces(draws["effects"])),
+    )
+
+
+def _checked(values, variables, *, seeds, sem, level):
+    """The arguments of the runs that have a value, as arrays of agreeing shapes."""
+    values, seeds = np.asarray(values, np.float64), np.asarray(seeds)
+    variables = np.asarray(variables, np.float64)
+    sem = np.zeros_like(values) if sem is None else np.asarray(sem, np.float64)
+    if values.ndim != 1 or seeds.shape != values.shape or sem.shape != values.shape:
+        shapes = f"values {values.shape}, seeds {seeds.shape}, sem {sem.shape}"
+        raise ValueError(f"values: expected one number, seed and error of each run, got {shapes}")
+    if variables.ndim != 2 or len(variables) != len(values):
+        expected = f"({len(values)}, number of variables)"
+        raise ValueError(f"variables: got shape {variables.shape}, expected {expected}")
+    if not 0 < level < 1:
+        raise ValueError(f"level: got {level}, expected a probability between 0 and 1")
+    kept = np.isfinite(values)
+    values, variables, seeds, sem = values[kept], variables[kept], seeds[kept], sem[kept]
+    if not (np.isfinite(variables).all() and np.isfinite(sem).all() and (sem >= 0).all()):
+        raise ValueError("variables, sem: expected finite numbers, errors not negative")
+    if len(values) < variables.shape[1] + 2 or len(np.unique(seeds)) < 2:
+        raise ValueError(
+            f"values: got {len(values)} runs of {len(np.unique(seeds))} seeds, expected at least "
+            f"{variables.shape[1] + 2} runs of at least 2 seeds"
+        )
+    if not variables.std(axis=0).all():
+        fixed = np.flatnonzero(variables.std(axis=0) == 0)
+        raise ValueError(f"variables: columns {fixed} do not vary over the runs with a value")
+    return values, variables, seeds, sem
+
+
+def _draws(key, values, variables, *, seeds, sem, num_draws: int) -> dict[str, np.ndarray]:
+    """Draws of the standardized model, axes `[chain, draw, ...]`."""
+    import numpyro  # imported here: it takes a second
+    from numpyro import distributions as dist
+    from numpyro.infer import MCMC, NUTS
+
+    def model():
+        base = numpyro.sample("base", dist.Normal(0.0, _WIDE))
+        wide = dist.Normal(0.0, _WIDE).expand([variables.shape[1]]).to_event(1)
+        effects = numpyro.sample("effects", wide)
+        tau = numpyro.sample("tau", dist.HalfNormal(_SCALE))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(_SCALE))
+        # Of unit variance and scaled afterwards: where tau is small the posterior has no funnel.
+        luck = numpyro.sample("luck", dist.Normal(0.0, 1.0).expand([seeds.max() + 1]).to_event(1))
+        mean = base + variables @ effects + tau * luck[seeds]
+        numpyro.sample("values", dist.Normal(mean, jnp.sqrt(sigma**2 + sem**2)), obs=values)
+
+    sampler = MCMC(
+        NUTS(model, target_accept_prob=0.95),
+        num_warmup=num_draws,
+        num_samples=num_draws,
+        num_chains=4,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    sampler.run(key)
+    return jax.tree.map(np.asarray, sampler.get_samples(group_by_chain=True))
+
+
+def _traces(draws: np.ndarray) -> list[np.ndarray]:
+    """`[chain, draw]` of each component."""
+    flat = draws.reshape(*draws.shape[:2], -1)
+    return [flat[..., i] for i in range(flat.shape[-1])]

@@ -41,7 +41,7 @@ def binomial_like(key: jax.Array, tree: PyTree) -> PyTree:
     """
     leaves, structure = jax.tree.flatten(tree)
     sizes = [_num_words(leaf.shape) for leaf in leaves]
-    words = jnp.split(_words(key, sum(sizes)), np.cumsum(sizes)[:-1].tolist())
+    words = jnp.split(_words(key, sum(sizes)), np.cumsum(sizes)[:-1].tolist(), axis=1)
     draws = [_unpacked(w, leaf.shape, leaf.dtype) for w, leaf in zip(words, leaves, strict=True)]
     return jax.tree.unflatten(structure, draws)
 
@@ -51,25 +51,24 @@ def _rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _num_words(shape: tuple[int, ...]) -> int:
-    """Numbers that share a word lie below each other: rows stay whole, and are read as vectors."""
+    """Half of a leaf's words. Rows stay whole, so that XLA reads them as vectors."""
     rows, columns = _rows_and_columns(shape)
-    return -(-rows // _NUMBERS_PER_WORD) * columns
+    return -(-rows // (2 * _NUMBERS_PER_WORD)) * columns
 
 
 def _words(key: jax.Array, count: int) -> jax.Array:
-    """`[count]` random words, each half of them by a key of its own.
+    """`[2, count]` random words, each half of them by a key of its own.
 
     On a CPU XLA computes a generator again for every number that is made from a word, unless a loop
     has written the words to memory.
     """
 
     def draw(key):
-        return jax.random.bits(key, (-(-count // 2),), jnp.uint32)
+        return jax.random.bits(key, (count,), jnp.uint32)
 
-    words = jax.lax.platform_dependent(
+    return jax.lax.platform_dependent(
         jax.random.split(key), cpu=lambda keys: jax.lax.map(draw, keys), default=jax.vmap(draw)
     )
-    return words.ravel()[:count]
 
 
 def _unpacked(words: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:

@@ -157,7 +157,7 @@ def _loop_table(found: Sequence[Row]) -> Table:
         )
         for row in found
     ]
-    note = "SGLD with normal and with binomial increments (`slt_rl.increments.binomial`)."
+    note = "SGLD with normal and with binomial increments (`slt_rl.increments.binomial_like`)."
     return Table("The loop", header, cells, note)
 
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from slt_rl.increments import binomial
+from slt_rl.increments import binomial_like
 
 PyTree = Any
 Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
@@ -68,9 +68,9 @@ class SGLD:
         preconditioner: an optax transformation that scales coordinates, such as
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
-        binomial_increments: draw `xi` from 33 values with the moments of a normal number up to the
-            fifth (`slt_rl.increments.binomial`): cheaper. That the coefficient does not shift is
-            tested on regular problems and on one singular problem, no more.
+        binomial_increments: draw `xi` from 9 values with the moments of a normal number up to the
+            fifth (`slt_rl.increments.binomial_like`): cheaper. That the coefficient does not shift
+            is tested on regular problems and on one singular problem, no more.
 
     References:
         Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.
@@ -99,8 +99,10 @@ class SGLD:
         """Records the position it leaves, then moves."""
         key_batch, key_noise = jax.random.split(key)
         potential, gradient = oracle(key_batch, state.position)
-        draw = binomial if self.binomial_increments else jax.random.normal
-        noise = optax.tree.random_like(key_noise, gradient, draw)
+        if self.binomial_increments:
+            noise = binomial_like(key_noise, gradient)
+        else:
+            noise = optax.tree.random_like(key_noise, gradient, jax.random.normal)
         # Python floats stay weakly typed: the chain keeps the dtype of the parameters.
         half, root = self.step_size / 2, self.step_size**0.5
         state, scale = self._precondition(state, gradient)

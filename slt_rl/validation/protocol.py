@@ -53,7 +53,7 @@ class Protocol:
     num_chains: int = 4
     num_draws: int = 800
     num_burnin: int = 200
-    precision: str = "float64"
+    precision: str = "float32"
     num_target_chains: int = 8
     target_stride: int = 1
     occupancy_sizes: tuple[int, ...] = (100, 200, 250, 300, 350, 400)
@@ -80,7 +80,6 @@ QUICK = Protocol(
     # Chains run in blocks of 128 steps: of 400 draws a fourth block would keep 16.
     num_draws=384,
     num_burnin=192,
-    precision="float32",
     target_stride=8,
     occupancy_sizes=(200, 300, 400),
     num_particles=2000,

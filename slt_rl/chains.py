@@ -235,10 +235,13 @@ def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
     shape = (problem.num_centers, num_chains)
 
     def spread(leaf):
-        leaf = np.asarray(leaf, problem.nbeta.dtype)
+        # An array of JAX may lie over devices, and chains lie where it does; the others compile
+        # nothing.
+        numbers = jnp if isinstance(leaf, jax.Array) else np
+        leaf = numbers.asarray(leaf, problem.nbeta.dtype)
         if leaf.ndim == 0:
             return leaf
-        return np.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
+        return numbers.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
 
     return jax.tree.map(spread, sampler)
 

@@ -72,7 +72,9 @@ def test_calibration_over_devices_finds_the_same():
 
 @pytest.mark.very_slow
 def test_chains_over_devices_have_the_draws_of_one():
-    assert on_eight_devices("chains")["difference"] < ROUNDING
+    found = on_eight_devices("chains")
+    assert found["difference"] < ROUNDING
+    assert found["share"] == 1 / 8
 
 
 @pytest.mark.very_slow

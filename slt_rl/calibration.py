@@ -137,7 +137,8 @@ def calibrate(
         spent,
         burnin.stable,
         burnin.heating,
-        (*_notes(run, batch_size, _cut(run, curvature, limit)), *burnin.design.notes)
+        _notes(run, batch_size, _cut(run, curvature, limit))
+        + burnin.design.notes
         + _anchoring(run, burnin),
     )
 

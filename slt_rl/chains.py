@@ -235,13 +235,11 @@ def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
     shape = (problem.num_centers, num_chains)
 
     def spread(leaf):
-        # An array of JAX may lie over devices, and chains lie where it does; the others compile
-        # nothing.
+        # Chains lie over devices where an array of JAX does; the others compile nothing.
         numbers = jnp if isinstance(leaf, jax.Array) else np
         leaf = numbers.asarray(leaf, problem.nbeta.dtype)
-        if leaf.ndim == 0:
-            return leaf
-        return numbers.broadcast_to(leaf[:, None] if leaf.ndim == 1 else leaf, shape)
+        leaf = leaf[:, None] if leaf.ndim == 1 else leaf
+        return numbers.broadcast_to(leaf, shape) if leaf.ndim else leaf
 
     return jax.tree.map(spread, sampler)
 

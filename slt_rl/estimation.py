@@ -197,11 +197,8 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
-    drops, step_biases, heating = (
-        run.anchor_drops(),
-        _step_biases(run, sample, key),
-        _heating(run, key),
-    )
+    drops, heating = run.anchor_drops(), _heating(run, key)
+    step_biases = _step_biases(run, sample, key)
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(problem)
     used, aside = sample.num_gradients

@@ -16,7 +16,7 @@ from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
 # Regimes: how much lambda_hat may follow localization or temperature and still be a plateau, and
-# the half-width of the slope's interval in its standard errors.
+# the half-width of an interval in standard errors.
 PLATEAU_SLOPE = 0.1
 INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
@@ -119,9 +119,9 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
         )
     # The exponent is no average over draws: how well these know the mean does not matter, but
     # noise of minibatches may be all that the mean is.
+    growth = numbers["growth_at_center"]
     noise = 2 * estimate.sem if context.heating else 0.0
-    if estimate.mean > noise and numbers["growth_at_center"] < SMOOTH_GROWTH:
-        growth = numbers["growth_at_center"]
+    if estimate.mean > noise and growth < SMOOTH_GROWTH:
         flags.add(
             f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
             "center (a norm or square root instead of its square doubles the coefficient)",
@@ -229,7 +229,7 @@ def _relaxation_flags(budget: Budget, context: Context, flags: Flags) -> None:
 
 def _precision_flags(budget: Budget, context: Context, flags: Flags) -> None:
     estimate = budget.estimate
-    half_width = 1.96 * estimate.sem
+    half_width = INTERVAL * estimate.sem
     if estimate.ess < 50 or half_width > 2 * context.tolerance * abs(estimate.mean):
         flags.add(
             f"interval half-width {half_width:.3g} is more than twice the tolerance "

@@ -126,20 +126,21 @@ def second_moments(net: Net) -> np.ndarray:
 def potential_of(layers: Sequence[np.ndarray], moments: np.ndarray) -> Callable:
     """The loss `mean_x |(W_L ... W_1 - P) x|^2 / outputs` as a function of the layers.
 
-    With `C C' = X'X/n` it is `|(W_L ... W_1 - P) C|^2 / outputs`: a sum of squares, so that float32
-    loses nothing by cancellation.
+    With `C C' = X'X/n` it is `|W_L ... W_1 C - P C|^2 / outputs`: a sum of squares, whose terms
+    are far larger than the rounding of float32.
 
     Args:
         layers: The true layers, which give `P`.
         moments: Second moments of the inputs.
     """
     dtype = layers[0].dtype
-    teacher = np.asarray(product([np.asarray(layer, np.float64) for layer in layers]), dtype)
-    factor = np.linalg.cholesky(moments).astype(dtype)
+    exact = [np.linalg.cholesky(moments), *(np.asarray(layer, np.float64) for layer in layers)]
+    factor, teacher = exact[0].astype(dtype), product(exact).astype(dtype)
 
     def potential(params):
-        difference = (product(params) - teacher) @ factor
-        return jnp.sum(difference**2) / teacher.shape[0]
+        # In the order of fewest multiplications: up to six times less than from first to last.
+        found = jnp.linalg.multi_dot([*reversed(params), factor])
+        return jnp.sum((found - teacher) ** 2) / teacher.shape[0]
 
     return potential
 
@@ -207,6 +208,11 @@ def error_to_lowest(row: dict[str, Any]) -> float:
     return analysis.relative_error(row | {"reference": row["bound_lowest"]})
 
 
+def error_to_best_known(row: dict[str, Any]) -> float:
+    """Relative error to the value at the same temperature and localization, or the local one."""
+    return error_to_local(row) if row["reference"] is None else error_to_reference(row)
+
+
 def order_preservation(estimates: Sequence[float | None], truths: Sequence[float]) -> float | None:
     """Share of pairs of different truth that the estimates order in the same way.
 
@@ -236,9 +242,9 @@ def make_checks(found: Sequence[dict[str, Any]]) -> list[Check]:
     order = order_preservation([r["estimate"] for r in found], [r["bound_lowest"] for r in found])
     ordered = order is not None and order >= 0.98
     failed = sum(row["estimate"] is None for row in found)
-    wrong = sum(r["verdict"] == "trusted" and error_to_reference(r) > 0.1 for r in found)
+    wrong = sum(r["verdict"] == "trusted" and error_to_best_known(r) > 0.1 for r in found)
     number = f"{len(found)} nets"
-    finite = "to the value at the same temperature and localization"
+    finite = "to the value at the same temperature and localization, or the local one"
     return [
         _check("median error to Aoyagi's value", "<= 0.05", median, median <= 0.05, detail=number),
         _check("runs within 15 %", ">= 0.95", share.value, share.value >= 0.95, detail=str(share)),

@@ -87,18 +87,22 @@ def main_events(described: Mapping[str, Any]) -> list[str]:
 
 
 def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, StoredCurve]) -> str:
-    number = f"{len(run.seeds)} seed{'s' * (len(run.seeds) > 1)}"
-    text = f"{number}, {int(run.steps[-1])} environment steps each, {len(run.steps)} checkpoints."
+    steps, checkpoints = f"{int(run.steps[-1]):,}", len(run.steps)
+    text = f"{_seeds(run)}, {steps} environment steps each, {checkpoints} checkpoints."
     end = described.get("return", {}).get("landmarks", {}).get("end", {}).get("mean")
     if end is not None:
         text += f" Mean return of the last tenth: {end:.3g}."
     for curve in curves.values():
         text += (
             f" The LLC of {curve.name} was measured at {len(curve.steps)} checkpoints of "
-            f"{len(curve.seeds)} seeds, at the localizations "
+            f"{_seeds(curve)}, at the localizations "
             f"{', '.join(f'{g:g}' for g in curve.localizations)}."
         )
     return text
+
+
+def _seeds(of: Run | StoredCurve) -> str:
+    return f"{len(of.seeds)} seed{'s' * (len(of.seeds) > 1)}"
 
 
 def _overview(

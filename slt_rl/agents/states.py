@@ -102,8 +102,8 @@ def reference_states(
     ]
     observations, starts = jax.tree.map(lambda *x: np.concatenate(x)[None], *parts)
     steps = ", ".join(map(str, run.steps))
-    seeds = ", ".join(map(str, run.seeds))
-    return States(observations, starts, f"{player.kind} visited at steps {steps} of seeds {seeds}")
+    seeds = f"seed{'s' * (len(run.seeds) > 1)} {', '.join(map(str, run.seeds))}"
+    return States(observations, starts, f"{player.kind} visited at steps {steps} of {seeds}")
 
 
 def own_states(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import deep_linear
+from benchmarks import deep_linear, deep_linear_page
 from benchmarks.deep_linear_truth import bounds, hessian_rank, intervals, partial_ranks
 from toy_models.deep_linear import deep_linear_llc, product
 
@@ -107,11 +107,11 @@ def test_rank_of_the_hessian_is_that_of_the_derivative_of_the_product(number):
 
 def test_order_preservation_of_planted_faults():
     truths = [1.0, 2.0, 3.0, 3.0]
-    assert deep_linear.order_preservation([1.1, 1.9, 3.2, 2.8], truths) == 1.0
+    assert deep_linear_page.order_preservation([1.1, 1.9, 3.2, 2.8], truths) == 1.0
     # Of five pairs of different truth one is in the wrong order, then three cannot be compared.
-    assert deep_linear.order_preservation([2.1, 1.9, 3.2, 2.8], truths) == pytest.approx(0.8)
-    assert deep_linear.order_preservation([None, 1.9, 3.2, 2.8], truths) == pytest.approx(0.4)
-    assert deep_linear.order_preservation([1.0, 2.0], [1.0, 1.0]) is None
+    assert deep_linear_page.order_preservation([2.1, 1.9, 3.2, 2.8], truths) == pytest.approx(0.8)
+    assert deep_linear_page.order_preservation([None, 1.9, 3.2, 2.8], truths) == pytest.approx(0.4)
+    assert deep_linear_page.order_preservation([1.0, 2.0], [1.0, 1.0]) is None
 
 
 def row(estimate, lowest=10.0, half_rank=9.0, half_codimension=10.0):
@@ -133,20 +133,20 @@ def row(estimate, lowest=10.0, half_rank=9.0, half_codimension=10.0):
 
 
 def test_errors_are_told_from_the_bounds_on_the_local_value():
-    assert deep_linear.error_to_local(row(11.0)) == pytest.approx(0.1)
-    assert deep_linear.error_to_local(row(11.0, half_codimension=12.0)) == 0
-    assert deep_linear.error_to_local(row(15.0, half_codimension=12.0)) == pytest.approx(0.25)
-    assert deep_linear.error_to_local(row(None)) == np.inf
-    assert deep_linear.error_to_lowest(row(11.0, half_codimension=12.0)) == pytest.approx(0.1)
+    assert deep_linear_page.error_to_local(row(11.0)) == pytest.approx(0.1)
+    assert deep_linear_page.error_to_local(row(11.0, half_codimension=12.0)) == 0
+    assert deep_linear_page.error_to_local(row(15.0, half_codimension=12.0)) == pytest.approx(0.25)
+    assert deep_linear_page.error_to_local(row(None)) == np.inf
+    assert deep_linear_page.error_to_lowest(row(11.0, half_codimension=12.0)) == pytest.approx(0.1)
 
 
 def test_checks_see_planted_faults():
     sound = [row(x, x, x, x) for x in (10.0, 20.0, 30.0)]
-    assert all(check.held for check in deep_linear.make_page("1K", sound).checks)
+    assert all(check.held for check in deep_linear_page.make_page("1K", sound).checks)
     for fault in (row(None, 40.0), row(25.0, 40.0, 40.0, 40.0)):
-        held = [check.held for check in deep_linear.make_page("1K", [*sound, fault]).checks]
+        held = [check.held for check in deep_linear_page.make_page("1K", [*sound, fault]).checks]
         assert not held[1] and not all(held)
     wrong = [row(1.2 * x, x, x, x) for x in (10.0, 20.0, 30.0)]
-    checks = deep_linear.make_page("1K", wrong).checks
+    checks = deep_linear_page.make_page("1K", wrong).checks
     assert not checks[0].held and not checks[4].held
-    assert np.isnan(deep_linear.error_to_reference(row(11.0) | {"reference": None}))
+    assert np.isnan(deep_linear_page.error_to_reference(row(11.0) | {"reference": None}))

@@ -150,3 +150,5 @@ def test_checks_see_planted_faults():
     checks = deep_linear_page.make_page("1K", wrong).checks
     assert not checks[0].held and not checks[4].held
     assert np.isnan(deep_linear_page.error_to_reference(row(11.0) | {"reference": None}))
+    unknown = [x | {"reference": None} for x in wrong]
+    assert not deep_linear_page.make_page("1K", unknown).checks[4].held

@@ -1,6 +1,6 @@
 """Random deep linear networks of the published protocol's data, with automatic calibration.
 
-    python -m benchmarks.deep_linear --class 1K [--nets 20] [--draws N] [--time-gradient]
+    python -m benchmarks.deep_linear --class 1K [--nets 20 | --only 3 7] [--time-gradient]
 
 Inputs are uniform on [-10, 10]^d, labels free of noise, the loss is the squared error averaged over
 outputs, nbeta = n/log n, start at the true parameter; all in float32. The localization is that of
@@ -206,6 +206,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--class", dest="label", choices=list(classes()), required=True)
     parser.add_argument("--nets", type=int, default=20)
+    parser.add_argument("--only", type=int, nargs="+", metavar="NET", help="only these numbers")
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--draws", type=int, default=None, help="per chain; default automatic")
     parser.add_argument("--localization", type=float, default=None, help="default automatic")
@@ -214,7 +215,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
     rows.add_share_argument(parser)
     options = parser.parse_args()
-    nets = [random_net(options.label, number) for number in range(options.nets)]
+    numbers = options.only or range(options.nets)
+    nets = [random_net(options.label, number) for number in numbers]
     if options.time_gradient:
         for net in nets:
             seconds = time_gradient(net, options.chains)
@@ -229,7 +231,7 @@ def main() -> int:
     if options.share != rows.EVERY_CASE:
         return 0
     page = deep_linear_page.make_page(options.label, found)
-    pages.write_page(page, found, settings | {"nets": options.nets}, folder=options.out)
+    pages.write_page(page, found, settings | {"nets": list(numbers)}, folder=options.out)
     print("\n".join(str(check) for check in page.checks))
     return 0
 

@@ -162,7 +162,7 @@ def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainS
             jnp.arange(num_chains)
         )
         over_chains = jax.vmap(lambda s, k: s.init(k, numbers.centers, oracle), in_axes=(axes, 0))
-        return over_chains(sampler, chain_keys)
+        return over_chains(sampler, unrolled(chain_keys))
 
     axes = _sampler_axes(sampler)
     state = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0))(numbers, sampler, keys)

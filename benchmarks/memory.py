@@ -25,6 +25,7 @@ import slt_rl
 from benchmarks.rows import ROOT
 from slt_rl import chains
 from slt_rl.data import as_dataset
+from slt_rl.groups import Sizes, group_size
 from slt_rl.report import collect_provenance, peak_memory_bytes
 
 # Memory does not grow with the length of a block but for the draws' scalars.
@@ -111,7 +112,7 @@ def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
     blocks = chains.observe_chains(
         keys, problem, anchors, state=state, block_length=BLOCK, **options
     )
-    # As in an estimation, the state is kept that the chains started from.
+    del state
     for _ in range(3):
         draws = next(blocks)[1]
         peaks.append(peak_memory_bytes())
@@ -132,11 +133,15 @@ def program_bytes(
     state = chains.start_chains(
         keys, problem, anchors, sampler=sampler, num_chains=num_chains, batch_size=batch_size
     )
+    together = group_size(state.sampler_state.position)
     found = chains._advance.lower(
         problem.make_target, chains.numbers_of(problem, anchors),
-        chains.per_chain(sampler, problem, num_chains), state, keys, BLOCK, batch_size, None,
+        chains.per_chain(sampler, problem, num_chains), state, keys,
+        Sizes(BLOCK, batch_size, together), None,
     ).compile().memory_analysis()  # fmt: skip
     return {
+        "together": together,
+        "shared": found.alias_size_in_bytes,
         "arguments": found.argument_size_in_bytes,
         "results": found.output_size_in_bytes,
         "work": found.temp_size_in_bytes,

@@ -15,6 +15,7 @@ import optax
 
 from slt_rl.data import Dataset
 from slt_rl.dots import dot, squared_norm
+from slt_rl.groups import Sizes, group_size, in_groups
 from slt_rl.keys import unrolled
 from slt_rl.observer import Observer, scan_and_observe
 from slt_rl.posterior import (
@@ -117,17 +118,9 @@ PER_CENTER = Numbers(0, None, None, None, 0)
 def posterior_of(make_target: Callable, numbers: Numbers) -> LocalPosterior:
     """The local posterior around one center, inside a jitted function."""
     loss_fn, data = make_target(numbers.centers, numbers.shared)
-    anchor = numbers.anchors
-    return LocalPosterior(
-        loss_fn,
-        data,
-        numbers.centers,
-        anchor.loss,
-        anchor.gradient,
-        numbers.nbeta,
-        numbers.localization,
-        anchor.example_losses,
-    )
+    anchor, scales = numbers.anchors, (numbers.nbeta, numbers.localization)
+    known = (numbers.centers, anchor.loss, anchor.gradient)
+    return LocalPosterior(loss_fn, data, *known, *scales, anchor.example_losses)
 
 
 def _oracle(posterior: LocalPosterior, sampler, batch_size: int | None):
@@ -158,9 +151,8 @@ def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainS
         else:
             oracle = _oracle(posterior_of(make_target, numbers), sampler, batch_size)
         # Step numbers are 0, 1, ...; the last uint32 keeps the start apart from all of them.
-        chain_keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, i), 2**32 - 1))(
-            jnp.arange(num_chains)
-        )
+        fold, number = jax.random.fold_in, jnp.arange(num_chains)
+        chain_keys = unrolled(jax.vmap(lambda i: fold(fold(key, i), 2**32 - 1))(number))
         over_chains = jax.vmap(lambda s, k: s.init(k, numbers.centers, oracle), in_axes=(axes, 0))
         return over_chains(sampler, unrolled(chain_keys))
 
@@ -192,12 +184,13 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
-def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size, observer):
-    """Runs all chains of all centers for `num_steps` steps; `observer` may be `None`."""
+@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=3)
+def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
+    """Runs all chains of all centers for a block, whose end takes the place of `state`."""
 
-    def one_chain(posterior, sampler, key, chain_state, alive):
-        oracle = _oracle(posterior, sampler, batch_size)
+    def one_chain(posterior, fixed, start):
+        sampler, key = fixed
+        oracle = _oracle(posterior, sampler, sizes.batch_size)
 
         def step(carry, number):
             old, alive, marked = carry
@@ -210,21 +203,21 @@ def _advance(make_target, numbers, sampler, state, keys, num_steps, batch_size, 
             marked = marked if observer is None else observer.mark(number, info.position, marked)
             return (new, alive, marked), draw._replace(alive=alive)
 
-        numbers = state.step + jnp.arange(num_steps)
-        start = (chain_state, alive)
-        return scan_and_observe(step, start, numbers, posterior=posterior, observer=observer)
+        numbers = state.step + jnp.arange(sizes.num_steps)
+        end, *found = scan_and_observe(step, start, numbers, posterior=posterior, observer=observer)
+        return end, tuple(found)
 
     def one_center(numbers, sampler, key, chain_states, alive):
         posterior = posterior_of(make_target, numbers)
         keys = unrolled(jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0])))
-        over_chains = jax.vmap(one_chain, in_axes=(None, axes, 0, 0, 0))
-        return over_chains(posterior, sampler, keys, chain_states, alive)
+        over_chains = jax.vmap(functools.partial(one_chain, posterior), in_axes=((axes, 0), 0))
+        return in_groups(over_chains, (sampler, keys), (chain_states, alive), size=sizes.together)
 
     axes = _sampler_axes(sampler)
-    (new, alive), draws, observations = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0, 0, 0))(
+    (new, alive), (draws, observations) = jax.vmap(one_center, in_axes=(PER_CENTER, axes, 0, 0, 0))(
         numbers, sampler, keys, state.sampler_state, state.alive
     )
-    return ChainState(new, alive, state.step + num_steps), draws, observations
+    return ChainState(new, alive, state.step + sizes.num_steps), draws, observations
 
 
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
@@ -290,12 +283,15 @@ def observe_chains(
 ) -> Iterator[tuple[ChainState, Draws, PyTree]]:
     """Yields `(state, draws, observations)` block after block, without end; the caller stops.
 
+    A block is written where the state before it lay, the given one or one that was yielded: copy
+    what is needed longer.
+
     Args:
         keys: `[center]` random keys, the same as at the start.
         problem: centers and target.
         anchors: from `find_anchors`.
         sampler: as in `start_chains`.
-        state: from `start_chains`, or saved from an earlier block.
+        state: from `start_chains`, or saved from an earlier block; consumed.
         block_length: steps per block, a multiple of `observer.every`; draws do not depend on it.
         batch_size: examples per minibatch, `None` for full data.
         observer: what to compute beside the draws; it does not change them.
@@ -306,9 +302,12 @@ def observe_chains(
     """
     numbers = numbers_of(problem, anchors)
     sampler = per_chain(sampler, problem, state.alive.shape[1])
+    sizes = Sizes(
+        block_length, batch_size, group_size(state.sampler_state.position, sampler, numbers)
+    )
     while True:
         state, draws, observations = _advance(
-            problem.make_target, numbers, sampler, state, keys, block_length, batch_size, observer
+            problem.make_target, numbers, sampler, state, keys, sizes, observer
         )
         # All arrays travel at once.
         yield state, *jax.device_get((draws, observations))

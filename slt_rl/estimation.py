@@ -49,6 +49,8 @@ def estimate_centers(
     keys = chains.center_keys(key_sample, problem.num_centers, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
     run = Run(keys, problem, anchors, plan, settings)
+    # Before the chains run, which consumes where they start.
+    run = run._replace(plan=plan._replace(heating=_heating(run, key_probe)))
     sample = sample_chains(run, key_probe)
     estimates = [
         judge(center_draws(sample.draws, i), context)
@@ -197,7 +199,7 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
-    drops, heating = run.anchor_drops(), _heating(run, key)
+    drops, heating = run.anchor_drops(), run.plan.heating
     step_biases = _step_biases(run, sample, key)
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(problem)

@@ -1,16 +1,92 @@
-"""Increments of Langevin dynamics that are cheaper than normal numbers."""
+"""Increments of Langevin dynamics: normal numbers drawn fast, and numbers cheaper than those."""
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl.keys import is_unrolled, map_joint_bits
+
 PyTree = Any
+# Leaves of fewer numbers are drawn together on CPUs: little memory, and their rows may be short.
+_SMALL = 4096
+# sqrt(2) erfinv(x)/x as a polynomial of -log(1 - x^2)/8 - 1, for single precision: a fit in
+# Chebyshev polynomials whose weights equalize relative errors, which are below 6e-8.
+_QUANTILE = (
+    3.7638426, 1.9952514, -0.45756435, 0.17794596, -0.051603172, -0.024021568, 0.059710257,
+    -0.055768762, 0.045564882, -0.043478221, 0.0011778089, 0.051080734, -0.029522611,
+    -0.012529359, 0.010188976,
+)  # fmt: skip
 _BITS = 8
 _NUMBERS_PER_WORD = 32 // _BITS
 # With these the second and the fourth moment are 1 and 3.
 _LINEAR, _CUBIC = 0.9594195372731159, 0.014603816851302114
+
+
+def normal_like(key: jax.Array, tree: PyTree) -> PyTree:
+    """Draws numbers from N(0, 1): those of JAX's `normal` with a key for each leaf, but faster.
+
+    In single precision the same random bits go through another formula of the normal quantile, with
+    one polynomial for all of its range: numbers are the same but for rounding, and nearer to the
+    exact quantiles (relative error 4e-7 at most, where XLA's `erf_inv` has 6e-6). Other precisions
+    are JAX's own.
+
+    Args:
+        key: random key, consumed.
+        tree: pytree of arrays, whose shapes and floating-point types the draws have.
+
+    Example:
+        >>> draws = normal_like(jax.random.key(0), {"w": jnp.ones((200, 200))})
+        >>> float(jnp.std(draws["w"])).__round__(2)
+        1.0
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    keys = jax.random.split(key, len(leaves))
+    small = [i for i, leaf in enumerate(leaves) if leaf.size < _SMALL and _is_plain(leaf)]
+    if not is_unrolled(keys) or sum(leaves[i].size for i in small) == 0:
+        return jax.tree.unflatten(structure, _apart(leaves, keys))
+    draws = jax.lax.platform_dependent(
+        keys,
+        cpu=functools.partial(_partly_together, leaves, small),
+        default=functools.partial(_apart, leaves),
+    )
+    return jax.tree.unflatten(structure, draws)
+
+
+def _apart(leaves: Sequence[Any], keys: jax.Array) -> list[jax.Array]:
+    """Normal numbers of every leaf by its own key."""
+    return [
+        _quantile(jax.random.bits(key, leaf.shape, jnp.uint32))
+        if _is_plain(leaf)
+        else jax.random.normal(key, leaf.shape, leaf.dtype, out_sharding=jax.typeof(leaf).sharding)
+        for key, leaf in zip(keys, leaves, strict=True)
+    ]
+
+
+def _partly_together(leaves: Sequence[Any], small: list[int], keys: jax.Array) -> list[jax.Array]:
+    """The same numbers, those of the small leaves drawn in one loop instead."""
+    draws = _apart(leaves, keys)
+    sizes = [leaves[i].size for i in small]
+    joint = map_joint_bits(_quantile, keys[np.array(small)], sizes)
+    for i, part in zip(small, jnp.split(joint, np.cumsum(sizes)[:-1].tolist()), strict=True):
+        draws[i] = part.reshape(leaves[i].shape)
+    return draws
+
+
+def _is_plain(leaf: Any) -> bool:
+    """Whether a leaf is in single precision, and its layout over devices not a part of its type."""
+    return leaf.dtype == jnp.float32 and jax.typeof(leaf).sharding.mesh.empty
+
+
+def _quantile(words: jax.Array) -> jax.Array:
+    """Normal numbers in single precision from 32-bit words, by JAX's map of words to (-1, 1)."""
+    bits = (words >> np.uint32(9)) | np.uint32(0x3F800000)
+    x = 2 * (jax.lax.bitcast_convert_type(bits, jnp.float32) - 1) - np.float32(1 - 2**-24)
+    t = jnp.log((1 - x) * (1 + x)) * np.float32(-1 / 8) - 1
+    return x * jnp.polyval(np.array(_QUANTILE[::-1], np.float32), t)
 
 
 def binomial_like(key: jax.Array, tree: PyTree) -> PyTree:

@@ -4,6 +4,9 @@ JAX compiles its default generator, threefry, on CPUs as a loop over its rounds,
 and writes memory. Written out, the rounds become one pass that XLA fuses with what uses the bits.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +16,11 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
 
 
-def threefry(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
+def threefry(key: Any, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the two words of threefry-2x32 with 20 rounds, as `uint32` like the counters.
 
     Args:
-        key: `[2]` uint32.
+        key: `[2]` uint32, or a pair of arrays like the counters: a key for each of them.
         high: uint32 counters, the first words.
         low: uint32 counters of the same shape, the second words.
 
@@ -89,3 +92,35 @@ def unrolled(keys: jax.Array) -> jax.Array:
         return keys
     data = jax.random.key_data(keys) if typed else keys
     return jax.random.wrap_key_data(data, impl=_UNROLLED)
+
+
+def map_joint_bits(function: Callable, keys: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """Returns `function` of the 32-bit words of several keys one after another, in one loop.
+
+    The words of a key are those of `jax.random.bits(key, (size,))`. Many small arrays are drawn
+    faster so: on a CPU XLA draws each where it is used, along its last axis, however short.
+
+    Args:
+        function: what to make of the words, `[n] -> [n]`, entry by entry.
+        keys: `[key]`, from `unrolled`.
+        sizes: words of each key, fewer than 2^32 in all.
+    """
+    # Two passes of a loop, for one alone would be no loop; a word is added to an odd number.
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    counter = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes])
+    spare = len(owner) % 2
+    owner, counter = np.pad(owner, (0, spare)), np.pad(counter, (0, spare))
+    words = jnp.moveaxis(jax.random.key_data(keys)[owner.reshape(2, -1)], 2, 1)
+
+    def draw(rows):
+        key, low = rows
+        high, low = threefry(key, jnp.zeros_like(low), low)
+        return function(high ^ low)
+
+    return jax.lax.map(draw, (words, counter.reshape(2, -1))).ravel()[: len(owner) - spare]
+
+
+def is_unrolled(keys: jax.Array) -> bool:
+    """Whether keys are such as `unrolled` gives."""
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    return typed and str(jax.random.key_impl(keys)) == str(_UNROLLED)

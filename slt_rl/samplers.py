@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from slt_rl.increments import binomial_like
+from slt_rl.increments import binomial_like, normal_like
 
 PyTree = Any
 Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
@@ -99,10 +99,8 @@ class SGLD:
         """Records the position it leaves, then moves."""
         key_batch, key_noise = jax.random.split(key)
         potential, gradient = oracle(key_batch, state.position)
-        if self.binomial_increments:
-            noise = binomial_like(key_noise, gradient)
-        else:
-            noise = optax.tree.random_like(key_noise, gradient, jax.random.normal)
+        draw = binomial_like if self.binomial_increments else normal_like
+        noise = draw(key_noise, gradient)
         # Python floats stay weakly typed: the chain keeps the dtype of the parameters.
         half, root = self.step_size / 2, self.step_size**0.5
         state, scale = self._precondition(state, gradient)
@@ -187,7 +185,7 @@ class KineticLangevin:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> KineticState:
         """Starts at `position` with momenta from N(0, I)."""
         key_oracle, key_momentum = jax.random.split(key)
-        momentum = optax.tree.random_like(key_momentum, position, jax.random.normal)
+        momentum = normal_like(key_momentum, position)
         return KineticState(position, momentum, *oracle(key_oracle, position))
 
     def step(self, key: jax.Array, state: KineticState, oracle: Oracle):
@@ -225,7 +223,7 @@ class KineticLangevin:
         """The exact Ornstein-Uhlenbeck step of the momentum over one step."""
         decay = jnp.exp(-self.friction * self.step_size)
         spread = jnp.sqrt(-jnp.expm1(-2 * self.friction * self.step_size))
-        noise = optax.tree.random_like(key, momentum, jax.random.normal)
+        noise = normal_like(key, momentum)
         return jax.tree.map(lambda p, z: (decay * p + spread * z).astype(p.dtype), momentum, noise)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -102,6 +103,11 @@ class Run(NamedTuple):
 @jax.jit
 def _squared_norms(gradients):
     return jax.vmap(lambda g: optax.tree.norm(g, squared=True))(gradients)
+
+
+@jax.jit
+def _copied(tree):
+    return jax.tree.map(jnp.copy, tree)
 
 
 def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
@@ -267,5 +273,6 @@ def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Dr
     adjusted = dataclasses.replace(sampler, adjusted=np.ones_like(sampler.adjusted))
     length = draws.excess_loss.shape[2]
     count = max(int(AUDIT_SHARE * length / chains.BLOCK_LENGTH), 1)
-    blocks = _blocks(run, adjusted, state)
+    # A copy, for blocks consume their start, and where the chains ended is still asked for.
+    blocks = _blocks(run, adjusted, _copied(state))
     return _concatenate([next(blocks)[1] for _ in range(count)], 0, count * chains.BLOCK_LENGTH)

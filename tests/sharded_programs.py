@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import slt_rl
 from slt_rl import chains
 from slt_rl.data import as_dataset
+from slt_rl.groups import Sizes
 from slt_rl.sharding import over_devices
 
 INPUTS = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
@@ -127,7 +128,7 @@ def sent(checkpoints):
     keys = chains.center_keys(jax.random.key(2), 8)
     state = chains.start_chains(keys, problem, anchors, sampler=SGLD, num_chains=4)
     numbers, sampler = chains.numbers_of(problem, anchors), chains.per_chain(SGLD, problem, 4)
-    lowered = chains._advance.lower(target, numbers, sampler, state, keys, 8, None, None)
+    lowered = chains._advance.lower(target, numbers, sampler, state, keys, Sizes(8, None, 4), None)
     words = ("all-reduce", "all-gather", "collective-permute", "all-to-all", "reduce-scatter")
     text = lowered.compile().as_text()
     return {word: len(re.findall(rf" {word}(-start)?\(", text)) for word in words}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl import chains
+from slt_rl import chains, groups
 from slt_rl.samplers import HMC, MALA, SGLD, KineticLangevin
 
 KEY = jax.random.key(3)
@@ -90,10 +90,53 @@ def test_restart_from_a_state_continues_the_same_chain():
     state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)
     blocks = chains.run_chains(keys, problem, anchors, sampler=sampler, state=state, block_length=8)
     saved, _ = next(blocks)
+    # A copy, for the next block consumes it.
+    saved = jax.tree.map(jnp.copy, saved)
     _, expected = next(blocks)
-    saved = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), saved)
     again = chains.run_chains(keys, problem, anchors, sampler=sampler, state=saved, block_length=8)
     np.testing.assert_array_equal(next(again)[1].excess_loss, expected.excess_loss)
+
+
+@pytest.mark.parametrize("sampler", [SGLD(np.linspace(1e-3, 1e-2, 6)[None]), SGLD(1e-2)])
+def test_groups_of_chains_have_the_draws_of_all_at_once(sampler, monkeypatch):
+    def run():
+        keys, problem, anchors, _ = setup(num_centers=1)
+        state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=6)
+        blocks = chains.run_chains(
+            keys, problem, anchors, sampler=sampler, state=state, block_length=8
+        )
+        return [next(blocks)[1] for _ in range(2)]
+
+    together = run()
+    # Three parameters a chain: two chains at a time.
+    monkeypatch.setattr(groups, "ON_A_CPU", 8)
+    for found, expected in zip(run(), together, strict=True):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_large_chains_hold_their_state_once(monkeypatch):
+    monkeypatch.setattr(groups, "ON_A_CPU", 2**19)
+
+    def loss_fn(params):
+        return jnp.sum((params - 1.0) ** 4)
+
+    centers, number = jnp.zeros((1, 2**17), jnp.float32), jnp.float32(1)
+    problem = chains.Problem(chains.constant_target(loss_fn), centers, None, number, number)
+    anchors, keys = chains.find_anchors(KEY, problem), chains.center_keys(KEY, 1)
+    state = chains.start_chains(keys, problem, anchors, sampler=SGLD(1e-6), num_chains=64)
+    together = groups.group_size(state.sampler_state.position)
+    assert together == 4
+    sampler = chains.per_chain(SGLD(1e-6), problem, 64)
+    numbers, sizes = chains.numbers_of(problem, anchors), groups.Sizes(4, None, together)
+    block = chains._advance.lower(
+        problem.make_target, numbers, sampler, state, keys, sizes, None
+    ).compile()
+    plan, states = block.memory_analysis(), 64 * centers.nbytes
+    assert plan.alias_size_in_bytes >= states
+    new = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes
+    # Of four chains, a sixteenth, the state and three steps on the way to the gradient.
+    assert new < 0.27 * states
 
 
 def test_chains_and_centers_are_independent_of_each_other():

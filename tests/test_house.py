@@ -13,8 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
     ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files"),
-    ("slt_rl.documents", "slt_rl.dots", "slt_rl.friction", "slt_rl.increments", "slt_rl.keys"),
+    ("slt_rl.documents", "slt_rl.dots", "slt_rl.friction", "slt_rl.groups", "slt_rl.keys"),
     ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
+    ("slt_rl.increments",),
     ("slt_rl.checkpoints", "slt_rl.rl"),
     ("slt_rl.predictive", "slt_rl.step_error"),
     ("toy_models",),

@@ -1,18 +1,53 @@
-"""Binomial increments: the moments of a normal number, and no shift of the coefficient."""
+"""Increments: normal numbers are JAX's own; binomial ones have their moments and shift nothing."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from scipy.special import ndtri
 
 import slt_rl
 import toy_models
 from slt_rl import increments
+from slt_rl.keys import unrolled
 
+TREE = {
+    "rows": jnp.zeros((7, 3)),
+    "scalar": jnp.zeros(()),
+    "none": jnp.zeros((0, 4)),
+    "large": jnp.zeros((100, 50)),
+    "odd": jnp.zeros(5),
+}
 COUNTS = np.arange(9)
 WEIGHTS = np.array([math.comb(8, k) for k in COUNTS]) / 2.0**8
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16])
+@pytest.mark.parametrize("kind", [lambda key: key, unrolled])
+def test_normal_numbers_are_those_of_jax(dtype, kind):
+    tree = jax.tree.map(lambda x: x.astype(dtype), TREE)
+    keys = jax.random.split(jax.random.key(1), 3)
+    draw = jax.jit(jax.vmap(lambda key: increments.normal_like(key, tree)))
+    expected = jax.vmap(lambda k: optax.tree.random_like(k, tree, jax.random.normal))(keys)
+    for name, found in draw(kind(keys)).items():
+        assert found.dtype == dtype
+        # In the tails XLA's own numbers are this much off.
+        tolerance = 6e-6 if dtype == jnp.float32 else 0
+        np.testing.assert_allclose(found, expected[name], rtol=tolerance, atol=0)
+
+
+def test_quantiles_of_words_are_exact_to_rounding():
+    steps = jnp.arange(0, 1 << 16, dtype=jnp.uint32) << 9
+    words = [steps, 2**31 - steps, jnp.uint32(2**31) + steps, jnp.uint32(2**32 - 1) - steps]
+    words = np.concatenate([*words, jax.random.bits(jax.random.key(0), (1 << 16,), jnp.uint32)])
+    found = np.asarray(increments._quantile(jnp.asarray(words)), np.float64)
+    # `(1 + x) / 2` in units of 2^-25, exact; the quantile of the smaller tail.
+    quarter = 4 * (words.astype(np.int64) >> 9) + 1
+    expected = np.sign(quarter - 2**24) * -ndtri(np.minimum(quarter, 2**25 - quarter) / 2.0**25)
+    np.testing.assert_allclose(found, expected, rtol=5e-7, atol=0)
 
 
 def value_of(count):

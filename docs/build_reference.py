@@ -28,6 +28,7 @@ MODULES = (
     *(f"slt_rl.{name}" for name in NUMBERS.split()),
     "slt_rl.checkpoints",
     "slt_rl.increments",
+    "slt_rl.launch",
     "slt_rl.sharding",
     "slt_rl.tempered_smc",
     "slt_rl.numpyro_nuts",

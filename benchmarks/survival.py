@@ -1,12 +1,16 @@
 """Kills toy-size runs at random moments, starts them again, compares with runs left alone.
 
-    python -m benchmarks.survival [--kills 30] [--out benchmarks/results]
+    python -m benchmarks.survival [--kills 30] [--parts 1] [--out benchmarks/results]
 
 Each of four stages is started in a process of its own, killed (SIGKILL) at a moment drawn evenly
 from half its way to the first result to its usual end, and started again until it ends; then its
 files are compared with those of a run that was left alone, bit for bit. The processes are forked
 before anything is computed, so that no time goes into imports. Writes `survival.md` and `.json`; a
-run that was killed itself goes on with the next stage.
+run that was killed itself goes on with the next part. Parts of a stage are kills of their own, with
+moments of their own, so that processes can divide them:
+
+    for i in 0 1 2 3 4 5 6 7; do python -m benchmarks.survival --parts 2 --share $i/8 & done; wait
+    python -m benchmarks.survival --parts 2
 """
 
 import argparse
@@ -29,7 +33,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.rows import WORK, Journal, source_digest
+from benchmarks.rows import EVERY_CASE, WORK, Journal, add_share_argument, source_digest
 from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
 from slt_rl.report import collect_provenance
@@ -43,31 +47,63 @@ OF_THE_PROCESS = ("peak memory", "one compilation")
 def main() -> int:
     """Kills every stage and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=30, help="of each stage")
+    parser.add_argument("--kills", type=int, default=30, help="of each stage, at least")
+    parser.add_argument("--parts", type=int, default=1, help="so many of each stage")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    add_share_argument(parser)
     options = parser.parse_args()
     prepare()
-    start, rows = time.perf_counter(), []
-    settings = {"kills": options.kills, "seed": options.seed}
-    journal = Journal(WORK / "survival.jsonl", settings, source_digest("benchmarks/survival*.py"))
-    for name in options.stages:
-        if (name, 0) not in journal.read():
-            row = torture(name, WORK / "survival" / name, **settings)
-            journal.append({"case": name, "key": 0, **row})
-        rows.append(journal.read()[name, 0])
-    seconds = {"survival": time.perf_counter() - start}
-    provenance = collect_provenance(settings, seconds)
+    settings = {name: getattr(options, name) for name in ("kills", "parts", "seed")}
+    parts = [(name, part) for name in options.stages for part in range(options.parts)]
+    rows = kill_all(parts[options.share], settings)
+    if options.share != EVERY_CASE:
+        return 0
+    provenance = collect_provenance(settings, {"survival": sum(row["took"] for row in rows)})
     options.out.mkdir(parents=True, exist_ok=True)
     record = {"rows": rows, **dataclasses.asdict(provenance)}
     (options.out / "survival.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
-    (options.out / "survival.md").write_text(as_markdown(rows, options, provenance))
+    (options.out / "survival.md").write_text(as_markdown(by_stage(rows), options, provenance))
     return 0 if all(not row["different"] and not row["errors"] for row in rows) else 1
 
 
-def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]:
+def kill_all(parts: list[tuple[str, int]], settings: dict[str, int]) -> list[dict[str, Any]]:
+    """The rows of parts of stages, those that are missing measured."""
+    kills = math.ceil(settings["kills"] / settings["parts"])
+    journal = Journal(WORK / "survival.jsonl", settings, source_digest("benchmarks/survival*.py"))
+    for name, part in parts:
+        if (name, part) not in journal.read():
+            start, folder = time.perf_counter(), WORK / "survival" / f"{name}-{part}"
+            row = torture(name, folder, kills=kills, seed=(settings["seed"], part))
+            took = round(time.perf_counter() - start, 1)
+            journal.append({"case": name, "key": part, "took": took, **row})
+    rows = journal.read()
+    return [rows[part] for part in parts]
+
+
+def by_stage(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each stage: counts of its parts added, and the means of their seconds."""
+    found = []
+    for name in dict.fromkeys(row["stage"] for row in rows):
+        parts = [row for row in rows if row["stage"] == name]
+        counts = ("kills", "with_results", "runs", "different")
+        row = {"stage": name} | {count: sum(part[count] for part in parts) for count in counts}
+        row["errors"] = [error for part in parts for error in part["errors"]]
+        for seconds in ("first", "seconds"):
+            row[seconds] = round(sum(part[seconds] for part in parts) / len(parts), 2)
+        found.append(row)
+    return found
+
+
+def torture(name: str, folder: Path, *, kills: int, seed: tuple[int, int]) -> dict[str, Any]:
     """Kills one stage so many times, over as many runs as that takes.
+
+    Args:
+        name: The stage.
+        folder: Where its runs are written; emptied first.
+        kills: How many.
+        seed: That of the benchmark, and the part of the stage: they decide the moments.
 
     Returns:
         Seconds of a run left alone, kills, those after which a result was on disk, runs that ended,
@@ -80,7 +116,7 @@ def torture(name: str, folder: Path, *, kills: int, seed: int) -> dict[str, Any]
     assert not error, error
     row = {"stage": name, "first": round(first, 2), "seconds": round(usual, 2)}
     row |= {"kills": 0, "with_results": 0, "runs": 0, "different": 0, "errors": []}
-    with tqdm(total=kills, desc=name, disable=None) as bar:
+    with tqdm(total=kills, desc=folder.name, disable=None) as bar:
         while row["kills"] < kills:
             torn = folder / "torn"
             shutil.rmtree(torn, ignore_errors=True)
@@ -202,9 +238,10 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
         f"{kills} kills (SIGKILL) at random moments of {runs} runs; {same} of the {runs} runs "
         "ended with the very numbers of a run that was left alone, bit for bit.",
         "",
-        f"Command `python -m benchmarks.survival --kills {options.kills} --seed {options.seed}`; "
+        f"Command `python -m benchmarks.survival --kills {options.kills} --parts {options.parts} "
+        f"--seed {options.seed}`; "
         f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
-        f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
+        f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s of all parts.",
         "",
         "A moment is drawn for each start, in seconds of the processors, evenly from half the way "
         "to the first result to the end of a run that was left alone. Compared are all arrays, "

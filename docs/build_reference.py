@@ -20,17 +20,14 @@ from typing import Any, NamedTuple
 
 PACKAGES = ("slt_rl", "toy_models")
 NUMBERS = "ladder estimators diagnostics observables responses predictive"
+TOOLS = "checkpoints increments launch sharding tempered_smc numpyro_nuts"
 OUTER = "rl rl.craftax rl.craftax_events development agents report"
 SUPERPOSITION = "training env rl rungs visitation difficulty_env"
 TOYS = "first_only color_streak staircases finite_envs cheese cheese_exact"
 MODULES = (
     "slt_rl",
     *(f"slt_rl.{name}" for name in NUMBERS.split()),
-    "slt_rl.checkpoints",
-    "slt_rl.increments",
-    "slt_rl.sharding",
-    "slt_rl.tempered_smc",
-    "slt_rl.numpyro_nuts",
+    *(f"slt_rl.{name}" for name in TOOLS.split()),
     *(f"slt_rl.{name}" for name in OUTER.split()),
     "toy_models",
     "toy_models.superposition",

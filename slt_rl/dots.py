@@ -23,13 +23,26 @@ def dot(x: jax.Array, y: jax.Array) -> jax.Array:
     products = x * y
     if products.ndim < 2:
         return jnp.sum(products)
-    rows = products.reshape(-1, products.shape[-1])
-    groups = rows.shape[0] // _ROWS
-    grouped = rows[: groups * _ROWS].reshape(groups, _ROWS, rows.shape[1])
-    total = jnp.sum(sum(grouped[:, i] for i in range(_ROWS)))
-    return total + jnp.sum(rows[groups * _ROWS :])
+    rows = products
+    # Axes before the rows stay as they are: devices that hold parts of the rows would have to send
+    # them if rows of several blocks became one axis.
+    while rows.ndim > 2 and rows.shape[-2] < _ROWS:
+        rows = rows.reshape(*rows.shape[:-3], -1, rows.shape[-1])
+    whole = rows.shape[-2] // _ROWS * _ROWS
+    grouped = rows[..., :whole, :].reshape(*rows.shape[:-2], -1, _ROWS, rows.shape[-1])
+    total = jnp.sum(sum(grouped[..., i, :] for i in range(_ROWS)))
+    return total + jnp.sum(rows[..., whole:, :])
+
+
+def tree_dot(one: PyTree, two: PyTree) -> jax.Array:
+    """Returns the sum of the products of two pytrees of one structure.
+
+    Where parameters lie over devices, only scalars are sent: `optax.tree.vdot` makes a vector of
+    each leaf first, for which every device would need the whole leaf.
+    """
+    return jnp.asarray(sum(jax.tree.leaves(jax.tree.map(dot, one, two))))
 
 
 def squared_norm(tree: PyTree) -> jax.Array:
     """Returns `|w|^2` of a pytree."""
-    return jnp.asarray(sum(dot(leaf, leaf) for leaf in jax.tree.leaves(tree)))
+    return tree_dot(tree, tree)

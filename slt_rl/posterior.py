@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from slt_rl.data import Dataset
-from slt_rl.dots import squared_norm
+from slt_rl.dots import squared_norm, tree_dot
 from slt_rl.keys import unrolled
 
 PyTree = Any
@@ -104,7 +104,7 @@ def center_oracle(anchor: Anchor, center: PyTree, nbeta: Any) -> Oracle:
 
     def oracle(key, params):
         # Not the constant zero: some samplers differentiate the value.
-        value = optax.tree.vdot(gradient, optax.tree.sub(params, center))
+        value = tree_dot(gradient, optax.tree.sub(params, center))
         return value.astype(anchor.loss.dtype), gradient
 
     return oracle
@@ -145,7 +145,7 @@ def minibatch_oracle(
             center_loss, center_gradient = jax.value_and_grad(batch_loss)(posterior.center, batch)
             noise = optax.tree.sub(center_gradient, posterior.center_gradient)
             gradient = optax.tree.sub(gradient, noise)
-            center_loss += optax.tree.vdot(noise, pull)
+            center_loss += tree_dot(noise, pull)
         elif posterior.center_losses is None:
             center_loss = batch_loss(posterior.center, batch)
         else:
@@ -191,7 +191,7 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
             used = jax.tree.map(lambda d, v: jnp.where(is_first, d, v), direction, vector)
         product = jax.jvp(gradient_fn, (params,), (used,))[1]
         norm = optax.tree.norm(product)
-        along = jnp.where(is_first, optax.tree.vdot(used, product), along)
+        along = jnp.where(is_first, tree_dot(used, product), along)
         # A zero product (flat loss) keeps the old vector: the curvature is then zero.
         moves = (norm > 0) & ~is_first
         scale = jnp.where(moves, 1 / jnp.where(moves, norm, 1), 0)

@@ -53,28 +53,83 @@ def difference(one, two):
     return float(np.max(np.abs(a - b)) / np.mean(np.abs(a)))
 
 
-def parameters_over_devices():
-    """One chain over all devices: the relative difference, and the largest part of a device."""
+def heads_over_devices():
+    """A network of four heads and its parameters, a part of every head on each device."""
+    rng = np.random.default_rng(0)
+    shapes = {"first": (32, 4, 512), "second": (4, 512, 32)}
+    parts = {
+        "first": PartitionSpec(None, None, "device"),
+        "second": PartitionSpec(None, "device", None),
+    }
+    params = {k: 0.1 * rng.normal(size=shape).astype(np.float32) for k, shape in shapes.items()}
     mesh = Mesh(np.array(jax.devices()), ("device",))
-    layout = NamedSharding(mesh, PartitionSpec("device"))
-    params = {"w": np.zeros((8, 512), np.float32)}
-    data = np.random.default_rng(2).normal(size=(128, 512)).astype(np.float32)
-    split = jax.device_put(params, layout)
+    split = {k: jax.device_put(params[k], NamedSharding(mesh, parts[k])) for k in params}
 
     def loss_fn(w, examples):
-        return jnp.sum((examples @ w["w"].T) ** 2, axis=1)
+        hidden = jnp.tanh(jnp.einsum("ni,ihj->nhj", examples[0], w["first"]))
+        return jnp.sum((jnp.einsum("nhj,hjo->no", hidden, w["second"]) - examples[1]) ** 2, axis=1)
+
+    inputs, noise = rng.normal(size=(2, 16, 32)).astype(np.float32)
+    return loss_fn, (inputs, noise), params, split
+
+
+def parameters_over_devices():
+    """One chain over all devices: difference of draws, and what the fullest device holds."""
+    loss_fn, data, params, split = heads_over_devices()
 
     def estimate(start):
         return slt_rl.estimate_llc(
             jax.random.key(0), loss_fn, start, data, sampler=slt_rl.SGLD(1e-5), **LENGTHS
         )
 
-    problem = chains.Problem(
-        chains.constant_target(loss_fn), jax.tree.map(lambda x: x[None], split), as_dataset(data),
-        jnp.float32(20), jnp.float32(10),
-    )  # fmt: skip
-    share = largest_share(problem, slt_rl.SGLD(1e-5), num_chains=4)
-    return {"difference": difference([estimate(params)], [estimate(split)]), "share": share}
+    def problem(start):
+        centers = jax.tree.map(lambda x: jnp.asarray(x)[None], start)
+        target = chains.constant_target(loss_fn)
+        return chains.Problem(target, centers, as_dataset(data), jnp.float32(20), jnp.float32(10))
+
+    one, laid = (plans(problem(start)) for start in (params, split))
+    return {
+        "difference": difference([estimate(params)], [estimate(split)]),
+        "share": largest_share(problem(split), slt_rl.SGLD(1e-5), num_chains=4),
+        "parameters": sum(leaf.nbytes for leaf in params.values()),
+        "whole": {name: bytes_of(plan) for name, plan in one.items()},
+        "parts": {name: bytes_of(plan) for name, plan in laid.items()},
+        "sent": {name: sent_by(plan) for name, plan in laid.items()},
+    }
+
+
+def plans(problem):
+    """The compiled programs of one chain: its anchor, and blocks with full data and minibatches."""
+    anchors = chains.find_anchors(jax.random.key(1), problem)
+    compiled = chains._find_anchors.lower(
+        problem.make_target, problem.centers, problem.shared, jax.random.key(1)
+    ).compile()
+    variate = slt_rl.SGLD(1e-5, control_variate=True)
+    return {
+        "anchor": compiled,
+        "full": block_plan(problem, anchors, slt_rl.SGLD(1e-5), num_chains=1),
+        "minibatch": block_plan(problem, anchors, variate, num_chains=1, batch_size=8),
+    }
+
+
+def block_plan(problem, anchors, sampler, *, num_chains, batch_size=None):
+    """The compiled block of the chains of a problem."""
+    keys = chains.center_keys(jax.random.key(2), problem.num_centers)
+    state = chains.start_chains(
+        keys, problem, anchors, sampler=sampler, num_chains=num_chains, batch_size=batch_size
+    )
+    numbers = chains.numbers_of(problem, anchors)
+    sampler = chains.per_chain(sampler, problem, num_chains)
+    return chains._advance.lower(
+        problem.make_target, numbers, sampler, state, keys, Sizes(8, batch_size, num_chains), None
+    ).compile()
+
+
+def bytes_of(plan):
+    """What a device needs for a program: arguments, results and work space."""
+    found = plan.memory_analysis()
+    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
+    return total - found.alias_size_in_bytes
 
 
 def largest_share(problem, sampler, *, num_chains):
@@ -125,12 +180,13 @@ def sent(checkpoints):
         jnp.float32(10),
     )  # fmt: skip
     anchors = chains.find_anchors(jax.random.key(1), problem)
-    keys = chains.center_keys(jax.random.key(2), 8)
-    state = chains.start_chains(keys, problem, anchors, sampler=SGLD, num_chains=4)
-    numbers, sampler = chains.numbers_of(problem, anchors), chains.per_chain(SGLD, problem, 4)
-    lowered = chains._advance.lower(target, numbers, sampler, state, keys, Sizes(8, None, 4), None)
+    return sent_by(block_plan(problem, anchors, SGLD, num_chains=4))
+
+
+def sent_by(plan):
+    """How often a compiled program sends anything between devices, by the kind of message."""
     words = ("all-reduce", "all-gather", "collective-permute", "all-to-all", "reduce-scatter")
-    text = lowered.compile().as_text()
+    text = plan.as_text()
     return {word: len(re.findall(rf" {word}(-start)?\(", text)) for word in words}
 
 

@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl.dots import dot, squared_norm
+from slt_rl.dots import dot, squared_norm, tree_dot
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 5), (8, 2), (17, 3), (2, 3, 4, 5), (0, 4)])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (7,), (3, 5), (8, 2), (17, 3), (2, 3, 4, 5), (2, 19, 3), (0, 4)]
+)
 def test_dot_of_any_shape(shape):
     x, y = np.random.default_rng(0).standard_normal((2, *shape))
     found = dot(jnp.asarray(x), jnp.asarray(y))
@@ -25,3 +27,9 @@ def test_rounding_does_not_grow_with_the_size():
 def test_squared_norm_of_a_tree():
     tree = {"a": jnp.full((9, 2), 2.0), "b": jnp.array(3.0)}
     assert float(squared_norm(tree)) == 18 * 4 + 9
+
+
+def test_dot_of_trees():
+    one = {"a": jnp.arange(18.0).reshape(9, 2), "b": jnp.array(3.0)}
+    two = {"a": jnp.full((9, 2), 2.0), "b": jnp.array(-1.0)}
+    assert float(tree_dot(one, two)) == 2 * 153 - 3

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import from its own layer's package and from the layers above it in this list;
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
-    ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files"),
+    ("slt_rl.data", "slt_rl.diagnostics", "slt_rl.array_files", "slt_rl.launch"),
     ("slt_rl.documents", "slt_rl.dots", "slt_rl.friction", "slt_rl.groups", "slt_rl.keys"),
     ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
     ("slt_rl.increments",),
@@ -61,6 +61,7 @@ OPTIONAL = {
     ),
     "orbax": (),
     "seaborn": (),
+    "submitit": (),
     "tqdm": (),
 }
 MAX_FILE_LINES = 350

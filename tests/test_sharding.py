@@ -82,6 +82,10 @@ def test_parameters_over_devices_have_the_draws_of_one():
     found = on_eight_devices("parameters")
     assert found["difference"] < ROUNDING
     assert found["share"] == 1 / 8
+    # Scalars and sums of activations are sent, never the parameters of another device ...
+    assert not any(sent["all-gather"] for sent in found["sent"].values()), found["sent"]
+    # ... so that a device on which the parameters alone would not fit has room for all it needs.
+    assert max(found["parts"].values()) < found["parameters"] < min(found["whole"].values())
 
 
 @pytest.mark.very_slow

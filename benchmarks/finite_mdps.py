@@ -85,13 +85,20 @@ def cases() -> list[EnvCase]:
         EnvCase("DeepSea 8", finite_envs.deep_sea, 0.985),
         EnvCase("DeepSea 6", functools.partial(finite_envs.deep_sea, 6), 0.985),
         EnvCase("FrozenLake 4x4", finite_envs.frozen_lake, 0.488),
-        EnvCase("FrozenLake 8x8", functools.partial(finite_envs.frozen_lake, "8x8"), 0.373, 1_000_000),
+        EnvCase(
+            "FrozenLake 8x8", functools.partial(finite_envs.frozen_lake, "8x8"), 0.373, 1_000_000
+        ),
         EnvCase("UmbrellaChain", finite_envs.umbrella_chain, 0.86),
         EnvCase("MemoryChain", finite_envs.memory_chain, 0.995),
         EnvCase("MemoryChain, GRU", finite_envs.memory_chain, 0.995, single="MemoryChain-bsuite"),
         EnvCase("DiscountingChain 0", finite_envs.discounting_chain, 1.095, 1_000_000, 0.999),
-        EnvCase("DiscountingChain 2", functools.partial(finite_envs.discounting_chain, 2), 1.095,
-                1_000_000, 0.999),
+        EnvCase(
+            "DiscountingChain 2",
+            functools.partial(finite_envs.discounting_chain, 2),
+            1.095,
+            1_000_000,
+            0.999,
+        ),
         EnvCase("FourRooms", finite_envs.four_rooms, 0.697),
     ]
 

@@ -48,8 +48,8 @@ class Agent(NamedTuple):
 class OnHistory:
     """A recurrent network as a function of everything shown in an episode, latest first.
 
-    It reads the history from its beginning on, as it would have seen it in play. Steps that have not
-    been are zero, which no observation may be.
+    It reads the history from its beginning on, as it would have seen it in play. Steps that have
+    not been are zero, which no observation may be.
 
     Args:
         network: The network.

@@ -137,6 +137,7 @@ class Line(NamedTuple):
 
 
 def line_of(slope: jax.Array, bias: jax.Array) -> Line:
+    """The line of each pair, slopes ``[c, c]`` and biases ``[c]`` of the outputs."""
     offset = jnp.broadcast_to(bias, slope.shape)
     inside = offset * (slope + offset) < 0
     point = jnp.where(inside, -offset / jnp.where(inside, slope, 1), 0)

@@ -1,9 +1,10 @@
 """The toy model of superposition under the difficulties of reinforcement learning, one at a time.
 
 A rung is a law of interactions: features with unequal probabilities or amplitudes (drift),
-observations that are sometimes hidden, rewards that are paid late. What the network computes stays the same, and so the
-exact regret and the exact divergence of the policy stay in closed form. The one difficulty that is
-no law of this kind, visitation that depends on the policy, is in `superposition_visitation`.
+observations that are sometimes hidden, rewards that are paid late. What the network computes stays
+the same, and so the exact regret and the exact divergence of the policy stay in closed form. Two
+difficulties are no laws of this kind: visitation that depends on the policy, in
+`superposition_visitation`, and memory, in `superposition_memory`.
 """
 
 import functools
@@ -281,7 +282,10 @@ def dead_feature_amplitude(last: float = 1 / 6, num_features: int = 6) -> float:
 
 def _softest(last: float, amplitude: float, num_features: int) -> float:
     """Sum of the two smallest eigenvalues of the Hessian at "5+"."""
-    label, law = PhaseClass(num_features - 1, 1), drifted_law(last, num_features, amplitude=amplitude)
+    label, law = (
+        PhaseClass(num_features - 1, 1),
+        drifted_law(last, num_features, amplitude=amplitude),
+    )
     flat, _ = ravel_pytree(drifted_point(label, last, num_features, amplitude=amplitude))
     return float(np.linalg.eigvalsh(_derivatives(num_features)(flat, law)[1])[:2].sum())
 

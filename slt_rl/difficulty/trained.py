@@ -64,7 +64,8 @@ class TrainingProtocol:
 
 
 TRAINING = TrainingProtocol(
-    "training", dataclasses.replace(FULL, num_chains=4, num_draws=300, num_burnin=100)
+    "training",
+    dataclasses.replace(FULL, num_chains=4, num_draws=300, num_burnin=100, rungs=tuple(range(7))),
 )
 
 

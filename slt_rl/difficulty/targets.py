@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from slt_rl.difficulty.acting import POLICY, act
 from slt_rl.difficulty.protocol import ACTION_SCALE, EPISODE, NUM_FEATURES, Protocol
 from slt_rl.difficulty.rungs import VISITATION, Rung
 from slt_rl.rl import (
+    Batch,
     GaussianPolicy,
     Trajectories,
     Transitions,
@@ -172,14 +174,19 @@ def _in_episodes(steps: Any) -> Any:
 
 
 def build_trajectories(key, rung: Rung, label: str, protocol: Protocol) -> Target:
-    """Regret by weights of whole episodes, from actions of the frozen policy.
-
-    What is paid is the sum over the steps, with the last one and without the discount for the
-    delay, less its mean. A weight for each reward would be the same: only the last step pays.
-    """
+    """Regret by weights of whole episodes, from actions of the frozen policy."""
     key_inputs, key_action = jax.random.split(key)
     met, center = fresh_inputs(key_inputs, rung, label, protocol).examples, rung.points[label]
     batch = act(key_action, center, met, baseline_fn=jnp.mean)
+    return Target(*trajectory_data(batch), center)
+
+
+def trajectory_data(batch: Batch) -> tuple[Callable, Dataset]:
+    """The importance-weighted regret of episodes, `EPISODE` steps of a batch each.
+
+    What is paid is the mean advantage of the steps, all of it with the last one and without the
+    discount for the delay. A weight for each reward would be the same: only the last step pays.
+    """
     found = _in_episodes(batch)
     paid = jnp.mean(found.advantage, axis=1, keepdims=True)
     time = np.broadcast_to(np.arange(EPISODE), found.log_prob.shape)
@@ -196,8 +203,7 @@ def build_trajectories(key, rung: Rung, label: str, protocol: Protocol) -> Targe
         version=np.zeros_like(time),
         step=time,
     )
-    data = Dataset(Trajectories(steps, jnp.ones(last.shape, bool)))
-    return Target(*trajectory_regret(POLICY, data), center)
+    return trajectory_regret(POLICY, Dataset(Trajectories(steps, jnp.ones(last.shape, bool))))
 
 
 def critic_params(rung: Rung, label: str) -> jax.Array:

@@ -8,38 +8,28 @@ environment takes one to four minutes on a core.
 
 import argparse
 import dataclasses
+import functools
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import slt_rl
 from benchmarks import finite_mdps_page, pages, rows
-from slt_rl.rl import (
-    MLP,
-    PPO,
-    CategoricalPolicy,
-    ValueNetwork,
-    clipped_adam,
-    init_runs,
-    log_schedule,
-    policy_kl,
-    run_keys,
-    tabular_regret,
-    train,
-    value_error,
-)
+from benchmarks.finite_mdps_agents import NUM_ENVS, NUM_STEPS, WIDTH, Agent, train_gru, train_mlp
+from slt_rl.rl import GymnaxEnv, log_schedule, policy_kl, tabular_regret, value_error
 from slt_rl.rl.finite import FiniteEnv, regret_process
 from toy_models import finite_envs
 
 PyTree = Any
 NBETA, LOCALIZATION = 1_000.0, 10.0
-NUM_ENVS, NUM_STEPS, WIDTH, NUM_CHECKPOINTS = 16, 128, 32, 8
+NUM_CHECKPOINTS = 8
 NUM_CHAINS, NUM_DRAWS, TOLERANCE = 4, 1_000, 0.1
 NUM_EPISODES = 1_000
 # Below so many episodes that differ from the commonest, their spread says nothing.
@@ -56,6 +46,8 @@ class EnvCase:
         target: Return to reach.
         num_env_steps: Environment steps of the training.
         discount: Discount of the trainer.
+        single: Name in gymnax of the environment that shows one observation at a time, if the agent
+            has a recurrent core and learns there.
     """
 
     name: str
@@ -63,12 +55,23 @@ class EnvCase:
     target: float
     num_env_steps: int = 300_000
     discount: float = 0.99
+    single: str | None = None
 
     @property
     def schedule(self) -> tuple[int, ...]:
         """Iterations at which the policy is looked at: the start and a geometric series."""
         num_iterations = self.num_env_steps // (NUM_ENVS * NUM_STEPS)
         return (0, *log_schedule(num_iterations, NUM_CHECKPOINTS - 1))
+
+    def train(self, key: jax.Array, finite: FiniteEnv) -> Agent:
+        """One agent; consumes the key."""
+        sizes = {"discount": self.discount, "schedule": self.schedule}
+        if self.single is None:
+            return train_mlp(key, finite, **sizes)
+        env = GymnaxEnv(*gymnax.make(self.single))
+        _, shown = env.reset(key)
+        sizes |= {"num_inputs": shown.size, "num_actions": finite.mdp.num_actions}
+        return train_gru(key, env, **sizes)
 
 
 def cases() -> list[EnvCase]:
@@ -80,10 +83,22 @@ def cases() -> list[EnvCase]:
     return [
         EnvCase("Catch", finite_envs.catch, 0.995),
         EnvCase("DeepSea 8", finite_envs.deep_sea, 0.985),
+        EnvCase("DeepSea 6", functools.partial(finite_envs.deep_sea, 6), 0.985),
         EnvCase("FrozenLake 4x4", finite_envs.frozen_lake, 0.488),
+        EnvCase(
+            "FrozenLake 8x8", functools.partial(finite_envs.frozen_lake, "8x8"), 0.373, 1_000_000
+        ),
         EnvCase("UmbrellaChain", finite_envs.umbrella_chain, 0.86),
         EnvCase("MemoryChain", finite_envs.memory_chain, 0.995),
+        EnvCase("MemoryChain, GRU", finite_envs.memory_chain, 0.995, single="MemoryChain-bsuite"),
         EnvCase("DiscountingChain 0", finite_envs.discounting_chain, 1.095, 1_000_000, 0.999),
+        EnvCase(
+            "DiscountingChain 2",
+            functools.partial(finite_envs.discounting_chain, 2),
+            1.095,
+            1_000_000,
+            0.999,
+        ),
         EnvCase("FourRooms", finite_envs.four_rooms, 0.697),
     ]
 
@@ -93,11 +108,11 @@ def measure(case: EnvCase, key: jax.Array) -> dict[str, Any]:
     key_train, key_play, key_llc = jax.random.split(key, 3)
     start = time.perf_counter()
     finite = case.build()
-    ppo, checkpoints = trained(key_train, finite, case)
+    agent = case.train(key_train, finite)
     seconds_train = time.perf_counter() - start
-    policy_params = checkpoints["policy"]
-    exact = jax.jit(jax.vmap(lambda p: finite.exact_return(ppo.policy, p)))(policy_params)
-    targets = potentials(finite, ppo)
+    policy_params = agent.checkpoints["policy"]
+    exact = jax.jit(jax.vmap(lambda p: finite.exact_return(agent.policy, p)))(policy_params)
+    targets = potentials(finite, agent)
     return {
         "steps": [NUM_ENVS * NUM_STEPS * n for n in case.schedule],
         "target": case.target,
@@ -106,42 +121,16 @@ def measure(case: EnvCase, key: jax.Array) -> dict[str, Any]:
         "num_states": finite.mdp.num_states,
         "num_parameters": sum(x.size for x in jax.tree.leaves(policy_params)) // len(exact),
         "exact": np.asarray(exact, np.float64).tolist(),
-        "played": played(key_play, finite, ppo.policy, checkpoints=policy_params, exact=exact),
+        "played": played(key_play, finite, agent.policy, checkpoints=policy_params, exact=exact),
         "seconds_train": seconds_train,
         "curves": {
-            name: curve(jax.random.fold_in(key_llc, i), make, checkpoints[part])
+            name: curve(jax.random.fold_in(key_llc, i), make, agent.checkpoints[part])
             for i, (name, (part, make)) in enumerate(targets.items())
         },
     }
 
 
-def trained(key: jax.Array, finite: FiniteEnv, case: EnvCase) -> tuple[PPO, PyTree]:
-    """The trainer, and parameters with a leading axis `[checkpoint]`."""
-    num_inputs, hidden = finite.observations.shape[1], (WIDTH, WIDTH)
-    actor = MLP(num_inputs, finite.mdp.num_actions, hidden, output_scale=0.01)
-    critic = MLP(num_inputs, 1, hidden)
-    ppo = PPO(
-        policy=CategoricalPolicy(actor),
-        value_fn=ValueNetwork(critic),
-        optimizer=clipped_adam(1e-3),
-        num_envs=NUM_ENVS,
-        num_steps=NUM_STEPS,
-        discount=case.discount,
-        entropy_weight=0.01,
-    )
-
-    def init_fn(key):
-        key_actor, key_critic = jax.random.split(key)
-        return {"policy": actor.init(key_actor), "value": critic.init(key_critic)}
-
-    keys = run_keys(key, 1)
-    states = init_runs(keys, ppo, finite.env, init_fn=init_fn)
-    run = train(keys, ppo, finite.env, states=states, checkpoints=case.schedule)
-    found = [jax.tree.map(lambda x: x[0], now.params) for now, _ in run]
-    return ppo, jax.tree.map(lambda *x: jnp.stack(x), *found)
-
-
-def potentials(finite: FiniteEnv, ppo: PPO) -> dict[str, tuple[str, Callable]]:
+def potentials(finite: FiniteEnv, agent: Agent) -> dict[str, tuple[str, Callable]]:
     """Potentials by name: which network they are of, and `params -> exact potential`.
 
     All states count alike in the divergence and in the value error: they are enumerated, and no
@@ -149,15 +138,15 @@ def potentials(finite: FiniteEnv, ppo: PPO) -> dict[str, tuple[str, Callable]]:
     """
     observations, unit = jnp.asarray(finite.observations), finite.uniform_regret
     small, kept = regret_process(finite.mdp)
-    regret = tabular_regret(small, ppo.policy, observations[kept], unit=unit)
+    regret = tabular_regret(small, agent.policy, observations[kept], unit=unit)
 
     def kl(params):
-        loss_fn, data = policy_kl(ppo.policy, params, observations)
+        loss_fn, data = policy_kl(agent.policy, params, observations)
         return lambda w: jnp.mean(loss_fn(w, data.examples))
 
     def value(params):
-        targets = jax.vmap(lambda x: ppo.value_fn(params, x))(observations)
-        loss_fn, data = value_error(ppo.value_fn, observations, targets)
+        targets = jax.vmap(lambda x: agent.value_fn(params, x))(observations)
+        loss_fn, data = value_error(agent.value_fn, observations, targets)
         return lambda w: jnp.mean(loss_fn(w, data.examples)) / unit**2
 
     return {
@@ -243,11 +232,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--envs", default="", help="only names that contain this")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
-    source = rows.source_digest("benchmarks/finite_mdps.py", "slt_rl/rl/potentials/*.py")
+    source = rows.source_digest("benchmarks/finite_mdps*.py", "slt_rl/rl/potentials/*.py")
     journal = rows.Journal(rows.WORK / "finite_mdps.jsonl", settings(), source)
     chosen = [case for case in cases() if options.envs in case.name]
-    found = rows.run_cases(journal, chosen, measure, num_keys=1)
+    found = rows.run_cases(journal, chosen[options.share], measure, num_keys=1)
+    if options.share != rows.EVERY_CASE:
+        return 0
     page = finite_mdps_page.make_page(found, settings())
     # The figure last: the page tells whether the checkout has changes.
     pages.write_page(page, found, {"envs": options.envs} | settings(), folder=options.out)

@@ -1,6 +1,6 @@
 """The ladder of difficulty, as `slt-rl ladder` climbs it, with its table and figure committed.
 
-    python -m benchmarks.ladder [--quick]
+    python -m benchmarks.ladder [--quick] [--share I/N]
 
 Writes `ladder.md`, `.json` and `ladder_survival.svg`; a run that was killed goes on.
 """
@@ -13,7 +13,7 @@ import jax
 
 from benchmarks import pages, rows
 from slt_rl.difficulty import FULL, QUICK, presentation
-from slt_rl.difficulty.pipeline import examine
+from slt_rl.difficulty.pipeline import examine, measure_rungs
 from slt_rl.difficulty.score import recommendation
 
 
@@ -23,11 +23,16 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three rungs, two data sets each")
     parser.add_argument("--work", type=Path, default=None, help="folder of finished rungs")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     protocol = QUICK if options.quick else FULL
     name = "ladder_quick" if options.quick else "ladder"
-    found = examine(protocol, options.work or rows.WORK / name)
+    work = options.work or rows.WORK / name
+    if options.share != rows.EVERY_CASE:
+        measure_rungs(protocol, work, numbers=protocol.rungs[options.share])
+        return 0
+    found = examine(protocol, work)
     tables = [presentation.score_table(found.scores), *presentation.value_tables(found)]
     page = pages.Page(
         name,

@@ -1,6 +1,6 @@
 """Training on every rung of the ladder, and the transitions that the curves along it show.
 
-    python -m benchmarks.ladder_training [--runs 3] [--work DIR] [--out DIR]
+    python -m benchmarks.ladder_training [--runs 3] [--share I/N] [--work DIR] [--out DIR]
     python -m benchmarks.ladder_training --validated results/validate
 
 Writes `ladder_training.md`, `.json`, `ladder_training_curves.svg`; a run that was killed goes on.
@@ -63,11 +63,14 @@ def main() -> int:
     parser.add_argument("--validated", type=Path, help="folder of a finished main run")
     parser.add_argument("--work", type=Path, default=rows.WORK / "ladder_training")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if options.validated is None:
         name, text = "ladder_training", abstract(TRAINING, options.runs)
-        climbed, seconds = climb(TRAINING, options.work, options.runs)
+        climbed, seconds = climb(TRAINING, options.work, options.runs, share=options.share)
+        if options.share != rows.EVERY_CASE:
+            return 0
     else:
         name, text, seconds = "ladder_training_main", MAIN_RUN, []
         climbed = main_run(options.validated)
@@ -88,16 +91,19 @@ def main() -> int:
 
 
 def climb(
-    protocol: TrainingProtocol, work: Path, num_measured: int
+    protocol: TrainingProtocol, work: Path, num_measured: int, *, share: slice = rows.EVERY_CASE
 ) -> tuple[list[tuple[Rung, Measured]], list[tuple[str, float]]]:
     """Trains every rung and measures runs of each, as far as the folder does not hold them.
 
-    The first run of every rung comes before the second of any.
+    The first run of every rung comes before the second of any. A share of the rungs is trained with
+    those they go on from.
     """
+    wanted = protocol.estimates.rungs[share]
+    needed = {*wanted, 2} if 3 in wanted else set(wanted)
     store = open_store(work, protocol)
     key = jax.random.key(protocol.estimates.seed)
     keys = {r: jax.random.split(jax.random.fold_in(key, r)) for r in protocol.estimates.rungs}
-    chosen = [rung for rung in ladder_rungs() if rung.number in protocol.estimates.rungs]
+    chosen = [rung for rung in ladder_rungs() if rung.number in needed]
     found: dict[int, Measured] = {}
     seconds: dict[str, float] = {}
     for rung in chosen:
@@ -106,7 +112,12 @@ def climb(
         stage = store.stage(f"rung_{rung.number}", compute)
         seconds[f"rung {rung.number}"] = stage.seconds
         found[rung.number] = Measured(rung.title, stage.arrays, np.array([], int), [])
-    passes = [(count, rung) for count in range(1, num_measured + 1) for rung in chosen]
+    passes = [
+        (count, rung)
+        for count in range(1, num_measured + 1)
+        for rung in chosen
+        if rung.number in wanted
+    ]
     for count, rung in tqdm(passes, disable=None):
         measured = found[rung.number]
         runs, curves = choose_runs(measured.training, count), []

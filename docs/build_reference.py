@@ -22,7 +22,7 @@ PACKAGES = ("slt_rl", "toy_models")
 NUMBERS = "ladder estimators diagnostics observables responses predictive"
 TOOLS = "checkpoints increments launch sharding tempered_smc numpyro_nuts"
 OUTER = "rl rl.craftax rl.craftax_events development agents report"
-SUPERPOSITION = "training env rl rungs visitation difficulty_env"
+SUPERPOSITION = "training env rl rungs visitation memory difficulty_env"
 TOYS = "first_only color_streak staircases finite_envs cheese cheese_exact"
 MODULES = (
     "slt_rl",

@@ -139,4 +139,5 @@ class DifficultyEnv:
         fresh = jnp.sum(position * cumulative[-1] >= cumulative[:-1], dtype=jnp.int32)
         feature = jnp.where(kept < 0, fresh, kept)
         seen = (veil >= self.law.hidden).astype(level.dtype)
-        return DifficultyState(time, feature, level, seen, owed)
+        amplitude = level * jnp.asarray(self.law.amplitudes, level.dtype)[feature]
+        return DifficultyState(time, feature, amplitude, seen, owed)

@@ -54,7 +54,7 @@ def population_loss(
     if amplitudes is not None:
         scale = jnp.asarray(amplitudes, gram.dtype)[:, None]
         gram, targets = scale * gram, scale * targets
-    costs = _pair_costs(gram, params["b"], targets, jnp)
+    costs = pair_costs(gram, params["b"], targets, jnp)
     if output_weights is not None:
         costs = costs * jnp.asarray(output_weights, gram.dtype)
     if probabilities is None:
@@ -75,7 +75,7 @@ def population_loss_host(weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     gram = np.swapaxes(weights, -1, -2) @ weights
     biases = np.asarray(biases, np.float64)[..., None, :]
-    costs = _pair_costs(gram, biases, np.eye(gram.shape[-1]), np)
+    costs = pair_costs(gram, biases, np.eye(gram.shape[-1]), np)
     return np.mean(np.sum(costs, axis=-1), axis=-1)
 
 
@@ -120,14 +120,14 @@ def population_kl(
     dtype = params["W"].dtype
     reference = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), reference)
     scale = 1.0 if amplitudes is None else jnp.asarray(amplitudes, dtype)[:, None]
-    lines = [_line(scale * gram_matrix(p["W"]), p["b"]) for p in (params, reference)]
-    cost = jnp.sum(_squared_difference(*lines), axis=-1)
+    lines = [line_of(scale * gram_matrix(p["W"]), p["b"]) for p in (params, reference)]
+    cost = jnp.sum(squared_difference(*lines), axis=-1)
     if probabilities is None:
         return jnp.mean(cost) / (2 * sigma**2)
     return jnp.sum(jnp.asarray(probabilities, dtype) * cost) / (2 * sigma**2)
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """A rectified line ``relu(slope s + offset)`` on [0, 1] and its break point, if inside."""
 
     slope: jax.Array
@@ -136,14 +136,15 @@ class _Line(NamedTuple):
     point: jax.Array
 
 
-def _line(slope: jax.Array, bias: jax.Array) -> _Line:
+def line_of(slope: jax.Array, bias: jax.Array) -> Line:
+    """The line of each pair, slopes ``[c, c]`` and biases ``[c]`` of the outputs."""
     offset = jnp.broadcast_to(bias, slope.shape)
     inside = offset * (slope + offset) < 0
     point = jnp.where(inside, -offset / jnp.where(inside, slope, 1), 0)
-    return _Line(slope, offset, inside, point)
+    return Line(slope, offset, inside, point)
 
 
-def _value_at(line: _Line, s: jax.Array, active: jax.Array) -> jax.Array:
+def _value_at(line: Line, s: jax.Array, active: jax.Array) -> jax.Array:
     """Value at ``s``; ``active`` tells on which side of its own break point a line is at ``s``.
 
     The side is passed in because at coinciding break points the sign of a rounded pre-activation
@@ -153,7 +154,7 @@ def _value_at(line: _Line, s: jax.Array, active: jax.Array) -> jax.Array:
     return jnp.where(line.inside, broken, jax.nn.relu(line.slope * s + line.offset))
 
 
-def _squared_difference(own: _Line, other: _Line) -> jax.Array:
+def squared_difference(own: Line, other: Line) -> jax.Array:
     """``int_0^1 (relu(own) - relu(other))^2 ds``, elementwise."""
     at_zero = jax.nn.relu(own.offset) - jax.nn.relu(other.offset)
     at_one = jax.nn.relu(own.slope + own.offset) - jax.nn.relu(other.slope + other.offset)
@@ -178,7 +179,7 @@ def _piece(width: Any, start: Any, end: Any) -> Any:
     return width * (start**2 + start * end + end**2) / 3
 
 
-def _pair_costs(gram: Any, biases: Any, targets: Any, xp: Any) -> Any:
+def pair_costs(gram: Any, biases: Any, targets: Any, xp: Any) -> Any:
     """Integral over ``s`` of ``(target s - relu(gram s + bias))^2`` for each pair.
 
     Args:

@@ -1,9 +1,10 @@
 """The toy model of superposition under the difficulties of reinforcement learning, one at a time.
 
-A rung is a law of interactions: features with unequal probabilities (drift), observations that are
-sometimes hidden, rewards that are paid late. What the network computes stays the same, and so the
-exact regret and the exact divergence of the policy stay in closed form. The one difficulty that is
-no law of this kind, visitation that depends on the policy, is in `superposition_visitation`.
+A rung is a law of interactions: features with unequal probabilities or amplitudes (drift),
+observations that are sometimes hidden, rewards that are paid late. What the network computes stays
+the same, and so the exact regret and the exact divergence of the policy stay in closed form. Two
+difficulties are no laws of this kind: visitation that depends on the policy, in
+`superposition_visitation`, and memory, in `superposition_memory`.
 """
 
 import functools
@@ -30,11 +31,13 @@ class Law(NamedTuple):
         probabilities: Feature probabilities `[c]`.
         hidden: Probability `[]` that the policy sees zero in place of the input.
         scale: Factor `[]` on rewards: `discount^delay` for a reward that is paid late.
+        amplitudes: Amplitude ranges `[c]` of the features, `mu ~ U[0, A_i]`.
     """
 
     probabilities: Any
-    hidden: Any = 0.0
-    scale: Any = 1.0
+    hidden: Any
+    scale: Any
+    amplitudes: Any
 
 
 def uniform_law(num_features: int = 6, *, hidden: float = 0.0, scale: float = 1.0) -> Law:
@@ -50,29 +53,35 @@ def uniform_law(num_features: int = 6, *, hidden: float = 0.0, scale: float = 1.
     )
 
 
-def drifted_law(last: float, num_features: int = 6) -> Law:
+def drifted_law(last: float, num_features: int = 6, *, amplitude: float = 1.0) -> Law:
     """The last feature has the probability `last`, the others share the rest equally.
 
     Args:
         last: Probability of the last feature, in [0, 1].
         num_features: Number of features `c`.
+        amplitude: Amplitude range of the last feature; that of the others is one.
 
     Raises:
-        ValueError: If `last` is no probability.
+        ValueError: If `last` is no probability, or `amplitude` is not positive.
     """
     if not 0 <= last <= 1:
         raise ValueError(f"last: got {last}, expected a probability")
+    if not 0 < amplitude < np.inf:
+        raise ValueError(f"amplitude: got {amplitude}, expected a positive number")
     others = jnp.full(num_features - 1, (1 - last) / (num_features - 1))
-    return Law(jnp.append(others, last), jnp.asarray(0.0), jnp.asarray(1.0))
+    ranges = jnp.append(jnp.ones(num_features - 1), amplitude)
+    return Law(jnp.append(others, last), jnp.asarray(0.0), jnp.asarray(1.0), ranges)
 
 
 def law_regret(params: Params, law: Law) -> jax.Array:
     """Exact regret of the Gaussian policy under a law, against the best one of the same noise.
 
-        scale [(1 - hidden) sum_i p_i l_i + hidden (1/3 + sum_j relu(b_j)^2 - p_j relu(b_j))]
+        scale [(1 - hidden) sum_i p_i l_i
+               + hidden sum_j (p_j A_j^2 / 3 + relu(b_j)^2 - p_j A_j relu(b_j))]
 
     with `l_i` the squared error on feature `i`: a hidden input makes the policy play `relu(b)`, and
-    `E mu^2 = 1/3`, `E x_j = p_j/2`. The regret is against the policy that knows the input.
+    `E x_j^2 = p_j A_j^2/3`, `E x_j = p_j A_j/2`. The regret is against the policy that knows the
+    input.
 
     Args:
         params: `{"W": [2, c], "b": [c]}`.
@@ -81,9 +90,9 @@ def law_regret(params: Params, law: Law) -> jax.Array:
     Returns:
         The regret `[]`, in units of reward.
     """
-    seen = population_loss(params, law.probabilities)
-    played = jax.nn.relu(params["b"])
-    blind = 1 / 3 + jnp.sum(played**2 - law.probabilities * played)
+    seen = population_loss(params, law.probabilities, law.amplitudes)
+    played, ranges = jax.nn.relu(params["b"]), law.amplitudes
+    blind = jnp.sum(played**2 + law.probabilities * ranges * (ranges / 3 - played))
     return law.scale * ((1 - law.hidden) * seen + law.hidden * blind)
 
 
@@ -101,7 +110,9 @@ def law_kl(params: Params, reference: Params, law: Law, *, sigma: float) -> jax.
     Returns:
         The divergence `[]`, in nats.
     """
-    seen = population_kl(params, reference, sigma, probabilities=law.probabilities)
+    seen = population_kl(
+        params, reference, sigma, probabilities=law.probabilities, amplitudes=law.amplitudes
+    )
     moved = jax.nn.relu(params["b"]) - jax.nn.relu(reference["b"])
     return (1 - law.hidden) * seen + law.hidden * jnp.sum(moved**2) / (2 * sigma**2)
 
@@ -121,7 +132,9 @@ def sample_law(key: jax.Array, num_examples: int, law: Law) -> Examples:
     key_input, key_seen = jax.random.split(key)
     probabilities = jnp.asarray(law.probabilities)
     size = probabilities.shape[0]
-    examples = sample_examples(key_input, num_examples, size, probabilities=probabilities)
+    examples = sample_examples(
+        key_input, num_examples, size, probabilities=probabilities, amplitudes=law.amplitudes
+    )
     seen = jax.random.uniform(key_seen, (num_examples,)) >= law.hidden
     return {**examples, "seen": seen.astype(examples["amplitude"].dtype)}
 
@@ -140,18 +153,18 @@ def critic_llc(law: Law, nbeta: float, localization: float) -> float:
     `(1/2) sum_k nbeta s_k / (nbeta s_k + localization)`, which tends to half of `2c + 1`.
 
     Args:
-        law: The law of inputs; only its probabilities enter.
+        law: The law of inputs; of it only probabilities and amplitudes enter.
         nbeta: Inverse temperature.
         localization: In 1/parameter^2.
     """
-    p = np.asarray(law.probabilities, np.float64)
+    p, ranges = (np.asarray(x, np.float64) for x in (law.probabilities, law.amplitudes))
     size = p.size
     second = np.zeros((2 * size + 1, 2 * size + 1))
     second[0, 0] = 1.0
-    second[0, 1 : size + 1], second[0, size + 1 :] = p / 2, p / 3
-    second[1 : size + 1, 1 : size + 1] = np.diag(p / 3)
-    second[1 : size + 1, size + 1 :] = np.diag(p / 4)
-    second[size + 1 :, size + 1 :] = np.diag(p / 5)
+    second[0, 1 : size + 1], second[0, size + 1 :] = p * ranges / 2, p * ranges**2 / 3
+    second[1 : size + 1, 1 : size + 1] = np.diag(p * ranges**2 / 3)
+    second[1 : size + 1, size + 1 :] = np.diag(p * ranges**3 / 4)
+    second[size + 1 :, size + 1 :] = np.diag(p * ranges**4 / 5)
     second = np.triu(second) + np.triu(second, 1).T
     stiffness = nbeta * np.linalg.eigvalsh(second)
     return float(0.5 * np.sum(stiffness / (stiffness + localization)))
@@ -173,42 +186,49 @@ def sparse_value(params: jax.Array, example: Examples) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=64)
-def drifted_point(label: PhaseClass, last: float, num_features: int = 6) -> Params:
-    """The critical point of a class when the last feature has the probability `last`.
+def drifted_point(
+    label: PhaseClass, last: float, num_features: int = 6, *, amplitude: float = 1.0
+) -> Params:
+    """The critical point of a class under `drifted_law(last, amplitude=amplitude)`.
 
-    * The 5-gon is exact for every probability.
-    * "5+" keeps its live columns; the bias of the dead feature is half its probability.
-    * The hexagon is followed from equal probabilities in small steps by Newton's method.
+    * The 5-gon is exact for every law.
+    * "5+" keeps its live columns; the bias of the dead feature is `last * amplitude / 2`.
+    * The hexagon is followed from equal features in small steps by Newton's method.
 
     Args:
         label: "5", "5+" or "6" for six features: the last is dead, or all are live.
         last: Probability of the last feature.
         num_features: Number of features `c`.
+        amplitude: Amplitude range of the last feature.
 
     Returns:
         `{"W": [2, c], "b": [c]}`.
 
     Raises:
         ValueError: If the class is another one.
-        ArithmeticError: If the hexagon does not exist at this probability.
+        ArithmeticError: If the hexagon does not exist under this law.
     """
     if label == PhaseClass(num_features):
-        return _follow_hexagon(last, num_features)
+        return _follow_hexagon(last, num_features, amplitude)
     if label.hull != num_features - 1 or label.negative:
         raise ValueError(f"label: got {label}, expected {num_features - 1}, its + or the full hull")
     point = critical_point(label, num_features)
     if label.positive:
-        return {"W": point["W"], "b": point["b"].at[-1].set(last / 2)}
+        return {"W": point["W"], "b": point["b"].at[-1].set(last * amplitude / 2)}
     return point
 
 
-def _follow_hexagon(last: float, num_features: int) -> Params:
+def _follow_hexagon(last: float, num_features: int, amplitude: float) -> Params:
     flat, unravel = ravel_pytree(critical_point(PhaseClass(num_features), num_features))
     start = 1 / num_features
-    num_steps = max(1, int(np.ceil(abs(last - start) / BRANCH_STEP)))
+    far = max(abs(last - start), abs(amplitude - 1))
+    # Not `arange`: the last stop must be the law that was asked for, to the last digit.
+    shares = np.linspace(0, 1, max(1, int(np.ceil(far / BRANCH_STEP))) + 1)[1:]
     derivatives = _derivatives(num_features)
-    for value in np.linspace(start, last, num_steps + 1)[1:]:
-        flat = _newton(derivatives, flat, drifted_law(float(value), num_features))
+    for share in shares:
+        here = start + share * (last - start)
+        law = drifted_law(here, num_features, amplitude=1 + share * (amplitude - 1))
+        flat = _newton(derivatives, flat, law)
     return unravel(flat)
 
 
@@ -223,7 +243,10 @@ def _newton(derivatives, flat: jax.Array, law: Law) -> jax.Array:
         # The rotation of the plane is flat: the pseudo-inverse leaves it alone.
         move = np.linalg.lstsq(hessian, gradient, rcond=1e-7)[0]
         flat = flat - move * min(1.0, 0.3 / np.abs(move).max())
-    raise ArithmeticError(f"no hexagon that is a minimum at probabilities {law.probabilities}")
+    raise ArithmeticError(
+        f"no hexagon that is a minimum at probabilities {law.probabilities} and amplitudes "
+        f"{law.amplitudes}"
+    )
 
 
 @functools.lru_cache(maxsize=4)
@@ -244,27 +267,49 @@ def dead_feature_threshold(num_features: int = 6) -> float:
     ones, so the whole matrix is needed. The rotation of the plane has eigenvalue zero throughout,
     and the sum of the two smallest changes its sign with the others.
     """
-    label = PhaseClass(num_features - 1, 1)
-    derivatives = _derivatives(num_features)
+    return float(brentq(lambda last: _softest(last, 1.0, num_features), 0.2, 0.4, xtol=1e-10))
 
-    def smallest(last: float) -> float:
-        flat, _ = ravel_pytree(drifted_point(label, last, num_features))
-        values = np.linalg.eigvalsh(derivatives(flat, drifted_law(last, num_features))[1])
-        return float(values[:2].sum())
 
-    return float(brentq(smallest, 0.2, 0.4, xtol=1e-10))
+def dead_feature_amplitude(last: float = 1 / 6, num_features: int = 6) -> float:
+    """Amplitude range of the last feature from which on "5+" is no minimum, as above.
+
+    Args:
+        last: Probability of the last feature.
+        num_features: Number of features `c`.
+    """
+    return float(brentq(lambda a: _softest(last, a, num_features), 0.5, 3.0, xtol=1e-10))
+
+
+def _softest(last: float, amplitude: float, num_features: int) -> float:
+    """Sum of the two smallest eigenvalues of the Hessian at "5+"."""
+    label, law = (
+        PhaseClass(num_features - 1, 1),
+        drifted_law(last, num_features, amplitude=amplitude),
+    )
+    flat, _ = ravel_pytree(drifted_point(label, last, num_features, amplitude=amplitude))
+    return float(np.linalg.eigvalsh(_derivatives(num_features)(flat, law)[1])[:2].sum())
 
 
 def equal_regret(num_features: int = 6) -> float:
     """Probability of the last feature at which "5+" and the hexagon have the same regret."""
+    ends = 0.09, 1 / num_features
+    return float(brentq(lambda last: _regret_gap(last, 1.0, num_features), *ends, xtol=1e-7))
+
+
+def equal_regret_amplitude(num_features: int = 6) -> float:
+    """Amplitude range of the last of equally frequent features at which these two are level."""
+    return float(
+        brentq(lambda a: _regret_gap(1 / num_features, a, num_features), 0.7, 1.0, xtol=1e-7)
+    )
+
+
+def _regret_gap(last: float, amplitude: float, num_features: int) -> float:
+    """Regret of the hexagon minus that of "5+"."""
+    law = drifted_law(last, num_features, amplitude=amplitude)
     labels = PhaseClass(num_features - 1, 1), PhaseClass(num_features)
-
-    def gap(last: float) -> float:
-        law = drifted_law(last, num_features)
-        values = [law_regret(drifted_point(label, last, num_features), law) for label in labels]
-        return float(values[1] - values[0])
-
-    return float(brentq(gap, 0.09, 1 / num_features, xtol=1e-7))
+    points = [drifted_point(c, last, num_features, amplitude=amplitude) for c in labels]
+    low, high = (float(law_regret(point, law)) for point in points)
+    return high - low
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps",))

@@ -13,7 +13,7 @@ from slt_rl.validation.curve_checks import Z95
 
 VALUES, RECOMMENDED, DRIFT = "Values", "Recommended estimator", "Drift and visitation"
 # On these rungs the learning coefficient is that of the supervised problem, at the same points.
-UNCHANGED = (1, 2, 5, 6)
+UNCHANGED = (1, 2, 5, 6, 8)
 
 
 def ladder_checks(

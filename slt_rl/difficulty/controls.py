@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import estimate_llc
+from slt_rl.difficulty import targets
 from slt_rl.difficulty.acting import POLICY, act
 from slt_rl.difficulty.protocol import NUM_FEATURES, Protocol
 from slt_rl.report.checks import Check
@@ -15,6 +17,7 @@ from slt_rl.rl import (
     Batch,
     clipped_surrogate,
     correct_states,
+    density_ratio_weights,
     importance_diagnostics,
     importance_regret,
     importance_weights,
@@ -67,8 +70,32 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
         _refusal("clipped surrogate", functools.partial(estimate, clipped_surrogate), "flat"),
         _refusal("importance weights of other episodes", carry_over, "effective sample size"),
         _refusal("drift weights after lost support", unseen, "impossible"),
-        _diagnosis(key_diagnosis, acting, batch, protocol),
+        _refusal(
+            "amplitude weights after lost support",
+            functools.partial(_too_large, batch.observation),
+            "support was lost",
+        ),
+        _diagnosis(
+            key_diagnosis,
+            "importance regret, diagnosis",
+            importance_regret(POLICY, batch),
+            protocol,
+        ),
+        _diagnosis(
+            key_diagnosis,
+            "importance regret of late sums, diagnosis",
+            targets.trajectory_data(batch),
+            protocol,
+        ),
     ]
+
+
+def _too_large(inputs: Any) -> np.ndarray:
+    """Weights where the amplitudes of the last feature have grown beyond what the data has seen."""
+    uniform = rungs.uniform_law(NUM_FEATURES)
+    grown = rungs.drifted_law(1 / NUM_FEATURES, NUM_FEATURES, amplitude=2.0)
+    densities = (targets.input_density(inputs, law) for law in (grown, uniform))
+    return density_ratio_weights(*densities)
 
 
 def _batch(key: jax.Array, params: tms.Params, num_examples: int) -> Batch:
@@ -94,19 +121,20 @@ def _refusal(name: str, call: Callable[[], object], reason: str) -> Check:
     )
 
 
-def _diagnosis(key: jax.Array, params: tms.Params, batch: Batch, protocol: Protocol) -> Check:
-    loss_fn, data = importance_regret(POLICY, batch)
+def _diagnosis(key: jax.Array, name: str, target: tuple, protocol: Protocol) -> Check:
+    """A potential by weights must not be found usable at class 6 with its own actions."""
+    loss_fn, data = target
     found = importance_diagnostics(
         key,
         loss_fn,
         data,
-        params=params,
+        params=tms.critical_point(tms.PhaseClass(NUM_FEATURES), NUM_FEATURES),
         nbeta=protocol.nbeta,
         potential_fn=tms.population_loss,
         min_ess=MIN_SHARE * len(data),
     )
     return Check(
-        "importance regret, diagnosis",
+        name,
         "Whether the importance-weighted regret may be used at class 6 with its own actions, at "
         "the temperature of the ladder.",
         "not usable",

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from slt_rl.difficulty.protocol import ACTION_SCALE, CLASSES, HIDDEN, NUM_FEATURES
+from slt_rl.difficulty.protocol import ACTION_SCALE, CLASSES, DEAD_BIAS, HIDDEN, NUM_FEATURES
 from slt_rl.difficulty.rungs import VISITATION
 from slt_rl.report.checks import Check
 from slt_rl.validation.exact import signature_at
 from toy_models import superposition as tms
+from toy_models import superposition_memory as memory
 from toy_models import superposition_rungs as rungs
 from toy_models import superposition_visitation as visits
 
@@ -22,13 +23,18 @@ EQUAL = (0.1080, 0.1085)
 BRANCH = {0.06: 0.043163, 0.08: 0.045690, 0.25: 0.047180, 0.30: 0.045866}
 SHIFTED = {0.5: (1.17022, -0.28207, 0.092725), 0.3: (1.16692, -0.27894, 0.117035),
            0.25: (1.15663, -0.26947, 0.126278)}  # fmt: skip
+# From `THRESHOLD` by the scaling law that the tests of `superposition_rungs` derive.
+AMPLITUDE_THRESHOLD = 1.374100
+MEMORY_SIGNS = {"gains, 5": (0, 6, 18), "gains, 5+": (0, 3, 21), "gains, 6": (0, 2, 22),
+                "matrix, 5": (2, 33, 19), "matrix, 5+": (4, 28, 22),
+                "matrix, 6": (2, 28, 24)}  # fmt: skip
 DESCENT_STEPS = 40_000
 POINT_5, POINT_5_PLUS, POINT_6 = LABELS
 
 
 def exact_checks() -> list[Check]:
-    """Drift, visitation and masks against their known values."""
-    return [*_drift_checks(), _visitation_check(), _hexagon_check(), _mask_check()]
+    """Drift, visitation, masks and memory against their known values."""
+    return [*_drift_checks(), _visitation_check(), _hexagon_check(), _mask_check(), _memory_check()]
 
 
 def _drift_checks() -> list[Check]:
@@ -65,7 +71,8 @@ def _drift_checks() -> list[Check]:
             group=EXACT,
         ),
         _pentagon_check(),
-        _hysteresis_check(),
+        _amplitude_check(),
+        *_hysteresis_checks(),
     ]
 
 
@@ -85,46 +92,91 @@ def _pentagon_check() -> Check:
     )
 
 
-def _hysteresis_check() -> Check:
+def _hysteresis_checks() -> list[Check]:
     """Gradient descent from the noisy minimum, with the law on either side of where it ends."""
-    noise = 1e-4 * jax.random.normal(jax.random.key(0), (2, NUM_FEATURES))
-
-    def settle(label, start: float, last: float) -> tuple[str, float]:
-        point = rungs.drifted_point(label, start)
-        moved = {"W": point["W"] + noise, "b": point["b"]}
-        _, regret = rungs.descend(moved, rungs.drifted_law(last), num_steps=DESCENT_STEPS)
-        return _nearest(last, float(regret)), float(regret)
-
-    found = {
-        "up to 0.290": settle(POINT_5_PLUS, 0.29, 0.290),
-        "up to 0.295": settle(POINT_5_PLUS, 0.29, 0.295),
-        "down to 0.060": settle(POINT_6, 0.06, 0.060),
-        "down to 0.058": settle(POINT_6, 0.06, 0.058),
+    equal = 1 / NUM_FEATURES
+    rarer = {
+        "up to 0.290": _settle(POINT_5_PLUS, (0.29, 1.0), (0.290, 1.0)),
+        "up to 0.295": _settle(POINT_5_PLUS, (0.29, 1.0), (0.295, 1.0)),
+        "down to 0.060": _settle(POINT_6, (0.06, 1.0), (0.060, 1.0)),
+        "down to 0.058": _settle(POINT_6, (0.06, 1.0), (0.058, 1.0)),
     }
-    expected = {"up to 0.290": "5+", "up to 0.295": "6", "down to 0.060": "6", "down to 0.058": "5"}
-    classes = {way: name for way, (name, _) in found.items()}
+    smaller = {
+        "up to 1.36": _settle(POINT_5_PLUS, (equal, 1.36), (equal, 1.36)),
+        "up to 1.39": _settle(POINT_5_PLUS, (equal, 1.36), (equal, 1.39)),
+        "down to 0.43": _settle(POINT_6, (equal, 0.43), (equal, 0.43)),
+        "down to 0.41": _settle(POINT_6, (equal, 0.43), (equal, 0.41)),
+    }
+    return [
+        _hysteresis_check("drift: hysteresis", "more frequent", "rarer", rarer),
+        _hysteresis_check("drift of amplitude: hysteresis", "larger", "smaller", smaller),
+    ]
+
+
+def _hysteresis_check(name: str, up: str, down: str, found: dict) -> Check:
+    classes = {way: reached for way, (reached, _) in found.items()}
+    ways = list(found)
     return Check(
-        "drift: hysteresis",
-        "Class reached by gradient descent as the last feature becomes more frequent, from 5+, and "
-        "rarer, from 6.",
-        "5+ until 0.290, then 6; 6 until 0.060, then 5",
+        name,
+        f"Class reached by gradient descent as the last feature becomes {up}, from 5+, and {down}, "
+        "from 6.",
+        f"5+ {ways[0]}, 6 {ways[1]}; 6 {ways[2]}, 5 {ways[3]}",
         classes,
-        classes == expected,
+        list(classes.values()) == ["5+", "6", "6", "5"],
         "; ".join(f"{way}: regret {regret:.6f}" for way, (_, regret) in found.items()),
         EXACT,
     )
 
 
-def _nearest(last: float, regret: float) -> str:
-    """The class whose regret under the law is within 1e-6; "none" if there is none."""
-    for label in LABELS:
+def _settle(label, start: tuple[float, float], end: tuple[float, float]) -> tuple[str, float]:
+    """Class and regret reached from a point of one law `(probability, amplitude)` under another."""
+    noise = 1e-4 * jax.random.normal(jax.random.key(0), (2, NUM_FEATURES))
+    point = rungs.drifted_point(label, start[0], amplitude=start[1])
+    law = rungs.drifted_law(end[0], amplitude=end[1])
+    moved = {"W": point["W"] + noise, "b": point["b"]}
+    regret = float(rungs.descend(moved, law, num_steps=DESCENT_STEPS)[1])
+    for candidate in LABELS:
         try:
-            point = rungs.drifted_point(label, last)
+            other = rungs.drifted_point(candidate, end[0], amplitude=end[1])
         except ArithmeticError:
             continue
-        if abs(float(rungs.law_regret(point, rungs.drifted_law(last))) - regret) < 1e-6:
-            return str(label)
-    return "none"
+        if abs(float(rungs.law_regret(other, law)) - regret) < 1e-6:
+            return str(candidate), regret
+    return "none", regret
+
+
+def _amplitude_check() -> Check:
+    found = rungs.dead_feature_amplitude()
+    return Check(
+        "drift of amplitude: 5+ loses stability",
+        "Amplitude range of the last of equally frequent features at which two eigenvalues of the "
+        "Hessian at 5+ cross zero; by a scaling law it follows from the probability above.",
+        f"{AMPLITUDE_THRESHOLD} within 1e-5",
+        found,
+        abs(found - AMPLITUDE_THRESHOLD) < 1e-5,
+        group=EXACT,
+    )
+
+
+def _memory_check() -> Check:
+    """What a learned memory does to the points: signs of the Hessian of the regret."""
+    found = {}
+    for name, start in (("gains", jnp.ones(NUM_FEATURES)), ("matrix", jnp.eye(NUM_FEATURES))):
+        for label in LABELS:
+            point = tms.critical_point(label, NUM_FEATURES)
+            if label == POINT_5:
+                point = point | {"b": point["b"].at[-1].set(DEAD_BIAS)}
+            point = point | {"memory": start}
+            found[f"{name}, {label}"] = signature_at(memory.memory_regret, point)
+    return Check(
+        "memory: what is learned besides",
+        "Signs (negative, zero, positive) of the Hessian of the regret where the memory is "
+        "learned, one gain for each feature or a matrix.",
+        "; ".join(f"{name}: {signs}" for name, signs in MEMORY_SIGNS.items()),
+        {name: str(signs) for name, signs in found.items()},
+        found == MEMORY_SIGNS,
+        group=EXACT,
+    )
 
 
 def _visitation_check() -> Check:

@@ -12,6 +12,9 @@ DEAD_BIAS = -1.5
 # Drift: the buffer was collected when the last feature was rare; it is more frequent now. "5+" is a
 # minimum below 0.2926; nearer to that than here chains leave it for the hexagon.
 STALE, CURRENT = 0.05, 0.20
+# Drift of the amplitude range of the last feature: it has become smaller. "5+" is a minimum below
+# 1.3741, the hexagon exists above 0.423.
+STALE_AMPLITUDE, CURRENT_AMPLITUDE = 1.0, 0.8
 # Policy-dependent visitation: below 0.25 the shifted pentagon is no minimum.
 TAU = 0.3
 # Delayed reward: paid `DELAY` steps after the end of an episode, as the sum over its steps.
@@ -53,7 +56,7 @@ class Protocol:
     num_reference_draws: int = 1200
     num_positions: int = 32
     limit_nbeta: float = 1e5
-    rungs: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    rungs: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7, 8)
 
     @property
     def nbeta(self) -> float:

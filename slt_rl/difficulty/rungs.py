@@ -11,12 +11,14 @@ from slt_rl.difficulty.protocol import (
     ACTION_SCALE,
     CLASSES,
     CURRENT,
+    CURRENT_AMPLITUDE,
     DEAD_BIAS,
     DELAY,
     DISCOUNT,
     HIDDEN,
     NUM_FEATURES,
     STALE,
+    STALE_AMPLITUDE,
     TAU,
 )
 from toy_models import superposition as tms
@@ -105,6 +107,8 @@ def ladder_rungs() -> tuple[Rung, ...]:
         _visitation_rung(),
         Rung(5, "delayed reward", plain, same(paid_late)),
         Rung(6, "masked observation", plain, same(masked)),
+        _amplitude_rung(),
+        Rung(8, "memory", plain, same(uniform)),
     )
 
 
@@ -120,6 +124,14 @@ def _drift_rung() -> Rung:
     current = rungs.drifted_law(CURRENT, NUM_FEATURES)
     laws = dict.fromkeys(CLASSES, current)
     return Rung(3, "drift", points, laws, rungs.drifted_law(STALE, NUM_FEATURES))
+
+
+def _amplitude_rung() -> Rung:
+    last, now = 1 / NUM_FEATURES, {"amplitude": CURRENT_AMPLITUDE}
+    points = _points(lambda label: rungs.drifted_point(label, last, NUM_FEATURES, **now))
+    laws = dict.fromkeys(CLASSES, rungs.drifted_law(last, NUM_FEATURES, **now))
+    stale = rungs.drifted_law(last, NUM_FEATURES, amplitude=STALE_AMPLITUDE)
+    return Rung(7, "drift of amplitude", points, laws, stale)
 
 
 def _visitation_rung() -> Rung:

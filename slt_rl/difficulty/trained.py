@@ -31,7 +31,7 @@ from toy_models.superposition_rungs import Law, drifted_law, uniform_law
 
 # Drift: probability of the last feature in five equal parts of the training. Beyond 0.2926 the dead
 # feature of 5+ wakes, below 0.0593 the hexagon ends, and on the way back each stays what it is.
-DRIFT = (1 / NUM_FEATURES, 0.32, 1 / NUM_FEATURES, 0.045, 1 / NUM_FEATURES)
+DRIFT = (1 / NUM_FEATURES, 0.4, 1 / NUM_FEATURES, 0.045, 1 / NUM_FEATURES)
 # A record is of the class of its shape if so many exact steps of so much descent gain less than the
 # tolerance of a level: noise across the valley is gone after them, a slow escape has not begun. On
 # the runs of the main run 14 steps find as many transitions as levels do; 30 lose slow escapes
@@ -64,7 +64,8 @@ class TrainingProtocol:
 
 
 TRAINING = TrainingProtocol(
-    "training", dataclasses.replace(FULL, num_chains=4, num_draws=300, num_burnin=100)
+    "training",
+    dataclasses.replace(FULL, num_chains=4, num_draws=300, num_burnin=100, rungs=tuple(range(7))),
 )
 
 
@@ -92,7 +93,6 @@ def trainer_of(number: int) -> Trainer:
     """The trainer of a rung of reinforcement learning, 1 to 6."""
     recipe = bandit.PPORecipe(num_features=NUM_FEATURES, sigma=ACTION_SCALE)
     ppo = bandit.superposition_ppo(recipe)
-    late = bandit.superposition_ppo(dataclasses.replace(recipe, learning_rate=8e-3))
     plain = bandit.superposition_ppo(dataclasses.replace(recipe, learning_rate=16e-3))
     uniform = uniform_law(NUM_FEATURES)
     return {
@@ -103,17 +103,19 @@ def trainer_of(number: int) -> Trainer:
             DifficultyEnv(uniform),
         ),
         2: Trainer(ppo, DifficultyEnv(uniform)),
-        3: Trainer(ppo, DifficultyEnv(uniform)),
+        # Longer: in each part of the drift a feature must have time to wake, or to fall silent.
+        3: Trainer(ppo, DifficultyEnv(uniform), slowness=2.0),
         4: Trainer(
-            dataclasses.replace(ppo, num_envs=64, num_steps=8, discount=0.9),
+            dataclasses.replace(ppo, num_envs=256, num_steps=8, discount=0.9),
             DifficultyEnv(uniform, tau=TAU, num_inputs=None),
+            slowness=4.0,
         ),
         5: Trainer(
             dataclasses.replace(
-                late, num_envs=128, num_steps=EPISODE + DELAY, discount=DISCOUNT, gae_lambda=1.0
+                ppo, num_envs=512, num_steps=EPISODE + DELAY, discount=DISCOUNT, gae_lambda=1.0
             ),
             DifficultyEnv(uniform, num_inputs=EPISODE, delay=DELAY),
-            slowness=2.0,
+            slowness=6.0,
         ),
         6: Trainer(ppo, DifficultyEnv(uniform._replace(hidden=jnp.asarray(HIDDEN)))),
     }[number]

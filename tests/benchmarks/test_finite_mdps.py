@@ -1,9 +1,13 @@
 """The benchmark of finite environments: standard errors of rare events, and the page."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import finite_mdps, finite_mdps_page, pages
+from benchmarks.finite_mdps_agents import MemoryPolicy, MemoryValue
+from slt_rl.rl import RecurrentActorCritic
 
 
 def test_the_standard_error_knows_of_failures_that_were_not_seen():
@@ -13,6 +17,30 @@ def test_the_standard_error_knows_of_failures_that_were_not_seen():
     spread = np.random.default_rng(0).normal(0.98, 0.3, 1000)
     error = finite_mdps.standard_error(spread, 0.98, -1.0, best=1.0)
     assert error == pytest.approx(spread.std(ddof=1) / np.sqrt(1000))
+
+
+def test_a_recurrent_agent_on_histories_is_the_one_that_plays():
+    network = RecurrentActorCritic(3, 2, 4, encoder=5, head=5)
+    params = network.init(jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.3, params)
+    seen = jax.random.uniform(jax.random.key(1), (4, 1, 3), minval=0.1)
+    start = (jnp.arange(4) == 0)[:, None]
+    hidden = network.initial_hidden(params, 1)
+    _, distribution, values = network.apply(params, hidden, seen, reset=start)
+    shared = {name: params[name] for name in ("encoder", "core")}
+    for shown in range(1, 5):
+        # Latest first, and zero where nothing has been shown yet.
+        history = jnp.zeros((6, 3)).at[:shown].set(seen[:shown, 0][::-1]).ravel()
+        policy = MemoryPolicy(network)(shared | {"actor": params["actor"]}, history)
+        value = MemoryValue(network)(shared | {"critic": params["critic"]}, history)
+        np.testing.assert_allclose(policy.logits, distribution.logits[shown - 1, 0], rtol=1e-6)
+        np.testing.assert_allclose(value, values[shown - 1, 0], rtol=1e-6)
+
+
+def test_every_case_has_a_name_of_its_own_and_ten_environments_differ():
+    cases = finite_mdps.cases()
+    assert len({case.name for case in cases}) == len(cases)
+    assert len([case for case in cases if case.single is None]) == 10
 
 
 def estimate(mean, verdict):

@@ -57,5 +57,5 @@ def test_single_precision_is_refused(tmp_path):
 
 def test_negative_controls_are_refused():
     checks = control_checks(jax.random.key(0), QUICK)
-    assert len(checks) == 5
+    assert len(checks) == 7
     assert [str(check) for check in checks if not check.held] == []

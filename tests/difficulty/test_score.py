@@ -72,8 +72,8 @@ def test_the_recommendation_follows_from_the_scores():
                     arrays[f"{place}_{name}"] += 2.0
         scores += score.rung_scores(rung, arrays)
     best = score.families(scores)[0]
-    assert set(best.survived) == {1, 2, 3, 4, 5, 6}
+    assert set(best.survived) == {1, 2, 3, 4, 5, 6, 7, 8}
     text = score.recommendation(scores)
-    assert text.startswith("Of sampled potentials: KL, which survives rungs 1, 2, 3, 4, 5, 6")
-    assert "sampled regret, which survives rungs 1, 2, 3, 5, 6 and not 4" in text
+    assert text.startswith("Of sampled potentials: KL, which survives rungs 1, 2, 3, 4, 5, 6, 7, 8")
+    assert "sampled regret, which survives rungs 1, 2, 3, 5, 6, 7, 8 and not 4" in text
     assert text.endswith("Not to be used: importance regret.")

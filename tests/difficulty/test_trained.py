@@ -77,7 +77,7 @@ def test_labels_are_those_of_the_critical_points_of_each_law():
 
 def test_every_rung_has_the_labels_of_its_own_points():
     for rung in RUNGS.values():
-        if rung.number != 3:
+        if rung.number in TRAINING.estimates.rungs and rung.number != 3:
             params = stacked(rung.points.values())
             laws = jax.tree.map(lambda x: x[:3], laws_of(rung.number, 5)[0])
             loss, gain = regret_and_gain(rung, params, laws)

@@ -39,7 +39,9 @@ def z_score(samples, exact):
 
 
 @pytest.mark.parametrize(
-    "law", [uniform_law(6), drifted_law(0.4), uniform_law(6, hidden=0.3)], ids="bdm"
+    "law",
+    [uniform_law(6), drifted_law(0.4), drifted_law(0.4, amplitude=1.4), uniform_law(6, hidden=0.3)],
+    ids="bdam",
 )
 def test_one_step_rewards_have_the_mean_of_the_law(law):
     found = play(DifficultyEnv(law), num_steps=40)

@@ -13,7 +13,9 @@ from toy_models.superposition_rl import QuadraticCritic
 
 SIGMA = 0.1
 POINTS = {name: tms.parse_class(name) for name in ("5", "5+", "6")}
-LAW = rungs.drifted_law(0.5)._replace(hidden=jnp.asarray(0.5), scale=jnp.asarray(0.6))
+LAW = rungs.drifted_law(0.5, amplitude=0.7)._replace(
+    hidden=jnp.asarray(0.5), scale=jnp.asarray(0.6)
+)
 
 
 def random_params(seed):
@@ -77,11 +79,14 @@ def test_the_coefficient_of_the_critic(examples):
     assert rungs.critic_llc(LAW, 1e12, 10) == pytest.approx(6.5, abs=1e-4)
 
 
-@pytest.mark.parametrize("last", [0.08, 0.2, 0.28])
+@pytest.mark.parametrize(
+    ("last", "amplitude"), [(0.08, 1.0), (0.2, 1.0), (0.28, 1.0), (1 / 6, 0.6), (0.2, 1.2)]
+)
 @pytest.mark.parametrize("name", POINTS)
-def test_drifted_points_are_critical(name, last):
-    point = rungs.drifted_point(POINTS[name], last)
-    gradient = jax.grad(rungs.law_regret)(point, rungs.drifted_law(last))
+def test_drifted_points_are_critical(name, last, amplitude):
+    point = rungs.drifted_point(POINTS[name], last, amplitude=amplitude)
+    law = rungs.drifted_law(last, amplitude=amplitude)
+    gradient = jax.grad(rungs.law_regret)(point, law)
     assert float(jnp.abs(ravel_pytree(gradient)[0]).max()) < 1e-11
 
 
@@ -100,8 +105,53 @@ def test_thresholds_of_the_drift():
         rungs.drifted_point(POINTS["6"], 0.0592)
 
 
+@pytest.mark.parametrize("amplitude", [0.6, 1.2])
+def test_levels_under_drift_of_the_amplitude(amplitude):
+    """Of the dead feature, with a negative bias and with the best one."""
+    law = rungs.drifted_law(1 / 6, amplitude=amplitude)
+    levels = [
+        rungs.law_regret(rungs.drifted_point(POINTS[c], 1 / 6, amplitude=amplitude), law)
+        for c in ("5", "5+")
+    ]
+    pentagon = amplitude**2 / 18 + 5 / 6 * 0.0158256271
+    np.testing.assert_allclose(levels, [pentagon, pentagon - amplitude**2 / 144], atol=1e-9)
+
+
+@pytest.mark.parametrize("last", [0.1, 1 / 6, 0.4])
+def test_the_amplitude_that_wakes_the_dead_feature(last):
+    """Its cost and its coupling to the live columns scale with the square of the amplitude.
+
+    Along the dead column `v` the Hessian at "5+" is, at amplitude `A` and probability `p`, half of
+
+        |v|^2 ((1 - p) l^2 / 6 - A^2 (p (2/3 - p/2) + k p^2 (1 - p)))
+
+    with the length `l` of the pentagon and one constant `k` from the coupling, which the known
+    probability at which it wakes with amplitude one decides.
+    """
+    known, length = 0.292556, 1.1704596391
+
+    def stiffness(p):
+        return (1 - p) * length**2 / 6
+
+    def cost(p):
+        return p * (2 / 3 - p / 2)
+
+    coupling = (stiffness(known) - cost(known)) / (known**2 * (1 - known))
+    exact = np.sqrt(stiffness(last) / (cost(last) + coupling * last**2 * (1 - last)))
+    assert rungs.dead_feature_amplitude(last) == pytest.approx(exact, rel=4e-6)
+
+
+def test_the_hexagon_ends_where_the_last_feature_becomes_small():
+    assert rungs.equal_regret_amplitude() == pytest.approx(0.805, abs=5e-3)
+    rungs.drifted_point(POINTS["6"], 1 / 6, amplitude=0.43)
+    with pytest.raises(ArithmeticError, match="no hexagon"):
+        rungs.drifted_point(POINTS["6"], 1 / 6, amplitude=0.41)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="last"):
         rungs.drifted_law(1.2)
+    with pytest.raises(ValueError, match="amplitude"):
+        rungs.drifted_law(0.2, amplitude=0.0)
     with pytest.raises(ValueError, match="label"):
         rungs.drifted_point(tms.parse_class("4"), 0.2)

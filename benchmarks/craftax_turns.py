@@ -47,7 +47,7 @@ from slt_rl.agents.states import States, stored_reference_states
 from slt_rl.cli import set_xla_flags
 from slt_rl.documents import read_document
 
-NUM_STATES = 512
+NUM_STATES, LEAST_POINTS = 512, 8
 # Updates in a window of an event curve: 12,288 steps.
 WINDOW = 3
 EVENTS = ("plant", "plant per 1000 steps", "excess plant", "try_plant", "sapling", "sleep", "drink")
@@ -137,6 +137,8 @@ def write_results(options: argparse.Namespace) -> None:
     events = [joined([run[name] for run in runs]) for name in event_names(runs[0])]
     names = sorted(set.intersection(*(set(_points(folder)) for folder in folders)))
     rows = [row for name in names for row in curve_rows(folders, name)]
+    # What is still being measured has too few points to turn anywhere.
+    rows = [row for row in rows if len(row["series"].steps) >= LEAST_POINTS]
     curves = [row.pop("series") for row in rows]
     options.out.mkdir(parents=True, exist_ok=True)
     settings = {"runs": str(options.runs), "window": WINDOW}

@@ -207,10 +207,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """One row for each variant."""
     body = []
     for row in rows:
-        probability, number = np.array(row["probability"]), np.sum(row["number"], axis=0)
+        probability, number = np.array(row["probability"], float), np.sum(row["number"], axis=0)
         cells = [f"{_interval(x)} ({n})" for x, n in zip(probability.T, number, strict=True)]
         ratio = _interval(probability[:, 2] / probability[:, 0])
-        body.append([row["variant"], *cells, ratio, *map(_interval, np.array(row["flags"]).T)])
+        body.append(
+            [row["variant"], *cells, ratio, *map(_interval, np.array(row["flags"], float).T)]
+        )
     header = ["variant", *GROUPS, "after / before", "flag off", "flag on"]
     return Table("Probability of PLACE_PLANT", header, body, NOTE)
 

@@ -7,7 +7,9 @@ published baselines: Classic feed-forward (two networks of 3 x 512) and recurren
 full Craftax feed-forward. All programs are compiled side by side before the first is needed. Full
 run folders stay in RUNS; started again, each agent goes on from its last saved state. OUT receives
 what is small: `result.json`, and for each agent a bundle of its statistics and some checkpoints of
-the actor (`slt_rl.agents.unpack_run` makes a run folder of it).
+the actor (`slt_rl.agents.unpack_run` makes a run folder of it). With `--whole` these hold the
+critic too, and with `--bundles` a fresh machine goes on from the last of them, see
+`slt_rl.agents.restart_run` for what is lost.
 
 `--toy` shrinks everything, to try the command on a CPU.
 """
@@ -26,8 +28,9 @@ import numpy as np
 
 from slt_rl.agents import load_run
 from slt_rl.agents.agent import Agent, make_agent
-from slt_rl.agents.bundle import pack_run
+from slt_rl.agents.bundle import pack_run, unpack_run
 from slt_rl.agents.networks import NetworkSpec
+from slt_rl.agents.restart import restart_run
 from slt_rl.agents.run import Run
 from slt_rl.agents.spec import LearningSpec, RunSpec, WorldSpec
 from slt_rl.agents.training import compile_agent, train_agent
@@ -39,7 +42,6 @@ AGENTS = ("classic-feedforward", "classic-recurrent", "full-feedforward")
 PUBLISHED = {"PPO": 11.9, "PPO-RNN": 15.3, "PPO-GTrXL": 18.3}
 LARGEST_RETURN = {"craftax-classic": 22.0, "craftax": 226.0}
 PACKAGES = ("slt_rl", "jax", "jaxlib", "numpy", "optax", "craftax")
-BUNDLE_BYTES = 15 * 2**20
 NUM_WINDOWS = 20
 # Kept back of an agent's share for its last files.
 SAVING_SECONDS = 8.0
@@ -79,6 +81,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--unroll", type=int, default=64)
     parser.add_argument("--pool", type=int, default=4096, help="worlds (full Craftax: a quarter)")
     parser.add_argument("--checkpoints", type=int, default=100)
+    parser.add_argument("--mebibytes", type=float, default=15.0, help="of a bundle at most")
+    parser.add_argument("--whole", action="store_true", help="bundles to go on from")
+    parser.add_argument("--bundles", type=Path, help="folder of bundles to go on from")
     parser.add_argument("--toy", action="store_true", help="everything small")
     options = parser.parse_args(arguments)
     if len(options.steps) == 1:
@@ -153,11 +158,15 @@ def train_one(
     """Trains one agent for so many seconds and says how it went."""
     clock = Clock(name, agent.spec.steps_per_update)
     folder = options.runs / name
+    if options.bundles and not folder.exists():
+        unpack_run(options.bundles / f"{name}.safetensors", folder)
+        restart_run(folder, agent=agent)
     finished = train_agent(agent, folder, progress=clock, save_every=120.0, seconds=seconds)
     run = load_run(folder)
     speeds = clock.speeds()
     return {
         "finished": finished,
+        "segments": [dict(segment) for segment in run.record.segments],
         "seconds": clock.seconds,
         "updates": clock.updates,
         # The first stretch loads the program.
@@ -169,9 +178,10 @@ def train_one(
 
 def packed(name: str, options: argparse.Namespace) -> list[int] | str:
     """Packs a run; the steps of its checkpoints, or why there is no bundle."""
-    path = options.out / f"{name}.safetensors"
+    path, max_bytes = options.out / f"{name}.safetensors", int(options.mebibytes * 2**20)
+    settings = {"max_bytes": max_bytes, "dtype": np.float16, "whole": options.whole}
     try:
-        return list(pack_run(options.runs / name, path, max_bytes=BUNDLE_BYTES, dtype=np.float16))
+        return list(pack_run(options.runs / name, path, **settings))
     except ValueError as error:
         return str(error)
 

@@ -3,13 +3,16 @@
     python -m benchmarks.craftax_sight [--runs results/craftax_plants] [--steps 512]
 
 Plays the last checkpoint of every run of `benchmarks.craftax_plants` and looks at the steps at
-which PLACE_PLANT would succeed: awake, a sapling at hand, free grass in front.
+which PLACE_PLANT would succeed: awake, a sapling at hand, free grass in front; and at how well a
+linear readout of what the agent sees and remembers tells that it has planted.
 """
 
 import argparse
 import functools
+import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.craftax_decode import decode_table, readouts
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.states import memory_of
@@ -47,7 +51,7 @@ NOTE = (
 
 
 class Steps(NamedTuple):
-    """What is recorded of every step, each `[time, env]`."""
+    """What is recorded of every step, each `[time, env]`; the last two `[time, env, ...]`."""
 
     able: jax.Array
     planted: jax.Array
@@ -55,6 +59,9 @@ class Steps(NamedTuple):
     probability: jax.Array
     flag_off: jax.Array
     flag_on: jax.Array
+    clock: jax.Array
+    observation: jax.Array
+    hidden: jax.Array
 
 
 def main() -> int:
@@ -63,39 +70,62 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
     parser.add_argument("--steps", type=int, default=512)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--beside", type=Path, nargs="*", default=[], help="results to show too")
     options = parser.parse_args()
-    rows = []
+    rows = [row for path in options.beside for row in json.loads(path.read_text())["rows"]]
     for path in sorted(options.runs.glob("*/run.json")):
         start, run = time.perf_counter(), load_run(path.parent)
-        seeds = [wishes(run, seed, num_steps=options.steps) for seed in run.seeds]
+        play = player(run, num_steps=options.steps)
+        seeds = [wishes(run, seed, play) for seed in run.seeds]
         row = {name: [seed[name] for seed in seeds] for name in seeds[0]}
         rows.append({"variant": path.parent.name, **row, "seconds": time.perf_counter() - start})
         print(rows[-1], flush=True)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    page = Page("craftax_sight", "The wish to plant once more", ABSTRACT, (), (table(rows),))
+    settings = {"runs": str(options.runs), "steps": options.steps}
+    page = Page(
+        "craftax_sight",
+        "The wish to plant once more",
+        ABSTRACT,
+        (),
+        (table(rows), decode_table(rows)),
+    )
     write_page(page, rows, settings, folder=options.out)
     return 0
 
 
-def wishes(run: Run, seed: int, *, num_steps: int) -> dict[str, list[float]]:
+def player(run: Run, *, num_steps: int) -> Callable[[jax.Array, PyTree], Steps]:
+    """Returns `(key, params) -> steps` of a run of Craftax-Classic, compiled once.
+
+    Args:
+        run: The run.
+        num_steps: Steps of each of the 64 environments.
+    """
+    place = run.spec.world.rules.achievements.index("place_plant")
+    network, env = memory_of(run), run.env()
+    decide = functools.partial(see, network) if network else _see_now(run.policy())
+    play = jax.jit(functools.partial(_play, decide=decide, place=place, num_steps=num_steps))
+
+    def one(key, params):
+        hidden = network.initial_hidden(params, NUM_ENVS) if network else jnp.zeros((NUM_ENVS, 0))
+        return jax.device_get(play(key, env, params, hidden))
+
+    return one
+
+
+def wishes(run: Run, seed: int, play: Callable[[jax.Array, PyTree], Steps]) -> dict[str, Any]:
     """Mean probability of PLACE_PLANT where it would succeed, and how many such steps.
 
     Args:
         run: A run of Craftax-Classic; its last checkpoint is played.
         seed: Seed of the run.
-        num_steps: Steps of each of the 64 environments.
+        play: From `player`.
 
     Returns:
         `probability` and `number` for each of `GROUPS`; `flags`, the mean probability with the flag
-        of the achievement off and on in the observation, nan where it has none.
+        of the achievement off and on in the observation, nan where it has none; `readouts`, see
+        `benchmarks.craftax_decode`.
     """
-    place = run.spec.world.rules.achievements.index("place_plant")
-    network = memory_of(run)
-    decide = functools.partial(see, network) if network else _see_now(run.policy())
     params = jax.tree.map(jnp.asarray, run.checkpoints(seed)[-1])
-    hidden = network.initial_hidden(params, NUM_ENVS) if network else jnp.zeros((NUM_ENVS, 0))
-    play = jax.jit(functools.partial(_play, decide=decide, place=place, num_steps=num_steps))
-    steps = jax.device_get(play(jax.random.key(seed), run.env(), params, hidden))
+    steps = play(jax.random.key(seed), params)
     before, seen = ~steps.planted, steps.planted & steps.in_view
     groups = [steps.able & group for group in (before, seen, ~before & ~seen)]
     has_flags = run.spec.world.see_achievements
@@ -104,6 +134,11 @@ def wishes(run: Run, seed: int, *, num_steps: int) -> dict[str, list[float]]:
         "probability": [_mean(steps.probability, group) for group in groups],
         "number": [int(group.sum()) for group in groups],
         "flags": [_mean(x, steps.able) if has_flags else np.nan for x in flags],
+        "readouts": readouts(
+            {"observation": steps.observation, "hidden": steps.hidden, "clock": steps.clock},
+            steps.planted,
+            which=steps.able & ~steps.in_view,
+        ),
     }
 
 
@@ -140,7 +175,8 @@ def _play(key, env, params, hidden, *, decide, place, num_steps) -> Steps:
         )
         hidden, distribution, now = probability(hidden, batch.observation, start)
         able, in_view = jax.vmap(_able)(state), jax.vmap(_plant_in_view)(state)
-        record = Steps(able, state.achievements[:, place], in_view, now, off, on)
+        seen = batch.episode_length, batch.observation, hidden
+        record = Steps(able, state.achievements[:, place], in_view, now, off, on, *seen)
         transition, *_ = act(keys, distribution, env=env, batch=batch)
         return (count_episodes(batch, transition)[0], hidden), record
 
@@ -171,10 +207,12 @@ def table(rows: list[dict[str, Any]]) -> Table:
     """One row for each variant."""
     body = []
     for row in rows:
-        probability, number = np.array(row["probability"]), np.sum(row["number"], axis=0)
+        probability, number = np.array(row["probability"], float), np.sum(row["number"], axis=0)
         cells = [f"{_interval(x)} ({n})" for x, n in zip(probability.T, number, strict=True)]
         ratio = _interval(probability[:, 2] / probability[:, 0])
-        body.append([row["variant"], *cells, ratio, *map(_interval, np.array(row["flags"]).T)])
+        body.append(
+            [row["variant"], *cells, ratio, *map(_interval, np.array(row["flags"], float).T)]
+        )
     header = ["variant", *GROUPS, "after / before", "flag off", "flag on"]
     return Table("Probability of PLACE_PLANT", header, body, NOTE)
 

@@ -1,7 +1,7 @@
 """A run in one small file: a few checkpoints of the actor, and all that happened in training.
 
 For machines from which little can be carried away. What is unpacked is a run folder again, from
-which curves are made; it cannot be trained further.
+which curves are made. It has no full training state; of whole parameters `restart_run` makes one.
 """
 
 import dataclasses
@@ -28,7 +28,12 @@ HEADER_BYTES = 20_000
 
 
 def pack_run(
-    folder: str | os.PathLike, path: str | os.PathLike, *, max_bytes: int, dtype: Any = np.float32
+    folder: str | os.PathLike,
+    path: str | os.PathLike,
+    *,
+    max_bytes: int,
+    dtype: Any = np.float32,
+    whole: bool = False,
 ) -> tuple[int, ...]:
     """Writes statistics, and as many checkpoints of the actor as fit, of a run into one file.
 
@@ -37,6 +42,7 @@ def pack_run(
         path: The file.
         max_bytes: Size of the file at most.
         dtype: Type in which parameters are kept; float16 keeps three digits.
+        whole: The critic too, so that training can go on from the last.
 
     Returns:
         The steps of the checkpoints, spaced as those of the run, the first and the last among them;
@@ -46,6 +52,7 @@ def pack_run(
         ValueError: If not even one fits.
     """
     run = load_run(folder)
+    dropped = () if whole else CRITIC
     arrays = {
         f"statistics/{seed}/{name}": leaf
         for seed in run.seeds
@@ -53,7 +60,7 @@ def pack_run(
     }
     text = json.dumps(record_to_json(run.record))
     room = max_bytes - sum(leaf.nbytes for leaf in arrays.values()) - 2 * len(text) - HEADER_BYTES
-    size = _actor_size(run, dtype)
+    size = _size(run, dropped, dtype)
     count = min(int(room // size), run.steps.size)
     if count < 1:
         need = max_bytes - room + size
@@ -62,14 +69,14 @@ def pack_run(
     kept = run.steps[np.unique(np.linspace(run.steps.size - 1, 0, count).round().astype(int))]
     thin = dataclasses.replace(run, steps=kept)
     for seed in run.seeds:
-        for name, leaf in flatten(_actor(thin.checkpoints(seed).params)).items():
+        for name, leaf in flatten(_kept(thin.checkpoints(seed).params, dropped)).items():
             arrays[f"checkpoints/{seed}/{name}"] = leaf.astype(dtype)
     save_arrays(path, arrays, {"record": text, "steps": kept.tolist()})
     return tuple(kept.tolist())
 
 
 def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
-    """Writes the run folder that a file of `pack_run` holds, with its checkpoints in float32.
+    """Writes the run folder that a file of `pack_run` holds, its checkpoints at least in float32.
 
     Raises:
         ValueError: Naming the file, if it is damaged or holds no run, or if the folder exists.
@@ -86,7 +93,7 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
         if not params or any(np.shape(leaf)[:1] != (len(steps),) for leaf in params.values()):
             raise ValueError(f"{path}: expected {len(steps)} checkpoints of seed {seed}")
         for index, step in enumerate(steps):
-            one = {name: leaf[index].astype(np.float32) for name, leaf in params.items()}
+            one = {name: _widened(leaf[index]) for name, leaf in params.items()}
             save_checkpoint(files.series_path(folder, seed), step, _nested(Path(path), one))
         statistics = _part(arrays, f"statistics/{seed}/")
         files.write_statistics(folder, record, seed, statistics=statistics)
@@ -113,14 +120,18 @@ def _nested(path: Path, leaves: Mapping[str, np.ndarray]) -> PyTree:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _actor(params: Mapping[str, PyTree]) -> dict[str, PyTree]:
-    return {name: part for name, part in params.items() if name not in CRITIC}
+def _widened(leaf: np.ndarray) -> np.ndarray:
+    return leaf.astype(np.promote_types(leaf.dtype, np.float32))
 
 
-def _actor_size(run: Run, dtype: Any) -> int:
-    """Bytes of one checkpoint of the actors of all seeds."""
+def _kept(params: Mapping[str, PyTree], dropped: tuple[str, ...]) -> dict[str, PyTree]:
+    return {name: part for name, part in params.items() if name not in dropped}
+
+
+def _size(run: Run, dropped: tuple[str, ...], dtype: Any) -> int:
+    """Bytes of what is kept of one checkpoint of all seeds."""
     first = dataclasses.replace(run, steps=run.steps[:1])
-    leaves = jax.tree.leaves(_actor(first.checkpoints(run.seeds[0]).params))
+    leaves = jax.tree.leaves(_kept(first.checkpoints(run.seeds[0]).params, dropped))
     return sum(leaf.size for leaf in leaves) * np.dtype(dtype).itemsize * len(run.seeds)
 
 

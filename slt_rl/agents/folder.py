@@ -29,7 +29,8 @@ class RunRecord:
         checkpoints: Updates after which parameters are kept; of a run that was made longer those
             of its former schedule, as far as it came, and those of its present one.
         segments: `{"from_update", "num_updates"}` of each command that made the run longer: from
-            that update on the learning rate is the one of a run of `num_updates` updates.
+            that update on the learning rate is the one of a run of `num_updates` updates. With
+            `"restarted"` it went on there from parameters alone, see `restart_run`.
         event_names: Names of the counted events.
         num_inputs: Length of an observation.
         num_actions: Number of actions.

@@ -52,26 +52,30 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     Raises:
         ValueError: If a value is not finite or there are fewer than eight records.
     """
+    found = _resampled(series, np.random.default_rng(seed))
+    rise, peak, fall, dip = found[:, 0]
+    return TurningPoints(rise, peak, fall, dip, *_percentiles(found[:, 1:]))
+
+
+def _resampled(series: Series, rng: np.random.Generator) -> np.ndarray:
+    """Turning points `[kind, resample, seed]`; the first resample is the curve itself."""
     values, sem = np.asarray(series.values, float), np.nan_to_num(series.sem)
     if values.shape[1] < 8:
         raise ValueError(f"{series.name}: got {values.shape[1]} records, expected at least 8")
     if not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist()
         raise ValueError(f"{series.name}: gaps (nan) at the records {bad}; leave these out")
-    noise = np.random.default_rng(seed).standard_normal((NUM_RESAMPLES, *values.shape))
+    noise = rng.standard_normal((NUM_RESAMPLES, *values.shape))
     curves = np.concatenate([values[None], values + sem * noise])
-    # Axes [resample, seed]; the first is the curve itself.
-    found = np.stack(_turning_steps(np.asarray(series.steps, float), curves))
+    return np.stack(_turning_steps(np.asarray(series.steps, float), curves))
+
+
+def _percentiles(found: np.ndarray) -> np.ndarray:
+    """Ends of the 95 % interval over the axis before the last, of the resamples that have one."""
+    # Infinity for a turning point that is in none of them: no empty slices.
+    empty = np.isnan(found).all(axis=-2, keepdims=True)
     with np.errstate(all="ignore"):
-        low, high = np.nanpercentile(_some(found[:, 1:]), (2.5, 97.5), axis=1)
-    rise, peak, fall, dip = found[:, 0]
-    return TurningPoints(rise, peak, fall, dip, low, high)
-
-
-def _some(found: np.ndarray) -> np.ndarray:
-    """Resamples, with infinity for a turning point that is in none of them: no empty slices."""
-    empty = np.isnan(found).all(axis=1, keepdims=True)
-    return np.where(empty, np.inf, found)
+        return np.nanpercentile(np.where(empty, np.inf, found), (2.5, 97.5), axis=-2)
 
 
 def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -124,6 +128,8 @@ class Lag(NamedTuple):
         other: Name of the curve it is compared with.
         other_kind: Turning point of that.
         per_seed: `log2` of the ratio of the steps, `[seed]`: 1 is twice as late.
+        seed_low: Lower ends of its 95 % intervals over the errors of both records, `[seed]`.
+        seed_high: Upper ends.
         mean: Its mean over seeds; nan where a seed has no such point.
         low: Lower end of its 95 % Student interval; nan for one seed.
         high: Upper end.
@@ -134,6 +140,8 @@ class Lag(NamedTuple):
     other: str
     other_kind: str
     per_seed: np.ndarray
+    seed_low: np.ndarray
+    seed_high: np.ndarray
     mean: float
     low: float
     high: float
@@ -143,26 +151,29 @@ def lags(series: Series, others: list[Series], *, seed: int = 0) -> list[Lag]:
     """Where the turning points of a curve lie relative to those of other curves.
 
     Each turning point of the curve is compared with the turning points of the others in the same
-    seeds; the unit of the interval is the seed.
+    seeds. The interval of a seed is over the errors of its records, that of the mean over seeds.
 
     Args:
         series: The curve, such as the LLC.
         others: Curves of the same seeds, such as event counts.
         seed: Seed of the resampling.
     """
-    own = turning_points(series, seed=seed)
+    own = _resampled(series, np.random.default_rng((seed, 0)))
     found = []
-    for other in others:
-        points = turning_points(other, seed=seed)
-        for kind in KINDS:
-            for other_kind in KINDS:
-                ratio = getattr(own, kind) / getattr(points, other_kind)
-                found.append(_lag((series.name, kind, other.name, other_kind), np.log2(ratio)))
+    for number, other in enumerate(others, 1):
+        points = _resampled(other, np.random.default_rng((seed, number)))
+        for i, kind in enumerate(KINDS):
+            for j, other_kind in enumerate(KINDS):
+                names = series.name, kind, other.name, other_kind
+                found.append(_lag(names, np.log2(own[i] / points[j])))
     return found
 
 
-def _lag(names: tuple[str, str, str, str], per_seed: np.ndarray) -> Lag:
+def _lag(names: tuple[str, str, str, str], resampled: np.ndarray) -> Lag:
+    """The lag from its resamples `[resample, seed]`, the first of which is that of the curves."""
+    per_seed, (low, high) = resampled[0], _percentiles(resampled[1:])
     if len(per_seed) < 2:
-        return Lag(*names, per_seed, float(per_seed[0]), np.nan, np.nan)
+        return Lag(*names, per_seed, low, high, float(per_seed[0]), np.nan, np.nan)
     mean = seed_mean(per_seed)
-    return Lag(*names, per_seed, float(mean.mean), float(mean.low), float(mean.high))
+    ends = float(mean.low), float(mean.high)
+    return Lag(*names, per_seed, low, high, float(mean.mean), *ends)

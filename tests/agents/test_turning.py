@@ -7,16 +7,16 @@ from slt_rl.agents.series import Series
 from slt_rl.agents.turning import lags, turning_points
 
 STEPS = np.linspace(0, 1e5, 101)
-SEEDS = (0, 1, 2)
 
 
-def bump(at, name="bump", noise=0.0, shift=0.02):
+def bump(at, name="bump", noise=0.0, *, shift=0.02, seed=0):
     """A normal bump in `log(step + shift last)` at the given step of each seed, of width 0.25."""
     x = np.log(STEPS + shift * STEPS[-1])
     centers = np.log(np.asarray(at, float) + shift * STEPS[-1])
     values = np.exp(-0.5 * ((x - centers[:, None]) / 0.25) ** 2)
-    values += noise * np.random.default_rng(0).normal(size=values.shape)
-    return Series(name, "unit", STEPS, values, np.full(values.shape, noise), SEEDS)
+    values += noise * np.random.default_rng(seed).normal(size=values.shape)
+    sem = np.full(values.shape, noise)
+    return Series(name, "unit", STEPS, values, sem, tuple(range(len(values))))
 
 
 def test_a_bump_turns_where_it_was_planted():
@@ -65,6 +65,22 @@ def test_lags_are_doublings_within_a_seed():
     assert abs(peak.mean - 1) < 0.05 and peak.low < peak.mean < peak.high
     np.testing.assert_allclose(peak.per_seed, 1, atol=0.06)
     assert found["fall", "peak"].mean > peak.mean > found["rise", "peak"].mean
+
+
+def test_intervals_of_lags_cover_and_are_over_the_errors_of_both_curves():
+    early = bump([15_000] * 30, "early", 0.05, seed=1)
+    late = bump([30_000] * 30, "late", 0.05, seed=2)
+    peak = next(x for x in lags(late, [early]) if (x.kind, x.other_kind) == ("peak", "peak"))
+    # At 95 % two of 100 series would fall short of 26 of 30 by chance.
+    assert ((peak.seed_low < 1) & (1 < peak.seed_high)).sum() >= 26
+    assert (peak.seed_high - peak.seed_low).mean() < 0.1
+    own = turning_points(late)
+    alone = np.log2(own.high[1] / own.low[1])
+    assert (peak.seed_high - peak.seed_low).mean() > 1.2 * alone.mean()
+    # Behind itself: the two are resampled apart.
+    itself = next(x for x in lags(late, [late]) if (x.kind, x.other_kind) == ("peak", "peak"))
+    assert (itself.per_seed == 0).all()
+    assert (itself.seed_high - itself.seed_low).mean() > 1.2 * alone.mean()
 
 
 @pytest.mark.parametrize(

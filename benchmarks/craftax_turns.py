@@ -1,0 +1,219 @@
+"""Where the LLC of Craftax-Classic agents turns along training, beside their planting.
+
+    python -m benchmarks.craftax_turns train SEED
+    python -m benchmarks.craftax_turns measure SEED [--share K N] [--of-values] [--own]
+    python -m benchmarks.craftax_turns page
+
+`train` makes a run of one seed and its reference states; `measure` takes every N-th checkpoint from
+the K-th, so that N processes share a curve, and each goes on where it was stopped; `page` takes
+what has been measured of all seeds that were trained.
+
+Stated before any of the seeds below was measured, from one other seed: the LLC of the policy dips
+where the plants per episode peak.
+"""
+
+import argparse
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.craftax_turns_page import make_page
+from benchmarks.pages import write_page
+from slt_rl.agents import (
+    LearningSpec,
+    NetworkSpec,
+    Run,
+    RunSpec,
+    Series,
+    WorldSpec,
+    event_series,
+    load_run,
+    make_subject,
+    measure_points,
+    own_states,
+    train_run,
+)
+from slt_rl.agents import folder as files
+from slt_rl.agents.command import Bar
+from slt_rl.agents.curve import LOCALIZATIONS
+from slt_rl.agents.measure import curve_name
+from slt_rl.agents.points import FORMAT
+from slt_rl.agents.states import States, stored_reference_states
+from slt_rl.cli import set_xla_flags
+from slt_rl.documents import read_document
+
+NUM_STATES, LEAST_POINTS = 512, 8
+# Updates in a window of an event curve: 12,288 steps.
+WINDOW = 3
+EVENTS = ("plant", "plant per 1000 steps", "excess plant", "try_plant", "sapling", "sleep", "drink")
+REWARDED = {"plant": "achievement/place_plant"}
+
+
+def main() -> int:
+    """Trains, measures, or writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=Path, default=Path("results/craftax_turns"))
+    commands = parser.add_subparsers(required=True)
+    train = commands.add_parser("train")
+    train.add_argument("seed", type=int)
+    train.add_argument("--steps", type=float, default=1e6)
+    train.set_defaults(run=train_seed)
+    measure = commands.add_parser("measure")
+    measure.add_argument("seed", type=int)
+    measure.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "N"))
+    measure.add_argument("--of-values", action="store_true", help="of the value function")
+    measure.add_argument("--own", action="store_true", help="on each checkpoint's own states")
+    measure.add_argument("--localizations", type=float, nargs="+", default=list(LOCALIZATIONS))
+    measure.set_defaults(run=measure_seed)
+    page = commands.add_parser("page")
+    page.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    page.set_defaults(run=write_results)
+    options = parser.parse_args()
+    set_xla_flags()
+    options.run(options)
+    return 0
+
+
+def seed_folder(options: argparse.Namespace, seed: int) -> Path:
+    """The run folder of a seed."""
+    return options.runs / f"run-{seed}"
+
+
+def train_seed(options: argparse.Namespace) -> None:
+    """The default agent of `slt-rl train craftax-classic`, and its reference states."""
+    learning = LearningSpec()
+    spec = RunSpec(
+        world=WorldSpec(),
+        network=NetworkSpec(),
+        learning=learning,
+        seeds=(options.seed,),
+        num_updates=-int(-options.steps // (learning.num_envs * learning.num_steps)),
+    )
+    folder = seed_folder(options, options.seed)
+    with Bar(spec) as bar:
+        train_run(spec, folder, progress=bar)
+    print(bar.summary())
+    # Last: what waits for it finds a finished run.
+    fixed_states(load_run(folder))
+
+
+def fixed_states(run: Run) -> States:
+    """The reference states of a run, stored on the first call."""
+    path = run.folder / "curves" / f"states-{NUM_STATES}.safetensors"
+    return stored_reference_states(path, run, seed=0, num_states=NUM_STATES)
+
+
+def measure_seed(options: argparse.Namespace) -> None:
+    """A share of the points of one seed."""
+    run, seed = load_run(seed_folder(options, options.seed)), options.seed
+    first, every = options.share
+    indices = np.arange(len(run.steps))[first::every]
+    states = fixed_states(run)
+    if options.own:
+        key = jax.random.fold_in(jax.random.key(0), seed)
+        states = own_states(key, run, seed, indices=indices, num_states=NUM_STATES)
+    subject = make_subject(run, seed, states, indices=indices, of_values=options.of_values)
+    name = curve_name(of_values=options.of_values, own=options.own)
+    measure_points(
+        subject,
+        run.folder / "curves" / name / f"seed-{seed}",
+        localizations=options.localizations,
+        num_threads=1,
+        report_fn=lambda point: print(name, point["step"], point["mean"], flush=True),
+    )
+
+
+def write_results(options: argparse.Namespace) -> None:
+    """The page of all seeds."""
+    folders = sorted(options.runs.glob("run-*"))
+    if not folders:
+        raise SystemExit(f"{options.runs}: no runs; train some seeds first")
+    runs = [_described(folder) for folder in folders]
+    events = [joined([run[name] for run in runs]) for name in event_names(runs[0])]
+    names = sorted(set.intersection(*(set(_points(folder)) for folder in folders)))
+    rows = [row for name in names for row in curve_rows(folders, name)]
+    # What is still being measured has too few points to turn anywhere.
+    rows = [row for row in rows if len(row["series"].steps) >= LEAST_POINTS]
+    curves = [row.pop("series") for row in rows]
+    options.out.mkdir(parents=True, exist_ok=True)
+    settings = {"runs": str(options.runs), "window": WINDOW}
+    page = make_page(curves, events, rows)
+    write_page(page, [*map(_as_json, [*curves, *events]), *rows], settings, folder=options.out)
+
+
+def event_names(found: dict[str, Series]) -> list[str]:
+    """The event curves that are shown."""
+    return ["return", *(name for name in EVENTS if name in found)]
+
+
+def _described(folder: Path) -> dict[str, Series]:
+    """The event curves of a run; its checkpoints need not be there."""
+    run = Run(folder, files.read_record(folder), np.zeros(0, np.int64))
+    return event_series(run, window=WINDOW, rewarded=REWARDED)
+
+
+def _points(folder: Path) -> dict[str, list[Path]]:
+    """Files of the points of each curve, in the order of steps; where `slt-rl curve` looks too."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("curves/*/seed-*/step-*.json")):
+        found.setdefault(path.parent.parent.name, []).append(path)
+    return found
+
+
+def curve_rows(folders: Sequence[Path], name: str) -> list[dict[str, Any]]:
+    """A curve of all seeds for each localization, with its verdicts and regimes."""
+    found = [
+        [read_document(path, FORMAT)["point"] for path in _points(folder)[name]]
+        for folder in folders
+    ]
+    seeds = [int(folder.name.removeprefix("run-")) for folder in folders]
+    rows = []
+    for localization in sorted({point["localization"] for point in found[0]}, reverse=True):
+        chosen = [[p for p in points if p["localization"] == localization] for points in found]
+        title = f"LLC {name} at localization {localization:g}"
+        parts = [_llc(title, seed, points) for seed, points in zip(seeds, chosen, strict=True)]
+        words = {
+            word: [[point[word] for point in points] for points in chosen]
+            for word in ("verdict", "regime")
+        }
+        rows.append({"curve": title, "seeds": seeds, **words, "series": joined(parts)})
+    return rows
+
+
+def _llc(title: str, seed: int, points: Sequence[dict[str, Any]]) -> Series:
+    """The points of one seed as a curve."""
+    # None, for what is not finite, becomes nan.
+    steps, mean, sem = (
+        np.array([point[name] for point in points], float) for name in ("step", "mean", "sem")
+    )
+    return Series(title, "LLC", steps, mean[None], sem[None], (seed,))
+
+
+def joined(parts: Sequence[Series]) -> Series:
+    """One curve of several seeds, at the steps at which all of them have a number."""
+    each = [part.steps[np.isfinite(part.values).all(axis=0)] for part in parts]
+    steps = functools.reduce(np.intersect1d, each)
+    places = [np.searchsorted(part.steps, steps) for part in parts]
+    return parts[0]._replace(
+        steps=steps,
+        values=np.concatenate([p.values[:, at] for p, at in zip(parts, places, strict=True)]),
+        sem=np.concatenate([p.sem[:, at] for p, at in zip(parts, places, strict=True)]),
+        seeds=tuple(seed for part in parts for seed in part.seeds),
+    )
+
+
+def _as_json(series: Series) -> dict[str, Any]:
+    """A curve as plain values."""
+    return {
+        name: value.round(5).tolist() if isinstance(value, np.ndarray) else value
+        for name, value in series._asdict().items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

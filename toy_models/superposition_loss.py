@@ -54,7 +54,7 @@ def population_loss(
     if amplitudes is not None:
         scale = jnp.asarray(amplitudes, gram.dtype)[:, None]
         gram, targets = scale * gram, scale * targets
-    costs = pair_costs(gram, params["b"], targets, jnp)
+    costs = pair_costs(gram, params["b"], targets, xp=jnp)
     if output_weights is not None:
         costs = costs * jnp.asarray(output_weights, gram.dtype)
     if probabilities is None:
@@ -75,7 +75,7 @@ def population_loss_host(weights: np.ndarray, biases: np.ndarray) -> np.ndarray:
     weights = np.asarray(weights, np.float64)
     gram = np.swapaxes(weights, -1, -2) @ weights
     biases = np.asarray(biases, np.float64)[..., None, :]
-    costs = pair_costs(gram, biases, np.eye(gram.shape[-1]), np)
+    costs = pair_costs(gram, biases, np.eye(gram.shape[-1]), xp=np)
     return np.mean(np.sum(costs, axis=-1), axis=-1)
 
 
@@ -179,7 +179,7 @@ def _piece(width: Any, start: Any, end: Any) -> Any:
     return width * (start**2 + start * end + end**2) / 3
 
 
-def pair_costs(gram: Any, biases: Any, targets: Any, xp: Any) -> Any:
+def pair_costs(gram: Any, biases: Any, targets: Any, *, xp: Any) -> Any:
     """Integral over ``s`` of ``(target s - relu(gram s + bias))^2`` for each pair.
 
     Args:

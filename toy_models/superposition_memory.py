@@ -77,7 +77,7 @@ def memory_regret(params: Params) -> jax.Array:
     Args:
         params: `{"W": [2, c], "b": [c]}`, and `"memory"` if it is learned.
     """
-    costs = pair_costs(_slopes(params), params["b"], jnp.eye(params["b"].shape[0]), jnp)
+    costs = pair_costs(_slopes(params), params["b"], jnp.eye(params["b"].shape[0]), xp=jnp)
     return jnp.mean(jnp.sum(costs, axis=-1))
 
 

@@ -60,42 +60,39 @@ def control_checks(key: jax.Array, protocol: Protocol) -> list[Check]:
             steps = np.log(np.asarray(ratios)).reshape(-1, NUM_STEPS)
         return importance_weights(np.sum(steps, axis=1))
 
-    def unseen():
-        features = np.asarray(batch.observation["feature"])
-        law = rungs.drifted_law(0.2, NUM_FEATURES).probabilities
-        return correct_states(features[features < NUM_FEATURES - 1], target=np.asarray(law))
-
     return [
         _refusal("score surrogate", functools.partial(estimate, score_surrogate), "curvature"),
         _refusal("clipped surrogate", functools.partial(estimate, clipped_surrogate), "flat"),
         _refusal("importance weights of other episodes", carry_over, "effective sample size"),
-        _refusal("drift weights after lost support", unseen, "impossible"),
-        _refusal(
-            "amplitude weights after lost support",
-            functools.partial(_too_large, batch.observation),
-            "support was lost",
-        ),
-        _diagnosis(
-            key_diagnosis,
-            "importance regret, diagnosis",
-            importance_regret(POLICY, batch),
-            protocol,
-        ),
-        _diagnosis(
-            key_diagnosis,
-            "importance regret of late sums, diagnosis",
-            targets.trajectory_data(batch),
-            protocol,
+        *_lost_support(batch.observation),
+        *(
+            _diagnosis(key_diagnosis, name, found, protocol)
+            for name, found in (
+                ("importance regret, diagnosis", importance_regret(POLICY, batch)),
+                ("importance regret of late sums, diagnosis", targets.trajectory_data(batch)),
+            )
         ),
     ]
 
 
-def _too_large(inputs: Any) -> np.ndarray:
-    """Weights where the amplitudes of the last feature have grown beyond what the data has seen."""
+def _lost_support(inputs: Any) -> list[Check]:
+    """Data without the last feature; amplitudes of it that have grown beyond all that was seen."""
     uniform = rungs.uniform_law(NUM_FEATURES)
     grown = rungs.drifted_law(1 / NUM_FEATURES, NUM_FEATURES, amplitude=2.0)
-    densities = (targets.input_density(inputs, law) for law in (grown, uniform))
-    return density_ratio_weights(*densities)
+
+    def unseen():
+        features = np.asarray(inputs["feature"])
+        law = rungs.drifted_law(0.2, NUM_FEATURES).probabilities
+        return correct_states(features[features < NUM_FEATURES - 1], target=np.asarray(law))
+
+    def too_large():
+        densities = (targets.input_density(inputs, law) for law in (grown, uniform))
+        return density_ratio_weights(*densities)
+
+    return [
+        _refusal("drift weights after lost support", unseen, "impossible"),
+        _refusal("amplitude weights after lost support", too_large, "support was lost"),
+    ]
 
 
 def _batch(key: jax.Array, params: tms.Params, num_examples: int) -> Batch:

@@ -148,7 +148,7 @@ def estimate_target(key: jax.Array, target: Target, protocol: Protocol) -> LLCEs
 
 def _one_estimate(key, method: Method, rung: Rung, label: str, predicted, protocol) -> dict:
     key_data, key_llc = jax.random.split(key)
-    target = method.build(key_data, rung, label, protocol)
+    target = method.build(key_data, rung, label, protocol=protocol)
     estimate = estimate_target(key_llc, target, protocol)
     row = _quantities(estimate)
     row["data"], row["data_sem"], row["weight_share"] = np.nan, np.nan, np.nan

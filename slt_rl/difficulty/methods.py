@@ -4,11 +4,10 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from slt_rl.difficulty import targets
-from slt_rl.difficulty.protocol import DELAY, DISCOUNT, Protocol
+from slt_rl.difficulty.protocol import DELAY, DISCOUNT
 from slt_rl.difficulty.rungs import Population, Rung, kl, regret
 from slt_rl.difficulty.targets import Target
 
@@ -19,7 +18,7 @@ class Method(NamedTuple):
     Attributes:
         potential: Name of the potential.
         correction: Name of what is done about the difficulty.
-        build: `(key, rung, label, protocol) -> Target`.
+        build: `(key, rung, label, *, protocol) -> Target`.
         wanted: `(rung, label) -> Population`, the exact potential whose value is asked for; None if
             it is that of the critic alone.
         predicted: `(rung, label) -> Population`, the exact mean of the loss that is sampled, if it
@@ -30,7 +29,7 @@ class Method(NamedTuple):
 
     potential: str
     correction: str
-    build: Callable[[jax.Array, Rung, str, Protocol], Target]
+    build: Callable[..., Target]
     wanted: Callable[[Rung, str], Population] | None
     predicted: Callable[[Rung, str], Population] | None = None
     has_critic: bool = False
@@ -84,11 +83,11 @@ def methods_of(rung: Rung) -> tuple[Method, ...]:
 
 
 def _regret_on(inputs_fn, **options) -> Callable:
-    return functools.partial(targets.build_regret, inputs_fn, **options)
+    return functools.partial(targets.build_regret, inputs_fn=inputs_fn, **options)
 
 
 def _kl_on(inputs_fn, **options) -> Callable:
-    return functools.partial(targets.build_kl, inputs_fn, **options)
+    return functools.partial(targets.build_kl, inputs_fn=inputs_fn, **options)
 
 
 def _plain() -> tuple[Method, ...]:
@@ -106,8 +105,8 @@ def _supervised() -> tuple[Method, ...]:
 def _importance(number: int) -> tuple[Method, ...]:
     """Tried where it has its best chance, one step and a good baseline, and on late sums."""
     builders: dict[int, Callable] = {
-        1: functools.partial(targets.build_importance, targets.exact_values),
-        2: functools.partial(targets.build_importance, targets.critic_values),
+        1: functools.partial(targets.build_importance, values_fn=targets.exact_values),
+        2: functools.partial(targets.build_importance, values_fn=targets.critic_values),
         5: targets.build_trajectories,
     }
     if number not in builders:
@@ -149,7 +148,9 @@ def _visiting() -> tuple[Method, ...]:
 
 def _delayed() -> tuple[Method, ...]:
     """Sums over episodes, discounted for the delay, as they are paid and divided by it."""
-    paid, divided = (functools.partial(targets.build_episodes, f) for f in (DISCOUNT**DELAY, 1.0))
+    paid, divided = (
+        functools.partial(targets.build_episodes, factor=f) for f in (DISCOUNT**DELAY, 1.0)
+    )
     return (
         Method("sampled regret", "as paid", paid, Rung.wanted_regret, _late),
         Method("sampled regret", "delay divided out", divided, Rung.wanted_regret),

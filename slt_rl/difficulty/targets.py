@@ -51,31 +51,31 @@ def _weighted(examples: dict[str, jax.Array], weights: Any = None) -> Dataset:
     return Dataset(examples, ones if weights is None else jnp.asarray(weights))
 
 
-def fresh_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def fresh_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """Independent inputs under the law of the rung."""
     return _weighted(rungs.sample_law(key, protocol.num_examples, rung.laws[label]))
 
 
-def stale_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def stale_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """Inputs from a buffer that lags behind, as they are."""
     del label
     assert rung.stale_law is not None
     return _weighted(rungs.sample_law(key, protocol.num_examples, rung.stale_law))
 
 
-def weighted_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def weighted_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """The same, weighted to the current law of features; that of the buffer is counted."""
-    stale = stale_inputs(key, rung, label, protocol)
+    stale = stale_inputs(key, rung, label, protocol=protocol)
     weights = correct_states(
         np.asarray(stale.examples["feature"]), target=np.asarray(rung.laws[label].probabilities)
     )
     return Dataset(stale.examples, jnp.asarray(weights))
 
 
-def reweighted_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def reweighted_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """The same, weighted by the ratio of both densities, which amplitudes ask for."""
     assert rung.stale_law is not None
-    stale = stale_inputs(key, rung, label, protocol)
+    stale = stale_inputs(key, rung, label, protocol=protocol)
     densities = (input_density(stale.examples, law) for law in (rung.laws[label], rung.stale_law))
     return Dataset(stale.examples, jnp.asarray(density_ratio_weights(*densities)))
 
@@ -87,14 +87,14 @@ def input_density(examples: dict[str, jax.Array], law: rungs.Law) -> np.ndarray:
     return np.where(np.asarray(examples["amplitude"]) <= ranges, density, 0.0)
 
 
-def shown_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def shown_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """Independent inputs as episodes show them: first the feature, then the amplitude."""
-    found = fresh_inputs(key, rung, label, protocol).examples
+    found = fresh_inputs(key, rung, label, protocol=protocol).examples
     shown = memory.show_in_parts(found, NUM_FEATURES)
     return _weighted({name: found[name] for name in ("feature", "amplitude")} | {"shown": shown})
 
 
-def visited_inputs(key: jax.Array, rung: Rung, label: str, protocol: Protocol) -> Dataset:
+def visited_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
     """Inputs that the policy meets when it plays."""
     met = visits.play_visitation(
         key,
@@ -111,7 +111,13 @@ def _input_of(example: dict[str, jax.Array]) -> jax.Array:
 
 
 def build_regret(
-    inputs_fn, key, rung: Rung, label: str, protocol: Protocol, *, policy: GaussianPolicy = POLICY
+    key,
+    rung: Rung,
+    label: str,
+    *,
+    protocol: Protocol,
+    inputs_fn: Callable,
+    policy: GaussianPolicy = POLICY,
 ) -> Target:
     """Sampled regret on common random numbers."""
     key_inputs, key_noise = jax.random.split(key)
@@ -120,23 +126,31 @@ def build_regret(
         policy,
         bandit.sparse_reward,
         params=rung.points[label],
-        observations=inputs_fn(key_inputs, rung, label, protocol),
+        observations=inputs_fn(key_inputs, rung, label, protocol=protocol),
         best_action_fn=_input_of,
     )
     return Target(loss_fn, data, rung.points[label])
 
 
 def build_kl(
-    inputs_fn, key, rung: Rung, label: str, protocol: Protocol, *, policy: GaussianPolicy = POLICY
+    key,
+    rung: Rung,
+    label: str,
+    *,
+    protocol: Protocol,
+    inputs_fn: Callable,
+    policy: GaussianPolicy = POLICY,
 ) -> Target:
     """Divergence from the frozen policy on given inputs."""
-    inputs = inputs_fn(key, rung, label, protocol)
+    inputs = inputs_fn(key, rung, label, protocol=protocol)
     return Target(*policy_kl(policy, rung.points[label], inputs), rung.points[label])
 
 
-def build_supervised(key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_supervised(key, rung: Rung, label: str, *, protocol: Protocol) -> Target:
     """Squared error on labels."""
-    return Target(tms.example_loss, fresh_inputs(key, rung, label, protocol), rung.points[label])
+    return Target(
+        tms.example_loss, fresh_inputs(key, rung, label, protocol=protocol), rung.points[label]
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +174,11 @@ class EpisodeLoss:
         return self.factor * jnp.sum(losses.reshape(-1, EPISODE), axis=1)
 
 
-def build_episodes(factor: float, key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_episodes(key, rung: Rung, label: str, *, protocol: Protocol, factor: float) -> Target:
     """Sampled regret of whole episodes, whose sum is paid with a factor."""
-    loss_fn, data, center = build_regret(fresh_inputs, key, rung, label, protocol)
+    loss_fn, data, center = build_regret(
+        key, rung, label, protocol=protocol, inputs_fn=fresh_inputs
+    )
     return Target(
         EpisodeLoss(loss_fn, factor / EPISODE), Dataset(_in_episodes(data.examples)), center
     )
@@ -173,10 +189,13 @@ def _in_episodes(steps: Any) -> Any:
     return jax.tree.map(lambda x: x.reshape(-1, EPISODE, *x.shape[1:]), steps)
 
 
-def build_trajectories(key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_trajectories(key, rung: Rung, label: str, *, protocol: Protocol) -> Target:
     """Regret by weights of whole episodes, from actions of the frozen policy."""
     key_inputs, key_action = jax.random.split(key)
-    met, center = fresh_inputs(key_inputs, rung, label, protocol).examples, rung.points[label]
+    met, center = (
+        fresh_inputs(key_inputs, rung, label, protocol=protocol).examples,
+        rung.points[label],
+    )
     batch = act(key_action, center, met, baseline_fn=jnp.mean)
     return Target(*trajectory_data(batch), center)
 
@@ -222,9 +241,9 @@ def _values(params, examples) -> jax.Array:
     return -tms.example_loss(params, examples) - NUM_FEATURES * ACTION_SCALE**2
 
 
-def build_critic(key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_critic(key, rung: Rung, label: str, *, protocol: Protocol) -> Target:
     """Error of the critic against its own values."""
-    inputs = fresh_inputs(key, rung, label, protocol)
+    inputs = fresh_inputs(key, rung, label, protocol=protocol)
     center = critic_params(rung, label)
     targets = jax.vmap(functools.partial(rungs.sparse_value, center))(inputs.examples)
     return Target(*value_error(rungs.sparse_value, inputs, targets), center)
@@ -243,9 +262,9 @@ class JointLoss:
         return policy + self.value_loss(params["value"], examples["value"])
 
 
-def build_joint(key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_joint(key, rung: Rung, label: str, *, protocol: Protocol) -> Target:
     """Regret of the policy and error of its critic, which share no parameter."""
-    policy = build_regret(fresh_inputs, key, rung, label, protocol)
+    policy = build_regret(key, rung, label, protocol=protocol, inputs_fn=fresh_inputs)
     center = critic_params(rung, label)
     inputs = Dataset(policy.data.examples["observation"], policy.data.weights)
     targets = jax.vmap(functools.partial(rungs.sparse_value, center))(inputs.examples)
@@ -257,10 +276,12 @@ def build_joint(key, rung: Rung, label: str, protocol: Protocol) -> Target:
     )
 
 
-def build_importance(values_fn, key, rung: Rung, label: str, protocol: Protocol) -> Target:
+def build_importance(
+    key, rung: Rung, label: str, *, protocol: Protocol, values_fn: Callable
+) -> Target:
     """Importance-weighted regret from actions of the frozen policy and a baseline."""
     key_inputs, key_action = jax.random.split(key)
-    inputs, center = fresh_inputs(key_inputs, rung, label, protocol), rung.points[label]
+    inputs, center = fresh_inputs(key_inputs, rung, label, protocol=protocol), rung.points[label]
 
     def baseline(rewards):
         del rewards

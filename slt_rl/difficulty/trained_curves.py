@@ -107,7 +107,7 @@ def _at(rung: Rung, checkpoints: Any, laws: tuple[Law, Law], record: int) -> Run
 
 
 def _sampled(keys, record: int, method: Method, rung: Rung, sizes: Protocol) -> LLCEstimate:
-    target = method.build(keys[0], rung, "now", sizes)
+    target = method.build(keys[0], rung, "now", protocol=sizes)
     return estimate_target(jax.random.fold_in(keys[1], record), target, sizes)
 
 

@@ -71,6 +71,19 @@ def test_a_wrong_order_fails_its_check(climbed):
     assert not names["sign of the jump"]
 
 
+def test_a_share_is_trained_with_what_it_goes_on_from(monkeypatch, tmp_path):
+    trained = []
+
+    def train_rung(key, rung, protocol, *, start):
+        trained.append((rung.number, len(start)))
+        return {"steps": np.arange(3), "loss": np.ones((1, 3))}
+
+    monkeypatch.setattr(ladder_training, "train_rung", train_rung)
+    for first in (3, 5):
+        ladder_training.climb(TRAINING, tmp_path, 0, share=slice(first, None, 7))
+    assert trained == [(2, 0), (3, 2), (5, 0)]
+
+
 def test_the_trained_protocol_is_that_of_the_ladder_but_for_the_length_of_chains():
     sizes = dataclasses.asdict(TRAINING.estimates)
     assert (sizes["num_examples"], sizes["localization"]) == (2000, 30.0)

@@ -41,6 +41,13 @@ def test_a_climb_reports_and_resumes(measured, tmp_path):
     assert [c.value for c in again.checks] == [c.value for c in found.checks]
 
 
+def test_rungs_that_were_shared_out_are_not_measured_again(measured, tmp_path):
+    pipeline.measure_rungs(QUICK, tmp_path, numbers=(3,), progress=False)
+    pipeline.measure_rungs(QUICK, tmp_path, numbers=(6,), progress=False)
+    pipeline.examine(QUICK, tmp_path, progress=False)
+    assert measured == [3, 6, 1]
+
+
 def test_the_command_ends_with_the_outcome(measured, tmp_path, capsys):
     assert cli.main(["ladder", "--quick", "--out", str(tmp_path)]) == 0
     assert "checks held" in capsys.readouterr().out

@@ -20,7 +20,7 @@ POINT = tms.critical_point(tms.PhaseClass(6), 6)
 
 def test_weights_carry_a_buffer_to_smaller_amplitudes():
     """Means over the weighted buffer are those of the current law."""
-    found = targets.reweighted_inputs(jax.random.key(0), RUNGS[7], "6", FULL)
+    found = targets.reweighted_inputs(jax.random.key(0), RUNGS[7], "6", protocol=FULL)
     law = RUNGS[7].laws["6"]
     last, amplitude = found.examples["feature"] == 5, found.examples["amplitude"]
     weights = np.asarray(found.weights)

@@ -111,7 +111,7 @@ def test_data_of_a_record_are_of_its_own_law_and_policy():
     rung = trained_curves._at(RUNGS[3], checkpoints, laws_of(3, 5), 1)
     shares = {}
     for name in ("KL, stale data", "KL, drift weights"):
-        data = method[name].build(jax.random.key(0), rung, "now", sizes).data
+        data = method[name].build(jax.random.key(0), rung, "now", protocol=sizes).data
         last = data.examples["observation"]["feature"] == 5
         shares[name] = float(data.mean(last.astype(float)))
     # The buffer of the second part is of the first; weights are exact in the counts of features.

@@ -13,7 +13,7 @@ from toy_models.superposition_rl import QuadraticCritic
 
 SIGMA = 0.1
 POINTS = {name: tms.parse_class(name) for name in ("5", "5+", "6")}
-LAW = rungs.drifted_law(0.5, amplitude=0.7)._replace(
+LAW = rungs.drifted_law(0.5, amplitude=2.0)._replace(
     hidden=jnp.asarray(0.5), scale=jnp.asarray(0.6)
 )
 

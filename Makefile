@@ -82,6 +82,7 @@ bench-speed: $(STAMP)
 
 bench: bench-accuracy bench-cheese bench-speed bench-survival
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.sharding
 	$(BIN)/python -m benchmarks.recursion
 	$(BIN)/python -m benchmarks.ladder
 	$(BIN)/python -m benchmarks.finite_mdps

@@ -147,8 +147,9 @@ def llc_curve(
         tolerance: relative error to aim at.
         steps: `[checkpoint]`, training steps; default 0, 1, ...
         data: pytree of arrays handed to `make_target`, for data too large to be compiled in.
-        chunk_size: checkpoints sampled together; bounds memory, does not change the draws. A
-            multiple of the number of devices where the checkpoints lie on several.
+        chunk_size: checkpoints sampled together, at most: chunks are made about equal. Bounds
+            memory, does not change the draws. A multiple of the number of devices where the
+            checkpoints lie on several.
         num_threads: chunks sampled at the same time on the host.
         progress: show a progress bar.
         allow_negative_control: sample a loss that is marked as no potential.
@@ -192,17 +193,17 @@ def llc_curve(
     if steps.shape != (problem.num_centers,):
         raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
 
-    kept = None
+    kept, size = None, _size_of_chunks(checkpoints, chunk_size)
     if folder is not None:
         identity = identity_of(key, problem, settings, target_fn=target.losses)
-        kept = KeptEstimates(Path(folder), {**identity, "num_together": chunk_size})
+        kept = KeptEstimates(Path(folder), {**identity, "num_together": size})
 
     def run(chunk):
         start, part = chunk
         measure = functools.partial(estimate_centers, key, part, settings, first=start)
         return measure() if kept is None else kept.get(start, part, measure)
 
-    pieces = list(_chunks(problem, chunk_size))
+    pieces = list(_chunks(problem, size))
     mine = share_of(pieces)
     with ThreadPoolExecutor(num_threads) as pool:
         found = list(_progress(pool.map(run, mine), len(mine), progress))
@@ -290,6 +291,19 @@ def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     return chains.Problem(
         target, centers, shared, jnp.asarray(nbeta, dtype), jnp.asarray(localization, dtype)
     )
+
+
+def _size_of_chunks(checkpoints: PyTree, most: int) -> int:
+    """So many checkpoints go together, at most `most`, that few places of the last chunk are empty.
+
+    An even number of chunks, so that two threads end together; it does not depend on the threads
+    or processes, which may be others when a stored curve goes on.
+    """
+    leaf = jax.tree.leaves(checkpoints)[0]
+    if len(leaf) <= most or len(leaf.sharding.device_set) > 1:
+        return most  # of a size that the devices divide
+    num_chunks = -(-len(leaf) // most)
+    return -(-len(leaf) // (num_chunks + num_chunks % 2))
 
 
 def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Problem]]:

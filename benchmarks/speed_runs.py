@@ -12,7 +12,7 @@ import numpy as np
 import slt_rl
 from benchmarks import speed_cases
 from slt_rl import chains
-from slt_rl.keys import random_indices, unrolled
+from slt_rl.keys import unrolled
 from slt_rl.posterior import mean_loss
 
 PyTree = Any
@@ -114,7 +114,7 @@ def _floor_gathering(loss_fn, params, data, num_steps, batch_size):
 
     def batch(key, number):
         key = jax.random.fold_in(key, number)
-        return data.take(random_indices(key, batch_size, len(data)))
+        return data.take(jax.random.randint(key, (batch_size,), 0, len(data)))
 
     def step(last, number):
         batches = jax.vmap(batch, in_axes=(0, None))(keys, number)

@@ -120,31 +120,6 @@ def map_joint_bits(function: Callable, keys: jax.Array, sizes: Sequence[int]) ->
     return jax.lax.map(draw, (words, counter.reshape(2, -1))).ravel()[: len(owner) - spare]
 
 
-def random_indices(key: jax.Array, count: int, size: int) -> jax.Array:
-    """Returns `[count]` numbers from 0 to `size - 1`, those of `jax.random.randint`, faster.
-
-    Divisors that are known when the program is compiled become multiplications, of vectors.
-
-    Args:
-        key: random key, consumed.
-        count: how many.
-        size: less than 2^31.
-
-    Example:
-        >>> key = jax.random.key(0)
-        >>> bool(jnp.all(random_indices(key, 9, 5) == jax.random.randint(key, (9,), 0, 5)))
-        True
-    """
-    dtype = jnp.result_type(int)
-    unsigned, bits = jnp.dtype(f"u{dtype}"), 8 * dtype.itemsize
-    # The remainder of a number of twice the bits; the square overflows where that of JAX does.
-    multiplier = (2 ** (bits // 2) % size) ** 2 % 2**bits % size
-    high, low = (jax.random.bits(k, (count,), unsigned) for k in jax.random.split(key))
-    divisor = unsigned.type(size)
-    total = high % divisor * unsigned.type(multiplier) + low % divisor
-    return (total % divisor).astype(dtype)
-
-
 def is_unrolled(keys: jax.Array) -> bool:
     """Whether keys are such as `unrolled` gives."""
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)

@@ -10,7 +10,6 @@ import optax
 
 from slt_rl.data import Dataset
 from slt_rl.dots import squared_norm
-from slt_rl.keys import random_indices
 
 PyTree = Any
 # `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
@@ -137,7 +136,7 @@ def minibatch_oracle(
         return batch.mean(posterior.loss_fn(params, batch.examples))
 
     def oracle(key, params):
-        indices = random_indices(key, batch_size, len(data))
+        indices = jax.random.randint(key, (batch_size,), 0, len(data))
         batch = data.take(indices)
         loss, gradient = jax.value_and_grad(batch_loss)(params, batch)
         pull = optax.tree.sub(params, posterior.center)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl.keys import random_indices, threefry, unrolled
+from slt_rl.keys import threefry, unrolled
 
 KEY = jax.random.key(5)
 DRAWS = {
@@ -26,16 +26,6 @@ def test_draws_are_those_of_the_default_generator(name):
     keys = jax.vmap(lambda i: jax.random.fold_in(KEY, i))(jnp.arange(3))
     np.testing.assert_array_equal(draw(unrolled(KEY)), draw(KEY))
     np.testing.assert_array_equal(jax.vmap(draw)(unrolled(keys)), jax.vmap(draw)(keys))
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 5120, 2**16, 2**16 + 1, 70_001, 2**31 - 1])
-@pytest.mark.parametrize("x64", [True, False])
-def test_indices_are_those_of_randint(size, x64):
-    with jax.enable_x64(x64):
-        expected = jax.random.randint(KEY, (999,), 0, size)
-        found = jax.jit(lambda key: random_indices(key, 999, size))(unrolled(KEY))
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
 
 
 def test_keys_without_a_type_are_the_same_keys():

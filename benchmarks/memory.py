@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 import slt_rl
 from benchmarks.rows import ROOT
@@ -30,11 +31,13 @@ from slt_rl.report import collect_provenance, peak_memory_bytes
 
 # Memory does not grow with the length of a block but for the draws' scalars.
 BLOCK, NUM_EXAMPLES = 4, 64
-# Copies of the parameters that a state holds: of SGLD the position; of kinetic Langevin position,
-# momentum and gradient.
+# Copies of the parameters that a state holds: of SGLD the position, with RMS scaling the moving
+# mean of squares and the averaged precision too; of kinetic Langevin position, momentum and
+# gradient.
 SAMPLERS = {
     "SGLD": (slt_rl.SGLD(1e-6), 1),
     "SGLD, minibatches of 16": (slt_rl.SGLD(1e-6), 1),
+    "SGLD, RMS scaling": (slt_rl.SGLD(1e-6, preconditioner=optax.scale_by_rms(0.99, 1.0)), 3),
     "KineticLangevin": (slt_rl.KineticLangevin(1e-6, 1.0), 3),
 }
 
@@ -171,18 +174,22 @@ def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> st
         "In MiB. `state`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
         "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
         "(used - data) / state; the target is 1.3. `before`, `after`, `work`: planned by XLA "
-        "for a block. `peaks`: what was used, as a multiple of `state`, when the anchors "
+        "for a block; `in place`: what of `after` lies where `before` lay. `together`: chains side "
+        "by side. `peaks`: what was used, as a multiple of `state`, when the anchors "
         "were found, the chains started, and after one, two and three blocks.",
         "",
-        "| sampler | copies | state | data | used | ratio | bare | before | after | work | peaks |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| sampler | copies | state | data | used | ratio | bare | before | after | in place "
+        "| work | together | peaks |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         program = row["program"]
         sizes = [row["states"], row["data"], row["used"]]
-        plan = [row["bare"], program["arguments"], program["results"], program["work"]]
+        plan = [row["bare"], program["arguments"], program["results"]]
+        plan += [program["shared"], program["work"]]
         first, second = ([f"{size / 2**20:.1f}" for size in part] for part in (sizes, plan))
         cells = [row["sampler"], row["copies"], *first, f"**{row['ratio']:.2f}**", *second]
+        cells.append(program["together"])
         cells.append(", ".join(f"{peak / row['states']:.1f}" for peak in row["peaks"]))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"

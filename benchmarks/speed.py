@@ -28,6 +28,13 @@ GPU_MODELS, GPU_CHAINS = ("MLP", "convolutional"), (4, 64, 1024)
 # Steps of a chain in one measurement, and operations of all chains that a CPU does in it.
 MAX_STEPS, STEP_OPERATIONS = 128, 3e10
 
+# What is divided by what: `None` is the floor.
+RATIOS = {
+    "ratio": ("normal", None),
+    "ratio_binomial": ("binomial", None),
+    "ratio_gathering": ("normal", "floor, gathering"),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopCase:
@@ -50,20 +57,31 @@ class LoopCase:
 
 
 def measure_loop(case: LoopCase, options: argparse.Namespace) -> dict[str, Any]:
-    """Times the loop with both kinds of increments, and the floor: the faster of its two forms."""
+    """Times the loop with both kinds of increments, and the floor: the faster of its two forms.
+
+    On a GPU, where programs take long to compile, with normal increments alone.
+    """
     work = speed_runs.workload(case.model, options.examples)
     size = {"num_chains": case.num_chains, "batch_size": case.batch_size}
     steps = num_steps(work, options, **size)
     runs = {
         "floor, one program": speed_runs.floor_loop(work, num_steps=steps, **size),
         "floor, single calls": speed_runs.floor_calls(work, num_steps=steps, **size),
+        "floor, gathering": speed_runs.floor_gathering(work, num_steps=steps, **size),
         "normal": speed_runs.sampling(work, num_steps=steps, **size),
-        "binomial": speed_runs.sampling(work, num_steps=steps, binomial_increments=True, **size),
     }
+    if options.device == "cpu":
+        run = speed_runs.sampling(work, num_steps=steps, binomial_increments=True, **size)
+        runs["binomial"] = run
     found = speed_runs.take_turns(runs, seconds=options.seconds)
     count = steps * case.num_chains
     times = {name: value.per(count) for name, value in found.items()}
     floor = min(("floor, one program", "floor, single calls"), key=lambda n: times[n]["wall"])
+    ratios = {
+        name: speed_runs.ratio(found, over, under or floor)
+        for name, (over, under) in RATIOS.items()
+        if over in runs
+    }
     return {
         "part": "loop",
         "model": case.model.name,
@@ -73,8 +91,7 @@ def measure_loop(case: LoopCase, options: argparse.Namespace) -> dict[str, Any]:
         "rounds": len(found[floor].wall),
         "floor": floor,
         "microseconds": times,
-        "ratio": speed_runs.ratio(found, "normal", floor),
-        "ratio_binomial": speed_runs.ratio(found, "binomial", floor),
+        **ratios,
         "steps_per_second": 1e6 / times["normal"]["wall"],
         "device": jax.devices()[0].device_kind,
     }

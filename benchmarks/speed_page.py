@@ -141,7 +141,7 @@ def _ppo_checks(found: Sequence[Row]) -> list[Check]:
 
 def _loop_table(found: Sequence[Row]) -> Table:
     header = ("model", "parameters", "batch", "chains", "floor", "slt_rl", "ratio")
-    header += ("binomial", "ratio", "rounds")
+    header += ("binomial", "ratio", "floor, gathering", "normal / it", "rounds")
     cells = [
         (
             row["model"],
@@ -153,11 +153,14 @@ def _loop_table(found: Sequence[Row]) -> Table:
             f"{row['ratio']:.2f}",
             _wall(row, "binomial"),
             f"{row['ratio_binomial']:.2f}",
+            _wall(row, "floor, gathering"),
+            f"{row['ratio_gathering']:.2f}",
             row["rounds"],
         )
         for row in found
     ]
-    note = "SGLD with normal and with binomial increments (`slt_rl.increments.binomial_like`)."
+    note = "SGLD with normal and with binomial increments (`slt_rl.increments.binomial_like`). The "
+    note += "gathering floor draws a new minibatch in every step, as a sampler does."
     return Table("The loop", header, cells, note)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import slt_rl
 from benchmarks import speed_cases
 from slt_rl import chains
+from slt_rl.keys import unrolled
 from slt_rl.posterior import mean_loss
 
 PyTree = Any
@@ -60,6 +61,18 @@ def floor_loop(work: Workload, *, num_chains: int, batch_size: int, num_steps: i
     return lambda: jax.block_until_ready(run())
 
 
+def floor_gathering(
+    work: Workload, *, num_chains: int, batch_size: int, num_steps: int
+) -> Callable:
+    """Returns `floor_loop` with a new minibatch of every chain in every step, as a sampler has it.
+
+    What a sampler takes longer than this is its own doing: noise, update, and what it records.
+    """
+    params, _ = _chains_and_batches(work, num_chains, batch_size)
+    run = functools.partial(_floor_gathering, work.model, params, work.data, num_steps, batch_size)
+    return lambda: jax.block_until_ready(run())
+
+
 def floor_calls(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
     """Returns what calls the bare jitted value and gradient `num_steps` times.
 
@@ -89,12 +102,32 @@ def _value_and_grad(loss_fn, params, batches):
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _floor(loss_fn, params, batches, num_steps):
     def step(last, _):
-        nothing = 1e-30 * last[0]
-        moved = jax.tree.map(lambda w: jax.vmap(jnp.add)(w, nothing.astype(w.dtype)), params)
-        return _value_and_grad(loss_fn, moved, batches), None
+        return _value_and_grad(loss_fn, _after(last, params), batches), None
 
     start = _value_and_grad(loss_fn, params, batches)
     return jax.lax.scan(step, start, None, length=num_steps)[0]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _floor_gathering(loss_fn, params, data, num_steps, batch_size):
+    keys = unrolled(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)[0])))
+
+    def batch(key, number):
+        key = jax.random.fold_in(key, number)
+        return data.take(jax.random.randint(key, (batch_size,), 0, len(data)))
+
+    def step(last, number):
+        batches = jax.vmap(batch, in_axes=(0, None))(keys, number)
+        return _value_and_grad(loss_fn, _after(last, params), batches), None
+
+    start = _value_and_grad(loss_fn, params, jax.vmap(batch, in_axes=(0, None))(keys, 0))
+    return jax.lax.scan(step, start, jnp.arange(num_steps))[0]
+
+
+def _after(last, params: PyTree) -> PyTree:
+    """The parameters, not known before the last loss is."""
+    nothing = 1e-30 * last[0]
+    return jax.tree.map(lambda w: jax.vmap(jnp.add)(w, nothing.astype(w.dtype)), params)
 
 
 def make_problem(work: Workload, num_centers: int = 1) -> chains.Problem:

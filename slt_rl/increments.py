@@ -78,7 +78,8 @@ def _partly_together(leaves: Sequence[Any], small: list[int], keys: jax.Array) -
 
 def _is_plain(leaf: Any) -> bool:
     """Whether a leaf is in single precision, and its layout over devices not a part of its type."""
-    return leaf.dtype == jnp.float32 and jax.typeof(leaf).sharding.mesh.empty
+    axes = jax.typeof(leaf).sharding.spec
+    return leaf.dtype == jnp.float32 and all(axis is None for axis in axes)
 
 
 def _quantile(words: jax.Array) -> jax.Array:

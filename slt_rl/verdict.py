@@ -21,6 +21,9 @@ PLATEAU_SLOPE = 0.1
 INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
+# No direction of a loss that grows at least like a distance holds more than one unit: a chain at so
+# many times the number of parameters has run away, however little its draws know their mean.
+RUNAWAY = 10.0
 # The estimate from a log-likelihood varies over data sets by about sqrt(lambda beta / 2).
 NOISY_DATA = 2.0
 
@@ -43,6 +46,7 @@ def judge(draws: Draws, context: Context) -> LLCEstimate:
         return _refuse_frozen(draws, context, alive)
     budget = make_budget(draws, context)
     flags = Flags([], [])
+    _runaway_flag(budget.estimate.per_chain, context.leaf_sizes.sum(), flags)
     for add_flags in (_anchor_flags, _step_flags, _relaxation_flags, _precision_flags, _data_flags):
         add_flags(budget, context, flags)
     return LLCEstimate(
@@ -92,6 +96,17 @@ def _sure_slope(numbers: dict[str, float]) -> float:
     slope = numbers["localization_slope"]
     sure = max(abs(slope) - SIGNIFICANT * numbers["localization_slope_sem"], 0.0)
     return float(np.copysign(sure, slope))
+
+
+def _runaway_flag(per_chain: np.ndarray, dimension: int, flags: Flags) -> None:
+    """Is a chain where no equilibrium can be?"""
+    highest = float(np.max(per_chain))
+    if highest > RUNAWAY * dimension:
+        flags.add(
+            f"a chain has run away: it stands at {highest:.3g}, and {dimension} parameters hold "
+            f"{dimension} at most; use a smaller step or larger localization",
+            refuse=True,
+        )
 
 
 def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:

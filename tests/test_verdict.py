@@ -257,6 +257,15 @@ def test_equipartition_that_is_hardly_known_is_no_evidence(sem, reasons):
     assert all("relaxed" in flag for flag in flags.doubtful)
 
 
+def test_a_chain_that_ran_away_is_refused_however_little_is_known_of_it():
+    """Its own error hides what it is from all flags that ask whether a difference is sure."""
+    flags = verdict.Flags([], [])
+    verdict._runaway_flag(np.array([1.2, 2.9, 3e25]), 5, flags)
+    assert len(flags.refused) == 1 and "run away" in flags.refused[0]
+    verdict._runaway_flag(np.array([1.2, 2.9, 4.8]), 5, flags)
+    assert len(flags.refused) == 1
+
+
 @pytest.mark.parametrize(
     ("localization", "temperature", "regime"),
     [

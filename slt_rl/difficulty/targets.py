@@ -45,10 +45,9 @@ class Target(NamedTuple):
     center: Any
 
 
-def _weighted(examples: dict[str, jax.Array], weights: Any = None) -> Dataset:
-    """Examples with weights; ones if None, so that all rungs share one program."""
-    ones = jnp.ones(examples["amplitude"].shape[0])
-    return Dataset(examples, ones if weights is None else jnp.asarray(weights))
+def _weighted(examples: dict[str, jax.Array]) -> Dataset:
+    """Examples with weights of one, so that all rungs share one program."""
+    return Dataset(examples, jnp.ones(examples["amplitude"].shape[0]))
 
 
 def fresh_inputs(key: jax.Array, rung: Rung, label: str, *, protocol: Protocol) -> Dataset:
@@ -192,11 +191,8 @@ def _in_episodes(steps: Any) -> Any:
 def build_trajectories(key, rung: Rung, label: str, *, protocol: Protocol) -> Target:
     """Regret by weights of whole episodes, from actions of the frozen policy."""
     key_inputs, key_action = jax.random.split(key)
-    met, center = (
-        fresh_inputs(key_inputs, rung, label, protocol=protocol).examples,
-        rung.points[label],
-    )
-    batch = act(key_action, center, met, baseline_fn=jnp.mean)
+    inputs, center = fresh_inputs(key_inputs, rung, label, protocol=protocol), rung.points[label]
+    batch = act(key_action, center, inputs.examples, baseline_fn=jnp.mean)
     return Target(*trajectory_data(batch), center)
 
 

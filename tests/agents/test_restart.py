@@ -13,14 +13,9 @@ from slt_rl.agents.restart import _counted
 from slt_rl.agents.spec import LearningSpec
 from slt_rl.agents.training import train_run
 from slt_rl.array_files import load_arrays
-from tests.agents.toy_runs import TOY, play_cartpole
+from tests.agents.toy_runs import TOY
 
-
-@pytest.fixture(autouse=True, scope="module")
-def cartpole():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        play_cartpole(monkeypatch)
-        yield
+pytestmark = pytest.mark.usefixtures("cartpole")
 
 
 @pytest.fixture(scope="module")

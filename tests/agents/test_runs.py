@@ -14,17 +14,13 @@ from slt_rl.agents import load_run
 from slt_rl.agents.training import train_run
 from slt_rl.checkpoints import forget_after, recorded_steps
 from slt_rl.development import event_curves
-from tests.agents.toy_runs import LONGER, NAMES, TOY, Killed, kill_at, play_cartpole
+from tests.agents.toy_runs import LONGER, NAMES, TOY, Killed, kill_at
 from tests.failing_writes import fail_write
 
 TRAIN = importlib.import_module("slt_rl.rl.train")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cartpole():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        play_cartpole(monkeypatch)
-        yield
+pytestmark = pytest.mark.usefixtures("cartpole")
 
 
 @pytest.fixture(scope="module")

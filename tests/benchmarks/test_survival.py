@@ -1,5 +1,7 @@
 """Kills of a stage that processes divide: moments of their own, counted together."""
 
+import argparse
+
 import pytest
 
 from benchmarks import survival
@@ -11,8 +13,9 @@ def tortured(monkeypatch, tmp_path):
 
     def torture(name, folder, *, kills, seed):
         calls.append((name, folder.name, kills, seed))
-        row = {"stage": name, "first": 1.0 + seed[1], "seconds": 4.0, "kills": kills}
-        return row | {"with_results": 1, "runs": 2, "different": seed[1], "errors": []}
+        killed = [{"moment": 2.0, "wrote": i > 0, "done": 0.5} for i in range(kills)]
+        row = {"stage": name, "first": 1.0 + seed[1], "end": 4.0, "kills": killed}
+        return row | {"runs": 2, "different": seed[1], "errors": []}
 
     monkeypatch.setattr(survival, "torture", torture)
     monkeypatch.setattr(survival, "WORK", tmp_path)
@@ -20,16 +23,42 @@ def tortured(monkeypatch, tmp_path):
 
 
 def test_shares_kill_what_is_missing_and_are_counted_together(tortured):
-    settings = {"kills": 5, "parts": 2, "seed": 7}
+    settings = {"kills": {"train": 5, "curve": 8}, "parts": 2, "seed": 7}
     parts = [(name, part) for name in ("train", "curve") for part in (0, 1)]
     for number in (0, 1):
         survival.kill_all(parts[number::2], settings)
     whole = survival.kill_all(parts, settings)
     assert tortured == [
-        ("train", "train-0", 3, (7, 0)), ("curve", "curve-0", 3, (7, 0)),
-        ("train", "train-1", 3, (7, 1)), ("curve", "curve-1", 3, (7, 1)),
+        ("train", "train-0", 3, (7, 0)), ("curve", "curve-0", 4, (7, 0)),
+        ("train", "train-1", 3, (7, 1)), ("curve", "curve-1", 4, (7, 1)),
     ]  # fmt: skip
     train, curve = survival.by_stage(whole)
     assert (train["stage"], curve["stage"]) == ("train", "curve")
-    assert (train["kills"], train["runs"], train["different"]) == (6, 4, 1)
+    assert (len(train["kills"]), train["runs"], train["different"]) == (6, 4, 1)
     assert train["first"] == 1.5
+    cells = dict(
+        zip(survival._table([train]).header, survival._table([train]).rows[0], strict=True)
+    )
+    assert (cells["kills"], cells["into work"], cells["before it"]) == (6, 4, 2)
+
+
+def test_a_killed_start_says_whether_it_had_written_anything(monkeypatch, tmp_path):
+    def stage(folder):
+        folder.mkdir(exist_ok=True)
+        (folder / "run.json").write_text("{}")
+        if sum(1 for _ in folder.iterdir()) == 1:
+            (folder / "first.npz").write_text("1")
+        while True:
+            pass
+
+    monkeypatch.setattr(survival, "STAGES", {"stage": stage})
+    found = [survival.run("stage", tmp_path / "torn", 0.1) for _ in range(2)]
+    assert [ended.said for ended in found] == ["killed"] * 2
+    assert [ended.first < 0.2 for ended in found] == [True, False]
+
+
+def test_kills_are_given_by_stage():
+    assert survival.parse_kills("train=48") == ("train", 48)
+    for wrong in ("train", "sleep=3", "train=-1"):
+        with pytest.raises(argparse.ArgumentTypeError, match="expected STAGE=N"):
+            survival.parse_kills(wrong)

@@ -17,9 +17,18 @@ from benchmarks import rows, speed_cases
 from benchmarks.speed_runs import Elsewhere, Workload
 
 TORCH = "torch==2.13.0"
-PEERS = ("devinterp==2.0.1", "devinterp==1.3.2")
+# What pip is asked for after torch. torch is pinned again beside a peer that would replace it by
+# another build; canonical-interp wants torchvision too, which it never uses.
+PEERS: dict[str, tuple[list[str], ...]] = {
+    "devinterp==2.0.1": ([TORCH, "devinterp==2.0.1"],),
+    "devinterp==1.3.2": ([TORCH, "devinterp==1.3.2"],),
+    "canonical-interp==0.1.5": (
+        ["numpy", "pandas", "tqdm"],
+        ["--no-deps", "canonical-interp==0.1.5"],
+    ),
+}
 HOME = rows.WORK / "peers"
-_SCRIPT = Path(__file__).with_name("peer_devinterp.py")
+_SCRIPT = Path(__file__).with_name("peer_torch.py")
 
 
 class NotInstalled(Exception):
@@ -37,8 +46,7 @@ def python_of(peer: str) -> Path:
     python, done = folder / "bin" / "python", folder / ".installed"
     if not done.exists():
         venv.create(folder, with_pip=True, clear=True)
-        # torch first and pinned again beside the peer, which would replace it by another build.
-        for names in ([TORCH], [TORCH, peer]):
+        for names in ([TORCH], *PEERS[peer]):
             _run([python, "-m", "pip", "install", "--quiet", *names])
         version = _run([python, "-c", "import torch; print(torch.__version__)"]).strip()
         if not version.endswith("+cpu"):
@@ -50,7 +58,9 @@ def python_of(peer: str) -> Path:
 def _run(command: list[Any]) -> str:
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        # Warnings may follow the error.
+        reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
         raise NotInstalled(f"{' '.join(map(str, command[1:5]))} ...: {reason}")
     return done.stdout
 
@@ -107,7 +117,7 @@ def started(peer: str, work: Workload, **options: Any) -> Iterator[Peer]:
         "step_size": speed_cases.STEP_SIZE,
     }
     process = subprocess.Popen(
-        [str(python), str(_SCRIPT), str(path), json.dumps(options)],
+        [str(python), str(_SCRIPT), peer, str(path), json.dumps(options)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

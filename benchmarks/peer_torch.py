@@ -1,6 +1,6 @@
-"""Runs devinterp 1 or 2 in its own environment: for every line read, one timed estimate.
+"""Runs a library for PyTorch in its own environment: for every line read, one timed estimate.
 
-    python peer_devinterp.py CASE.npz '{"num_chains": 4, ...}'
+    python peer_torch.py devinterp==2.0.1 CASE.npz '{"num_chains": 4, ...}'
 
 Knows nothing of this library. The case holds `inputs`, `targets` and the layers `kernel0`, `bias0`,
 `kernel1`, ...; each line on standard input is answered by `{"wall": s, "cpu": s, "llc": ...}`.
@@ -8,8 +8,8 @@ Knows nothing of this library. The case holds `inputs`, `targets` and the layers
 
 import contextlib
 import gc
-import importlib.metadata
 import io
+import itertools
 import json
 import sys
 import time
@@ -108,17 +108,65 @@ def version_one(model, inputs, targets, *, options):
     return run
 
 
+def canonical(model, inputs, targets, *, options):
+    """`estimate_llc()` without `torch.compile`, which takes half a minute in every call."""
+    # The library asks for Python 3.10 and for a function of Python 3.12.
+    if not hasattr(itertools, "batched"):
+        itertools.batched = batched
+    torch._dynamo.config.disable = True
+    from canonical_interp.slt import LLCEstimator
+
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(inputs, targets),
+        batch_size=options["batch_size"],
+        shuffle=True,
+    )
+
+    def criterion(outputs, targets):
+        return losses(outputs, targets, options["squared"]).mean()
+
+    def run():
+        estimator = LLCEstimator(
+            draws=options["num_steps"],
+            chains=options["num_chains"],
+            burnin_steps=0,
+            steps_bw_draws=1,
+            learning_rate=options["step_size"],
+            localization=options["localization"],
+            nbeta=options["nbeta"],
+        )
+        return float(
+            estimator.estimate_llc(model, loader, criterion, compile=False, show_progress=False)
+        )
+
+    return run
+
+
+def batched(items, size):
+    """`itertools.batched` of Python 3.12."""
+    items = iter(items)
+    while batch := tuple(itertools.islice(items, size)):
+        yield batch
+
+
+PEERS = {
+    "devinterp==1": version_one,
+    "devinterp==2": version_two,
+    "canonical-interp": canonical,
+}
+
+
 def main():
     """Answers each line with the times of one estimate."""
     warnings.simplefilter("ignore")
-    options = json.loads(sys.argv[2])
+    peer, path, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
     torch.set_num_threads(options["num_threads"])
-    with np.load(sys.argv[1]) as stored:
+    with np.load(path) as stored:
         case = dict(stored)
     model = network(case, not options["squared"])
     inputs, targets = torch.tensor(case["inputs"]), torch.tensor(case["targets"])
-    two = importlib.metadata.version("devinterp").startswith("2")
-    run = (version_two if two else version_one)(model, inputs, targets, options=options)
+    prepare = next(prepare for name, prepare in PEERS.items() if peer.startswith(name))
+    run = prepare(model, inputs, targets, options=options)
     # The peer collects garbage for each chain, which else walks through all imported libraries.
     gc.freeze()
     for _ in sys.stdin:

@@ -1,0 +1,296 @@
+"""Do binomial increments shift the coefficient? The same chains with them and with normal numbers.
+
+    python -m benchmarks.increments [--problems SUBSTRING] [--out benchmarks/results]
+
+On exact potentials that are far from quadratic, at the step that calibration would give SGLD and at
+four and ten times that, where the error of the step itself is large. Two-point increments, whose
+fourth moment is 1 instead of 3, run beside them: they show what shift the comparison can see.
+Writes `increments.md` and `.json`; a run that was killed goes on where it stopped.
+"""
+
+import argparse
+import dataclasses
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.stats import chi2
+
+import slt_rl
+import toy_models
+from benchmarks import pages, rows
+from slt_rl import chains
+from slt_rl.calibration import calibrate
+from slt_rl.samplers import Info
+
+# Localizations that leave the coefficient to the potential: weak ones for the flattest.
+LOCALIZATIONS = {
+    "homogeneous_4_degree_4": 10.0,
+    "separable_2_4_6": 10.0,
+    "normal_crossing_1_1": 10.0,
+    "monomial_1_1_1": 3.0,
+    "monomial_2_2": 1.0,
+    "reduced_rank_3_2_3_rank_0": 10.0,
+    "tanh_1_1_3_zero": 3.0,
+    "relu_inside_cell": 30.0,
+    "superposition_5_supervised": 30.0,
+    "superposition_5+_supervised": 30.0,
+    "superposition_6_supervised": 30.0,
+    "softmax_bandit_kl": 10.0,
+    "superposition_5_regret": 30.0,
+}
+NBETA, TOLERANCE = 1000.0, 0.05
+# Multiples of the calibrated step, at which `c = step kappa_max` is 0.1, 0.4 and 1.
+MULTIPLES = (1, 4, 10)
+# Two-point increments run at this one only.
+CONTROL = 4
+NUM_CHAINS, BLOCK, MAX_BLOCKS = 512, 512, 400
+# Relative standard error at which a run is long enough; burn-in in relaxation times.
+PRECISION, BURNIN = 0.0025, 4.0
+ABSTRACT = (
+    f"Means of nbeta (L(w) - L(w*)) over {NUM_CHAINS} chains of SGLD on exact potentials, nbeta = "
+    f"{NBETA:g}, with increments of three kinds, everything else the same: step, start, length. "
+    "The calibrated step is 0.1 over the largest curvature of U that the chains of an automatic "
+    "estimate meet, the one that calibration gives SGLD at tolerance 0.05; at ten times that the "
+    "step's own error in the stiffest direction is a third."
+)
+NOTE = (
+    "Relative differences with their standard errors, and in units of them. Two-point increments "
+    "have the variance of normal ones and a third of their fourth moment. Nothing: a chain left "
+    "the finite numbers at this step."
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TwoPointSGLD:
+    """SGLD with increments of plus or minus the root of the step."""
+
+    step_size: Any
+
+    def init(self, key: jax.Array, position: Any, oracle: Any) -> Any:
+        """Starts at `position`."""
+        return slt_rl.SGLD(self.step_size).init(key, position, oracle)
+
+    def step(self, key: jax.Array, state: Any, oracle: Any) -> Any:
+        """Records the position it leaves, then moves."""
+        key_batch, key_noise = jax.random.split(key)
+        potential, gradient = oracle(key_batch, state.position)
+        signs = optax.tree.random_like(key_noise, gradient, jax.random.rademacher)
+        half, root = self.step_size / 2, self.step_size**0.5
+        moved = jax.tree.map(
+            lambda w, g, z: (w - half * g + root * z).astype(w.dtype),
+            state.position, gradient, signs,
+        )  # fmt: skip
+        return state._replace(position=moved), Info(state.position, potential, gradient)
+
+
+def main() -> int:
+    """Measures what is missing, then writes the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", default="", help="only names that contain this")
+    parser.add_argument("--out", type=Path, default=pages.RESULTS)
+    options = parser.parse_args()
+    journal = rows.Journal(
+        rows.WORK / "increments.jsonl", {}, rows.source_digest("benchmarks/increments.py")
+    )
+    found = rows.run_cases(journal, cases(options.problems), measure, num_keys=1)
+    page = make_page(found)
+    pages.write_page(page, found, {"problems": options.problems}, folder=options.out)
+    print("\n".join(str(check) for check in page.checks))
+    return 0
+
+
+def cases(part: str = "") -> list[toy_models.ToyProblem]:
+    """The problems, in the order of their names above."""
+    problems = {problem.name: problem for problem in toy_models.problems()}
+    return [problems[name] for name in LOCALIZATIONS if part in name]
+
+
+class Target(NamedTuple):
+    """The chains' problem with what is known of its center, and `kappa_max` where chains are."""
+
+    problem: chains.Problem
+    anchors: Any
+    stiffness: float
+
+
+def measure(toy: toy_models.ToyProblem, key: jax.Array) -> dict[str, Any]:
+    """Means of every kind of increments at every step, differences beside them."""
+    key_calibrate, key_chains = jax.random.split(key)
+    target = calibrated(toy, key_calibrate)
+    compared = [compare(target, jax.random.fold_in(key_chains, m), m) for m in MULTIPLES]
+    return {"stiffness": target.stiffness, "steps": compared}
+
+
+def calibrated(toy: toy_models.ToyProblem, key: jax.Array) -> Target:
+    """The target with the stiffness that calibration finds: a kinetic step is half its root."""
+    centers = jax.tree.map(lambda x: jnp.asarray(x)[None], toy.params)
+    numbers = jnp.float32(NBETA), jnp.float32(LOCALIZATIONS[toy.name])
+    problem = chains.Problem(chains.constant_target(toy.potential), centers, None, *numbers)
+    anchors = chains.find_anchors(key, problem)
+    plan = calibrate(
+        key,
+        chains.center_keys(key, 1),
+        problem,
+        anchors=anchors,
+        num_chains=4,
+        tolerance=TOLERANCE,
+    )
+    return Target(problem, anchors, float(np.mean(0.5 / plan.sampler.step_size) ** 2))
+
+
+def compare(target: Target, key: jax.Array, multiple: int) -> dict[str, Any]:
+    """Normal, binomial and, at one step, two-point increments: runs of one length."""
+    step = multiple * 2 * TOLERANCE / target.stiffness
+    keys = jax.random.split(key, 3)
+    normal = sample(target, keys[0], slt_rl.SGLD(step))
+    row: dict[str, Any] = {"multiple": multiple, "step": step, "normal": normal}
+    if normal is None:
+        return row
+    others = {"binomial": slt_rl.SGLD(step, binomial_increments=True)}
+    others |= {"two-point": TwoPointSGLD(step)} if multiple == CONTROL else {}
+    for i, (name, sampler) in enumerate(others.items(), 1):
+        row[name] = sample(target, keys[i], sampler, num_blocks=normal["blocks"])
+    return row
+
+
+def sample(
+    target: Target, key: jax.Array, sampler: Any, *, num_blocks: int | None = None
+) -> dict[str, Any] | None:
+    """Mean of `nbeta (L - L(w*))` over chains from the center; None if one of them diverged.
+
+    Args:
+        target: What is sampled.
+        key: Random key, consumed.
+        sampler: With a step that is a number.
+        num_blocks: Length after the burn-in; by default until the mean is precise enough.
+    """
+    keys = chains.center_keys(key, 1)
+    state = chains.start_chains(
+        keys, target.problem, target.anchors, sampler=sampler, num_chains=NUM_CHAINS
+    )
+    blocks = chains.run_chains(
+        keys, target.problem, target.anchors, sampler=sampler, state=state, block_length=BLOCK
+    )
+    # The softest direction relaxes in `2 / (step localization)` steps.
+    relaxation = 2 / (sampler.step_size * float(target.problem.localization))
+    for _ in range(math.ceil(BURNIN * relaxation / BLOCK)):
+        next(blocks)
+    total = np.zeros(NUM_CHAINS)
+    for count in range(1, MAX_BLOCKS + 1):
+        draws = next(blocks)[1]
+        if not draws.alive.all():
+            return None
+        total += NBETA * draws.excess_loss[0].mean(axis=1, dtype=np.float64)
+        mean, sem = total.mean() / count, total.std(ddof=1) / count / NUM_CHAINS**0.5
+        if count == num_blocks or (num_blocks is None and sem < PRECISION * mean):
+            break
+    return {"mean": float(mean), "sem": float(sem), "blocks": count}
+
+
+class Difference(NamedTuple):
+    """Relative difference to normal increments and its standard error."""
+
+    value: float
+    sem: float
+
+
+def differences(found: Sequence[dict[str, Any]], kind: str, multiple: int) -> dict[str, Difference]:
+    """By problem, where both runs stayed finite."""
+    chosen = {}
+    for row in found:
+        step = next(step for step in row["steps"] if step["multiple"] == multiple)
+        normal, other = step["normal"], step.get(kind)
+        if normal and other:
+            value = other["mean"] / normal["mean"] - 1
+            sem = np.hypot(other["sem"] / other["mean"], normal["sem"] / normal["mean"])
+            chosen[row["case"]] = Difference(value, float(sem))
+    return chosen
+
+
+class Summary(NamedTuple):
+    """Differences of all problems: their weighted mean, its error, chi-square and its p-value."""
+
+    mean: float
+    sem: float
+    chi_square: float
+    p: float
+    count: int
+
+
+def summarize(found: Sequence[Difference]) -> Summary:
+    """The mean weighted by precision; the chi-square against no difference at all."""
+    values, sems = (np.array(x) for x in zip(*found, strict=True))
+    weights = sems**-2.0
+    mean, chi_square = np.average(values, weights=weights), np.sum((values / sems) ** 2)
+    tail = chi2.sf(chi_square, len(found))
+    return Summary(float(mean), float(weights.sum() ** -0.5), chi_square, float(tail), len(found))
+
+
+def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
+    """Checks and tables."""
+    checks = [check for m in MULTIPLES for check in _checks(found, m)]
+    control = summarize(list(differences(found, "two-point", CONTROL).values()))
+    checks.append(
+        pages.Check(
+            "control",
+            f"two-point increments at {CONTROL} times the calibrated step: chance of so large a "
+            "chi-square without a shift",
+            "< 1e-6",
+            control.p,
+            control.p < 1e-6,
+            f"mean shift {control.mean:+.2%} +- {1.96 * control.sem:.2%}",
+        )
+    )
+    return pages.Page("increments", "Increments", ABSTRACT, checks, [_table(found)])
+
+
+def _checks(found: Sequence[dict[str, Any]], multiple: int) -> list[pages.Check]:
+    """Whether binomial increments differ at one step, and how precisely that is known."""
+    by_problem = differences(found, "binomial", multiple)
+    total = summarize(list(by_problem.values()))
+    worst = max(difference.sem for difference in by_problem.values())
+    return [
+        pages.Check(
+            f"shift {multiple}",
+            f"binomial against normal increments at {multiple} times the calibrated step: chance "
+            "of so large a chi-square without a shift",
+            ">= 0.01",
+            total.p,
+            total.p >= 0.01,
+            f"chi-square {total.chi_square:.1f} of {total.count}; mean {total.mean:+.3%} +- "
+            f"{1.96 * total.sem:.3%}; standard error of one at most {worst:.2%}",
+        )
+    ]
+
+
+def _table(found: Sequence[dict[str, Any]]) -> pages.Table:
+    header = ("problem", "normal, calibrated step")
+    header += tuple(f"binomial at {m}x, %" for m in MULTIPLES) + (f"two-point at {CONTROL}x, %",)
+    columns = [differences(found, "binomial", m) for m in MULTIPLES]
+    columns.append(differences(found, "two-point", CONTROL))
+    cells = []
+    for row in found:
+        normal = row["steps"][0]["normal"]
+        cells.append(
+            (row["case"], f"{normal['mean']:.4g}")
+            + tuple(_cell(column.get(row["case"])) for column in columns)
+        )
+    return pages.Table("Differences to normal increments", header, cells, NOTE)
+
+
+def _cell(found: Difference | None) -> str | None:
+    if found is None:
+        return None
+    return f"{100 * found.value:+.2f} +- {100 * found.sem:.2f} ({found.value / found.sem:+.1f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

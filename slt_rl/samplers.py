@@ -185,7 +185,9 @@ class KineticLangevin:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> KineticState:
         """Starts at `position` with momenta from N(0, I)."""
         key_oracle, key_momentum = jax.random.split(key)
-        momentum = normal_like(key_momentum, position)
+        drawn = normal_like(key_momentum, position)
+        # Adds nothing: random numbers come from no array, and every device would draw all of them.
+        momentum = jax.tree.map(lambda p, w: p + 0 * w, drawn, position)
         return KineticState(position, momentum, *oracle(key_oracle, position))
 
     def step(self, key: jax.Array, state: KineticState, oracle: Oracle):

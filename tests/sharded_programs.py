@@ -109,7 +109,17 @@ def plans(problem):
         "anchor": compiled,
         "full": block_plan(problem, anchors, slt_rl.SGLD(1e-5), num_chains=1),
         "minibatch": block_plan(problem, anchors, variate, num_chains=1, batch_size=8),
+        "momenta": start_plan(problem, anchors, slt_rl.KineticLangevin(1e-3, 1.0)),
     }
+
+
+def start_plan(problem, anchors, sampler):
+    """The compiled start of one chain with full data."""
+    keys = chains.center_keys(jax.random.key(2), problem.num_centers)
+    anchors = anchors._replace(example_losses=None)
+    numbers = chains.numbers_of(problem, anchors)._replace(shared=None)
+    sampler = chains.per_chain(sampler, problem, 1)
+    return chains._init.lower(None, numbers, sampler, keys, 1, None).compile()
 
 
 def block_plan(problem, anchors, sampler, *, num_chains, batch_size=None):

@@ -35,24 +35,24 @@ LOCALIZATIONS = {
     "separable_2_4_6": 10.0,
     "normal_crossing_1_1": 10.0,
     "monomial_1_1_1": 3.0,
-    "monomial_2_2": 1.0,
     "reduced_rank_3_2_3_rank_0": 10.0,
-    "tanh_1_1_3_zero": 3.0,
+    "tanh_1_1_3_zero": 10.0,
     "relu_inside_cell": 30.0,
     "superposition_5_supervised": 30.0,
     "superposition_5+_supervised": 30.0,
     "superposition_6_supervised": 30.0,
     "softmax_bandit_kl": 10.0,
-    "superposition_5_regret": 30.0,
+    "token_tree_kl": 10.0,
+    "softmax_two_layers_rank_0": 10.0,
 }
 NBETA, TOLERANCE = 1000.0, 0.05
 # Multiples of the calibrated step, at which `c = step kappa_max` is 0.1, 0.4 and 1.
 MULTIPLES = (1, 4, 10)
 # Two-point increments run at this one only.
 CONTROL = 4
-NUM_CHAINS, BLOCK, MAX_BLOCKS = 512, 512, 400
+NUM_CHAINS, BLOCK, MAX_BLOCKS = 2048, 256, 400
 # Relative standard error at which a run is long enough; burn-in in relaxation times.
-PRECISION, BURNIN = 0.0025, 4.0
+PRECISION, BURNIN = 0.002, 3.0
 ABSTRACT = (
     f"Means of nbeta (L(w) - L(w*)) over {NUM_CHAINS} chains of SGLD on exact potentials, nbeta = "
     f"{NBETA:g}, with increments of three kinds, everything else the same: step, start, length. "

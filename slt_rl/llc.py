@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,7 +151,7 @@ def llc_curve(
             memory, does not change the draws. A multiple of the number of devices where the
             checkpoints lie on several.
         num_threads: chunks sampled at the same time on the host.
-        progress: show a progress bar.
+        progress: show a bar: chunks, time left, the last estimate, how many are not trusted.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
         observe_every: as in `estimate_llc`.
@@ -328,9 +328,19 @@ def _taken(centers, indices):
     return jax.tree.map(lambda x: x[indices], centers)
 
 
-def _progress(items, total: int, show: bool):
+def _progress(found: Iterable[list[LLCEstimate]], total: int, show: bool):
+    """The chunks as they are finished; shown: the last estimate, and how many are not trusted."""
     if not show:
-        return items
-    from tqdm import tqdm
+        yield from found
+        return
+    from tqdm.auto import tqdm
 
-    return tqdm(items, total=total, desc="checkpoints", unit="chunk")
+    seen: list[LLCEstimate] = []
+    with tqdm(total=total, desc="checkpoints", unit="chunk") as bar:
+        for chunk in found:
+            seen += chunk
+            doubted = sum(estimate.verdict != "trusted" for estimate in seen)
+            last = f"llc {seen[-1].mean:.4g} {seen[-1].verdict}"
+            bar.set_postfix_str(f"{last}, {doubted} of {len(seen)} not trusted", refresh=False)
+            bar.update()
+            yield chunk

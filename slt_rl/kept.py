@@ -88,7 +88,8 @@ def identity_of(
         "loss": jax.jit(target_fn).lower(first, problem.shared).as_text(),
         "data": shared,
         "numbers": [np.asarray(problem.nbeta), np.asarray(problem.localization)],
-        "sampler": [type(sampler).__name__, *map(np.asarray, jax.tree.leaves(sampler))],
+        # Its class and what is fixed in a program, then its numbers.
+        "sampler": [str(jax.tree.structure(sampler)), *map(np.asarray, jax.tree.leaves(sampler))],
         "settings": [repr(x) for x in settings._replace(sampler=None)],
         "versions": {name: metadata.version(name) for name in ("slt_rl", "jax", "jaxlib")},
         "backend": jax.default_backend(),

@@ -75,6 +75,7 @@ OTHERS = {
     "localization": {"localization": 5.0},
     "step size": {"sampler": slt_rl.SGLD(2e-3)},
     "sampler": {"sampler": slt_rl.MALA(1e-3)},
+    "increments": {"sampler": slt_rl.SGLD(1e-3, binomial_increments=True)},
     "length": {"num_draws": 256},
     "loss": {"target": losses(1.0000001)},
     "parameters": {"centers": {"w": jnp.zeros((5, 3)).at[0, 0].set(1e-7)}},

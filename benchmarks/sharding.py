@@ -91,7 +91,7 @@ def measure(width: int, hidden: int) -> dict[str, Any]:
     """Bytes that one chain needs on a device, as XLA plans and as arrays lie, and its draws."""
     problem, key = make_problem(width, hidden), jax.random.key(0)
     anchors = chains.find_anchors(key, problem)
-    find = chains._find_anchors.lower(problem.make_target, problem.centers, problem.shared, key)
+    find = chains._find_anchors.lower(problem.make_target, problem.centers, problem.shared, key, 30)
     keys = chains.center_keys(jax.random.key(1), 1)
     state = chains.start_chains(keys, problem, anchors, sampler=SAMPLER, num_chains=1)
     block = chains._advance.lower(

@@ -129,18 +129,18 @@ def _oracle(posterior: LocalPosterior, sampler, batch_size: int | None):
     return minibatch_oracle(posterior, batch_size, sampler.control_variate)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _find_anchors(make_target, centers, shared, key) -> Anchor:
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _find_anchors(make_target, centers, shared, key, num_iterations) -> Anchor:
     def one(params):
         loss_fn, data = make_target(params, shared)
-        return find_anchor(key, loss_fn, data, params=params)
+        return find_anchor(key, loss_fn, data, params=params, num_iterations=num_iterations)
 
     return jax.vmap(one)(centers)
 
 
-def find_anchors(key: jax.Array, problem: Problem) -> Anchor:
-    """Computes the anchors of all centers in one program, axes `[center]`."""
-    return _find_anchors(problem.make_target, problem.centers, problem.shared, key)
+def find_anchors(key: jax.Array, problem: Problem, *, num_iterations: int = 30) -> Anchor:
+    """Computes the anchors of all centers in one program, axes `[center]`; see `find_anchor`."""
+    return _find_anchors(problem.make_target, problem.centers, problem.shared, key, num_iterations)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 5))

@@ -27,6 +27,9 @@ from slt_rl.verdict import judge
 GIVEN_NUM_DRAWS = 1000
 # Losses at so many draws of a chain, for the error of the data set.
 MIN_SNAPSHOTS = 4
+# Of a given sampler curvatures are only judged: on full data, with the iterations and examples of
+# calibration, they would cost more than the chains.
+JUDGED_ITERATIONS, JUDGED_EXAMPLES = 10, 512
 
 
 def estimate_centers(
@@ -44,7 +47,8 @@ def estimate_centers(
         ValueError: if the loss or its gradient at a center is not finite.
     """
     key_anchor, key_calibrate, key_sample, key_probe = jax.random.split(key, 4)
-    anchors = chains.find_anchors(key_anchor, problem)
+    given = {} if settings.sampler is None else {"num_iterations": JUDGED_ITERATIONS}
+    anchors = chains.find_anchors(key_anchor, problem, **given)
     _check_anchors(anchors, first)
     keys = chains.center_keys(key_sample, problem.num_centers, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
@@ -113,8 +117,9 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     draws = settings.num_draws or GIVEN_NUM_DRAWS
     burnin = draws // 2 if settings.num_burnin is None else settings.num_burnin
     good = np.ones(problem.num_centers, bool)
+    spent = 2 * JUDGED_ITERATIONS  # A Hessian-vector product counts as two gradients.
     return Plan(
-        sampler, state, settings.batch_size, burnin, draws, 60, good, np.zeros(len(good)), ()
+        sampler, state, settings.batch_size, burnin, draws, spent, good, np.zeros(len(good)), ()
     )
 
 
@@ -127,7 +132,14 @@ def _step_biases(run: Run, sample: Sample, key: jax.Array) -> np.ndarray:
     problem = run.problem
     if not _is_plain_sgld(run):
         return np.zeros(problem.num_centers)
-    met = np.asarray(probes.curvatures_at(key, problem, sample.ends), np.float64)
+    found = probes.curvatures_at(
+        key,
+        problem,
+        sample.ends,
+        num_iterations=JUDGED_ITERATIONS,
+        num_examples=JUDGED_EXAMPLES,
+    )
+    met = np.asarray(found, np.float64)
     # That of a chain which ran away does not count: the verdict refuses it anyway.
     ends = np.nan_to_num(met, posinf=0.0, neginf=0.0)
     at_center = np.asarray(run.anchors.curvature, np.float64)[:, None]

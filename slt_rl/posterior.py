@@ -207,9 +207,17 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
 
 
 def find_anchor(
-    key: jax.Array, loss_fn: Callable, data: Dataset | None, *, params: PyTree
+    key: jax.Array,
+    loss_fn: Callable,
+    data: Dataset | None,
+    *,
+    params: PyTree,
+    num_iterations: int = 30,
 ) -> Anchor:
-    """Computes loss, gradient and curvatures at the center on the full data."""
+    """Computes loss, gradient and curvatures at the center on the full data.
+
+    Each iteration of the power iteration for the largest curvature is a Hessian-vector product.
+    """
 
     def loss_and_losses(w):
         if data is None:
@@ -218,5 +226,7 @@ def find_anchor(
         return data.mean(losses), losses
 
     (loss, losses), gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(params)
-    curvature, along = _curvatures(key, loss_fn, data, params=params, direction=gradient)
+    curvature, along = _curvatures(
+        key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
+    )
     return Anchor(loss, gradient, curvature, along, losses)

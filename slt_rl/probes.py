@@ -16,10 +16,13 @@ PyTree = Any
 CURVATURE_MARGIN = 1.2
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
-def _curvatures(make_target, centers, shared, positions, key, num_iterations):
+@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+def _curvatures(make_target, centers, shared, positions, key, num_iterations, num_examples):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
+        if data is not None and num_examples is not None and num_examples < len(data):
+            chosen = jax.random.fold_in(key, num_examples)
+            data = data.take(jax.random.randint(chosen, (num_examples,), 0, len(data)))
         return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
 
     over_chains = jax.vmap(one, in_axes=(None, 0))
@@ -27,11 +30,30 @@ def _curvatures(make_target, centers, shared, positions, key, num_iterations):
 
 
 def curvatures_at(
-    key: jax.Array, problem: Problem, positions: PyTree, *, num_iterations: int = 20
+    key: jax.Array,
+    problem: Problem,
+    positions: PyTree,
+    *,
+    num_iterations: int = 20,
+    num_examples: int | None = None,
 ) -> jax.Array:
-    """Largest curvature of the loss at chain positions, `[center, chain]`."""
+    """Largest curvature of the loss at chain positions, `[center, chain]`.
+
+    Args:
+        key: random key, consumed.
+        problem: centers and target.
+        positions: pytree with axes `[center, chain]`.
+        num_iterations: of the power iteration.
+        num_examples: so many examples drawn from larger data stand for all of them.
+    """
     return _curvatures(
-        problem.make_target, problem.centers, problem.shared, positions, key, num_iterations
+        problem.make_target,
+        problem.centers,
+        problem.shared,
+        positions,
+        key,
+        num_iterations,
+        num_examples,
     )
 
 

@@ -102,7 +102,7 @@ def plans(problem):
     """The compiled programs of one chain: its anchor, and blocks with full data and minibatches."""
     anchors = chains.find_anchors(jax.random.key(1), problem)
     compiled = chains._find_anchors.lower(
-        problem.make_target, problem.centers, problem.shared, jax.random.key(1)
+        problem.make_target, problem.centers, problem.shared, jax.random.key(1), 30
     ).compile()
     variate = slt_rl.SGLD(1e-5, control_variate=True)
     return {

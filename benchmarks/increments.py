@@ -54,7 +54,7 @@ CONTROL = 5
 FIRST_STIFFNESS = 5000.0
 NUM_CHAINS, BLOCK, MAX_BLOCKS = 2048, 256, 40
 # Relative standard error at which a run is long enough; burn-in in relaxation times.
-PRECISION, BURNIN = 0.002, 2.0
+PRECISION, BURNIN = 0.001, 2.0
 ABSTRACT = (
     f"Means of nbeta (L(w) - L(w*)) over {NUM_CHAINS} chains of SGLD on exact potentials, nbeta = "
     f"{NBETA:g}, with increments of three kinds, everything else the same: step, start, length. "

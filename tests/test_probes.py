@@ -1,0 +1,31 @@
+"""Curvatures where chains are, on all examples or on some that stand for them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slt_rl import chains, probes
+from slt_rl.data import as_dataset
+
+NUM = 4000
+INPUTS = np.random.default_rng(0).normal(size=(NUM, 3)) * [3.0, 1.0, 0.5]
+
+
+def squared_error(params, inputs):
+    return 0.5 * (inputs @ params) ** 2
+
+
+@pytest.mark.parametrize("num_examples", [None, 500])
+def test_some_examples_stand_for_all(num_examples):
+    number = jnp.asarray(1.0)
+    target = chains.constant_target(squared_error)
+    problem = chains.Problem(target, jnp.zeros((1, 3)), as_dataset(INPUTS), number, number)
+    found = probes.curvatures_at(
+        jax.random.key(1), problem, jnp.zeros((1, 2, 3)), num_examples=num_examples
+    )
+    exact = np.linalg.eigvalsh(INPUTS.T @ INPUTS / NUM)[-1]
+    # The variance of a squared normal number is twice its squared mean.
+    error = 4 * (2 / 500) ** 0.5 if num_examples == 500 else 1e-6
+    np.testing.assert_allclose(found, np.full((1, 2), exact), rtol=error)
+    assert (num_examples == 500) == (abs(float(found[0, 0]) / exact - 1) > 1e-4)

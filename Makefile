@@ -81,6 +81,7 @@ bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed --peers
 
 bench: bench-accuracy bench-cheese bench-speed bench-survival
+	$(BIN)/python -m benchmarks.increments
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.sharding
 	$(BIN)/python -m benchmarks.recursion

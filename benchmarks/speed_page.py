@@ -40,18 +40,19 @@ def make_page(found: Sequence[Row]) -> pages.Page:
 
 
 def _floor_checks(found: Sequence[Row]) -> list[Check]:
+    """One for each kind of increments: neither shifts the coefficient (`increments.md`)."""
     rows = {row["case"]: row for row in found}
     return [
         Check(
-            f"floor {name}",
-            f"slt_rl / floor, {name.removeprefix('loop: ')}",
+            f"floor {name}, {kind}",
+            f"slt_rl / floor, {name.removeprefix('loop: ')}, {kind} increments",
             f"<= {target:g}",
-            rows[name]["ratio"],
-            rows[name]["ratio"] <= target,
-            f"{rows[name]['ratio_binomial']:.2f} with binomial increments",
+            rows[name][key],
+            rows[name][key] <= target,
         )
         for name, target in FLOOR_TARGETS
         if name in rows
+        for kind, key in (("normal", "ratio"), ("binomial", "ratio_binomial"))
     ]
 
 

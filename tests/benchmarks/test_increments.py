@@ -41,10 +41,13 @@ def test_a_shift_of_a_percent_is_seen_in_all_problems_together():
     assert total.p < 1e-6
 
 
-def test_checks_hold_without_a_shift_and_the_control_needs_one():
-    page = increments.make_page(rows(0.01))
-    assert [check.held for check in page.checks] == [True] * 3
-    assert not increments.make_page(rows(0.0)).checks[-1].held
+def test_checks_hold_without_a_shift_and_fail_with_one():
+    assert [check.held for check in increments.make_page(rows(0.01)).checks] == [True] * 2
+    swapped = rows(0.01)
+    for row in swapped:
+        last = row["steps"][-1]
+        last["binomial"], last["two-point"] = last["two-point"], last["binomial"]
+    assert [check.held for check in increments.make_page(swapped).checks] == [True, False]
 
 
 def test_a_run_that_left_the_finite_numbers_is_left_out():
@@ -53,5 +56,5 @@ def test_a_run_that_left_the_finite_numbers_is_left_out():
     found[1]["steps"][-1] = {"multiple": increments.MULTIPLES[-1], "normal": None}
     last = increments.differences(found, "binomial", increments.MULTIPLES[-1])
     assert len(last) == NUM_PROBLEMS - 2
-    cells = increments.make_page(found).tables[0].rows
+    cells = increments.make_page(found).tables[1].rows
     assert [row[3] is None for row in cells] == [True, True] + [False] * (NUM_PROBLEMS - 2)

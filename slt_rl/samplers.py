@@ -69,8 +69,9 @@ class SGLD:
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
         binomial_increments: draw `xi` from 9 values with the moments of a normal number up to the
-            fifth (`slt_rl.increments.binomial_like`): cheaper. That the coefficient does not shift
-            is tested on regular problems and on one singular problem, no more.
+            fifth (`slt_rl.increments.binomial_like`): cheaper. Six exact potentials far from
+            quadratic show no shift of the coefficient: -0.06 % +- 0.12 % (95 %) in the mean at
+            a step of half the inverse curvature (`benchmarks/results/increments.md`).
 
     References:
         Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.

@@ -69,9 +69,8 @@ class SGLD:
             `optax.scale_by_rms(initial_scale=...)`; `None` for plain SGLD.
         freeze_after: number of steps after which `G` is frozen at its average; `None`: never.
         binomial_increments: draw `xi` from 9 values with the moments of a normal number up to the
-            fifth (`slt_rl.increments.binomial_like`): cheaper. Six exact potentials far from
-            quadratic show no shift of the coefficient: -0.06 % +- 0.12 % (95 %) in the mean at
-            a step of half the inverse curvature (`benchmarks/results/increments.md`).
+            fifth (`slt_rl.increments.binomial_like`): cheaper. Six exact potentials show no shift
+            of the coefficient (`benchmarks/results/increments.md`).
 
     References:
         Welling and Teh, "Bayesian learning via stochastic gradient Langevin dynamics", ICML 2011.
@@ -186,8 +185,8 @@ class KineticLangevin:
     def init(self, key: jax.Array, position: PyTree, oracle: Oracle) -> KineticState:
         """Starts at `position` with momenta from N(0, I)."""
         key_oracle, key_momentum = jax.random.split(key)
+        # What is added is nothing, but without it every device would draw all of the numbers.
         drawn = normal_like(key_momentum, position)
-        # Adds nothing: random numbers come from no array, and every device would draw all of them.
         momentum = jax.tree.map(lambda p, w: p + 0 * w, drawn, position)
         return KineticState(position, momentum, *oracle(key_oracle, position))
 

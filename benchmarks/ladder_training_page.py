@@ -30,7 +30,7 @@ def checks(climbed: Sequence[tuple[Rung, Measured]], scores: Sequence[TrainedSco
     turns = sum(s.rising for s in kl), sum(s.turns for s in kl)
     both = total_score([s.scores["both"] for s in kl])
     return [
-        _labels_check(climbed),
+        *_labels_checks(climbed),
         Check(
             "order of 5, 5+ and 6",
             "Pairs of plateaus of a rung with the coefficient under KL at 5 below that at 5+ or 6, "
@@ -60,13 +60,15 @@ def checks(climbed: Sequence[tuple[Rung, Measured]], scores: Sequence[TrainedSco
     ]
 
 
-def _labels_check(climbed: Sequence[tuple[Rung, Measured]]) -> Check:
+def _labels_checks(climbed: Sequence[tuple[Rung, Measured]]) -> list[Check]:
     """The two ways to classify, on the rungs whose critical points stay where they are."""
     pairs = [_both_labels(r, m.training) for r, m in climbed if r.number not in (3, 4)]
+    if not pairs:
+        return []
     descent, levels = (np.concatenate([p[i].ravel() for p in pairs]) for i in (0, 1))
     both = (descent != "transit") & (levels != "transit")
     share = float(np.mean(descent[both] == levels[both]))
-    return Check(
+    check = Check(
         "labels",
         "Checkpoints, of rungs whose critical points stay, with a class by the gain of a short "
         "exact descent and one by the levels of the supervised loss, that have the same.",
@@ -76,6 +78,7 @@ def _labels_check(climbed: Sequence[tuple[Rung, Measured]]) -> Check:
         f"{both.sum()} of {both.size} checkpoints; {np.mean(descent == levels):.3f} agree if "
         "transit counts as a class",
     )
+    return [check]
 
 
 def _both_labels(rung: Rung, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

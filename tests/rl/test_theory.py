@@ -77,7 +77,7 @@ def test_one_policy_is_told_apart_at_two_parameters_on_a_subset_of_states():
     """Layers (0, 0) and (I, 0) of a linear policy, equal in every state (GT-13).
 
     So any regret is equal too; the coefficients are 3/2 and 2, and the values at this temperature
-    and localization 0.747 and 1.978, as `tests/toy_models/test_ground_truths.py` finds by quadrature.
+    and localization 0.747 and 1.978, by the quadrature of `test_state_subset`.
     """
     policy = GaussianPolicy(lambda w, x: w[1] @ w[0] @ x, 1.0)
     states = 2**0.5 * jnp.eye(2)  # Of unit second moment.

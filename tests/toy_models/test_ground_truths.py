@@ -299,6 +299,7 @@ def test_exact_values_reach_the_answer(name):
     [
         "hadamard_bandit_4_unequal_gaps",
         "hadamard_mdp_regret",
+        "linear_policy_kl_2_2_2_rank_2",
         "softmax_two_layers_rank_2",
         "regulator_factored_rank_2",
     ],

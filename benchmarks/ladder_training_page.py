@@ -1,5 +1,6 @@
 """The page of training on the rungs: checks, tables, figure."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -238,7 +239,8 @@ def _draw_run(axes: Sequence[Axes], rung: Rung, measured: Measured, index: int) 
     names = [_shown_name(rung, name) for name in SHOWN]
     values = [measured.training["loss"][run]]
     values += [measured.curves[index][f"{name}_mean"] for name in names]
-    axes[0].set_title(f"{rung.number} {rung.title.removeprefix('policy-dependent ')}")
+    title = f"{rung.number} {rung.title.removeprefix('policy-dependent ')}"
+    axes[0].set_title(textwrap.fill(title, 14))
     axes[0].set_yscale("log")
     for axis, y in zip(axes, values, strict=True):
         axis.plot(records, y, color="#c8c8c8", lw=0.8, zorder=2)

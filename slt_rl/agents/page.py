@@ -126,6 +126,8 @@ def _overview(
         alt="Curves of return, events and learning coefficient over training steps.",
     )
     paragraphs = [
+        "Return and events are counted per episode; an excess is all of an event minus those that "
+        "were rewarded, since an achievement pays once per episode. "
         "Each window of training is a ratio of sums over the episodes that ended in it. A panel of "
         "the LLC is at one temperature and one localization for all checkpoints: within it "
         "differences along training mean something, between panels they do not. In this many "

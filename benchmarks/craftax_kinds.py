@@ -6,13 +6,16 @@
     slt-rl curve $RUN --localizations 300 --checkpoints 21 --of-values
     slt-rl curve $RUN --localizations 300 --checkpoints 21 --own
     slt-rl curve $RUN --localizations 300 --checkpoints 11 --part layer_0
+    python -m benchmarks.craftax_kinds --permute $RUN
     python -m benchmarks.craftax_kinds
 
 Parts are `layer_0`, `layer_1` and `layer_2` of an agent without memory, `encoder`, `core` and
-`actor` of one with. The page takes every curve of every run in RUNS at one localization.
+`actor` of one with. `--permute` measures three checkpoints with the units of their first hidden
+layer in another order. The page takes every curve of every run in RUNS at one localization.
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,13 +25,23 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.pages import Page, write_page
-from slt_rl.agents import Series, StoredCurve, event_series, load_curves, load_run, turning_points
+from slt_rl.agents import (
+    Series,
+    StoredCurve,
+    event_series,
+    load_curves,
+    load_run,
+    make_subjects,
+    measure_curve,
+    turning_points,
+)
 from slt_rl.agents.figures import COLORS, scale_axis
+from slt_rl.cli import set_xla_flags
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 
 LOCALIZATION, WINDOW, LEAST = 300.0, 3, 8
-FIXED = "policy-reference"
+FIXED, PERMUTED = "policy-reference", "policy-reference-permuted"
 ABSTRACT = (
     "The coefficient of the same checkpoints under different losses, on different states and with "
     "only a part of the parameters free, at one localization. Numbers of different rows are "
@@ -85,7 +98,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_kinds"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--permute", type=Path, metavar="RUN", help="measure, and write no page")
     options = parser.parse_args()
+    if options.permute:
+        set_xla_flags()
+        measure_permuted(options.permute)
+        return 0
     folders = sorted(path.parent for path in options.runs.glob("*/run.json"))
     kinds = [kind for folder in folders for kind in kinds_of(folder)]
     if not kinds:
@@ -95,6 +113,25 @@ def main() -> int:
     settings = {"runs": str(options.runs), "localization": LOCALIZATION}
     write_page(make_page(kinds, plants), [row_of(k) for k in kinds], settings, folder=options.out)
     return 0
+
+
+def measure_permuted(folder: Path) -> None:
+    """Three checkpoints of the first seed, the same policies in other coordinates."""
+    run = load_run(folder)
+    (subject,) = make_subjects(run, seeds=run.seeds[:1], num_checkpoints=3)
+    moved = dataclasses.replace(subject, params=permuted(subject.params))
+    localizations = (LOCALIZATION,)
+    measure_curve(folder / "curves", PERMUTED, [moved], localizations=localizations, num_threads=1)
+
+
+def permuted(params: dict[str, Any]) -> dict[str, Any]:
+    """Layered parameters `[checkpoint, ...]` with the first hidden units in another order."""
+    first, second = params["layer_0"], params["layer_1"]
+    order = np.random.default_rng(0).permutation(first["bias"].shape[-1])
+    return params | {
+        "layer_0": {name: np.asarray(leaf)[..., order] for name, leaf in first.items()},
+        "layer_1": second | {"kernel": np.asarray(second["kernel"])[:, order]},
+    }
 
 
 def kinds_of(folder: Path) -> list[Kind]:
@@ -120,7 +157,8 @@ def row_of(kind: Kind) -> dict[str, Any]:
 def make_page(kinds: list[Kind], plants: dict[str, Series]) -> Page:
     """Tables, and a figure with a column for each run."""
     tables = [curves_table(kinds), agreement_table(kinds)]
-    tables += [table(group) for table in (parts_table, points_table) for group in groups(kinds)]
+    shown = (parts_table, permuted_table, points_table)
+    tables += [table(group) for table in shown for group in groups(kinds)]
     title = "The LLC of Craftax-Classic agents: losses, states, parts, memory"
     return Page(
         "craftax_kinds",
@@ -212,6 +250,22 @@ def parts_table(kinds: list[Kind]) -> Table:
     ]
     names = [kind.curve.facts["part"] for kind in parts]
     return Table(title, ("step", "whole", *names, "sum / whole"), body, PARTS_NOTE)
+
+
+def permuted_table(kinds: list[Kind]) -> Table:
+    """The same policies with their hidden units in another order."""
+    title = f"Another order of the hidden units: {kinds[0].run}"
+    others = [kind for kind in kinds if kind.name == PERMUTED]
+    if not others or kinds[0].name != FIXED:
+        return Table(title, (), ())
+    steps = np.intersect1d(kinds[0].curve.steps, others[0].curve.steps)
+    (mean, sem), (other, other_sem) = kinds[0].at(steps), others[0].at(steps)
+    body = [
+        [int(step), f"{mean[i]:.2f} ± {sem[i]:.2f}", f"{other[i]:.2f} ± {other_sem[i]:.2f}",
+         f"{(other[i] - mean[i]) / np.hypot(sem[i], other_sem[i]):.1f}"]
+        for i, step in enumerate(steps)
+    ]  # fmt: skip
+    return Table(title, ("step", "as trained", "permuted", "difference / error"), body)
 
 
 def points_table(kinds: list[Kind]) -> Table:

@@ -1,5 +1,6 @@
 """The page of all kinds of curves, from made-up curves whose agreement and parts are known."""
 
+import jax
 import numpy as np
 
 from benchmarks.craftax_kinds import (
@@ -8,10 +9,14 @@ from benchmarks.craftax_kinds import (
     correlations,
     curves_table,
     parts_table,
+    permuted,
+    permuted_table,
     point,
     points_table,
 )
 from slt_rl.agents import StoredCurve
+from slt_rl.agents.networks import LayeredMLP
+from slt_rl.rl import MLP
 
 STEPS = 1000 * np.arange(21)
 WAVE = 5 + np.sin(np.arange(21) / 2.0)
@@ -61,6 +66,24 @@ def test_parts_sum_beside_the_whole():
     assert [row[0] for row in table.rows] == [0, 10_000, 20_000]
     np.testing.assert_allclose([row[-1] for row in table.rows], 1.25)
     assert not parts_table([fixed, values]).rows
+
+
+def test_permuted_units_compute_the_same():
+    network = LayeredMLP(MLP(4, 3, hidden=(6, 5)))
+    params = jax.vmap(network.init)(jax.random.split(jax.random.key(0), 2))
+    params = jax.tree.map(lambda x: x + 0.1 * np.arange(x.shape[-1]), params)  # biases too
+    moved, x = permuted(params), jax.random.normal(jax.random.key(1), (4,))
+    assert not np.array_equal(moved["layer_0"]["kernel"], params["layer_0"]["kernel"])
+    expected, found = (jax.vmap(network, in_axes=(0, None))(p, x) for p in (params, moved))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_a_permuted_point_stands_beside_its_own_in_units_of_both_errors():
+    fixed = kind("policy-reference", WAVE)
+    other = kind("policy-reference-permuted", WAVE[::10] + 0.02, steps=STEPS[::10])
+    rows = permuted_table([fixed, other]).rows
+    assert [row[0] for row in rows] == [0, 10_000, 20_000]
+    assert [row[3] for row in rows] == ["1.4"] * 3
 
 
 def test_points_carry_their_verdict_and_turning_points_need_enough_of_them():

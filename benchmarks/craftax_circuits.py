@@ -189,23 +189,20 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
             found = np.array([row[states] for row in rows])
             for field, style in zip(fields, ("-", ":"), strict=True):
                 if field:
-                    values = found[:, :, FIELDS.index(field)]
-                    axis.plot(steps, values, style, color=COLORS[0], lw=0.7, alpha=0.7)
-                    axis.plot(
-                        steps,
-                        values.mean(axis=1),
-                        style,
-                        color=COLORS[0],
-                        lw=1.8,
-                        marker="o",
-                        ms=2.5,
-                    )
-            axis.set_ylim(bottom=0)
-    for axis, states in zip(axes[0], STATES, strict=True):
-        axis.set_title(states)
-        scale_axis(axis, float(steps[-1]))
+                    _lines(axis, steps, found[:, :, FIELDS.index(field)], style=style)
+        line[0].set_ylim(bottom=0)
+    for top, bottom, states in zip(axes[0], axes[-1], STATES, strict=True):
+        top.set_title(states)
+        scale_axis(bottom, float(steps[-1]))
     figure.suptitle("thin: seeds; thick: their mean; dotted: null", size=8)
     return figure
+
+
+def _lines(axis: Any, steps: list[int], values: np.ndarray, *, style: str) -> None:
+    """A thin line for each seed and a thick one for their mean."""
+    axis.plot(steps, values, style, color=COLORS[0], lw=0.7, alpha=0.7)
+    mean = values.mean(axis=1)
+    axis.plot(steps, mean, style, color=COLORS[0], lw=1.8, marker="o", ms=2.5)
 
 
 if __name__ == "__main__":

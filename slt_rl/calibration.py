@@ -76,7 +76,10 @@ class _Design(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """What all steps of a calibration share; `size` is the last block's estimate, `[center]`."""
+    """What all steps of a calibration share; `size` is the last block's estimate, `[center]`.
+
+    `length` is how many steps a chain is given in all, `None` if as many as it asks for.
+    """
 
     key: jax.Array
     keys: jax.Array
@@ -85,6 +88,7 @@ class _Run(NamedTuple):
     num_chains: int
     tolerance: float
     batch_size: int | None
+    length: int | None
     size: np.ndarray | None = None
 
 
@@ -98,6 +102,7 @@ def calibrate(
     tolerance: float,
     batch_size: int | None = None,
     num_burnin: int | None = None,
+    num_draws: int | None = None,
 ) -> Plan:
     """Chooses a sampler for every center of `problem` and burns its chains in.
 
@@ -114,8 +119,10 @@ def calibrate(
         tolerance: relative error to aim at; the step sizes follow from it.
         batch_size: examples per minibatch, `None` for full data.
         num_burnin: length of the burn-in; by default from relaxation times, within bounds.
+        num_draws: draws that will be kept; by default as many as the result asks for.
     """
-    run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size)
+    length = None if num_draws is None else (num_burnin or 0) + num_draws
+    run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size, length)
     curvature = np.asarray(anchors.curvature, np.float64)
     limit = np.full(problem.num_centers, np.inf)
     spent = 60  # The anchor's own power iteration.
@@ -301,10 +308,14 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Des
     stiffness = probes.stiffness_of(run.problem, curvature)
     step = _step(run, curvature, limit)
     omega = np.sqrt(float(run.problem.localization) / stiffness)
-    friction, glides = choose_friction(
-        omega, run.size, num_chains=run.num_chains, tolerance=run.tolerance
-    )
     root = np.sqrt(stiffness)
+    friction, glides = choose_friction(
+        omega,
+        run.size,
+        num_chains=run.num_chains,
+        tolerance=run.tolerance,
+        length=None if run.length is None else run.length * step * root,
+    )
     sampler = KineticLangevin(_per_chain(step, run, KINETIC_GROUPS), friction * root, 0.0)
     # Overdamped amplitudes decay at omega^2/friction; without localization nothing is known.
     slow = np.where(omega > 0, friction / np.where(omega > 0, omega, 1) ** 2, 0)

@@ -98,6 +98,7 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
             tolerance=settings.tolerance,
             batch_size=settings.batch_size,
             num_burnin=settings.num_burnin,
+            num_draws=settings.num_draws,
         )
         draws = plan.num_draws if settings.num_draws is None else settings.num_draws
         return plan._replace(num_draws=draws)

@@ -51,14 +51,21 @@ def gliding_friction(omega: np.ndarray, size: np.ndarray, *, num_chains: int, to
     return omega * np.sqrt(np.maximum(independent, LEAST_INDEPENDENT) / RELAXATIONS)
 
 
-def choose_friction(omega: np.ndarray, size, *, num_chains: int, tolerance: float):
-    """The mixing friction, or the gliding one where it is far smaller.
+def choose_friction(
+    omega: np.ndarray, size, *, num_chains: int, tolerance: float, length: np.ndarray | None = None
+):
+    """The mixing friction, or the gliding one where it is far smaller and there is time for it.
+
+    A gliding chain forgets its energy slowly and must run on until it has; one that is stopped
+    before knows less than a mixing chain of the same length.
 
     Args:
         omega: frequency of the weakest direction over that of the stiffest; 0: nothing is known.
         size: rough value of the coefficient, of the same shape; `None`: nothing is known.
         num_chains: number of chains.
         tolerance: relative half-width of the interval.
+        length: time that a chain is given, in units of the inverse stiffest frequency, of the same
+            shape; `None`: as long as it asks for.
 
     Returns:
         Friction in units of the stiffest frequency, and whether it is the gliding one.
@@ -75,6 +82,9 @@ def choose_friction(omega: np.ndarray, size, *, num_chains: int, tolerance: floa
         return mixing, np.zeros(omega.shape, bool)
     gliding = gliding_friction(omega, size, num_chains=num_chains, tolerance=tolerance)
     glides = (omega > 0) & (MIN_GAIN * gliding < mixing)
+    if length is not None:
+        # At the gliding friction both terms of its cost are the same.
+        glides &= 2 * RELAXATIONS * gliding <= length * omega**2
     return np.where(glides, gliding, mixing), glides
 
 

@@ -37,6 +37,32 @@ def test_friction_is_left_alone_where_less_is_of_little_use():
         assert np.array_equal(found, friction.mixing_friction(omega))
 
 
+def test_a_chain_of_given_length_glides_only_if_it_ends_relaxed():
+    """Four relaxation times and as much again for the energies: 8 f/omega^2 with f = 3 omega."""
+    omega, size = np.full(3, 1e-3), np.full(3, 50.0)
+    asked = 2 * friction.RELAXATIONS * 3 / 1e-3
+    length = np.array([0.99, 1.01, 10.0]) * asked
+    found, glides = friction.choose_friction(omega, size, **CHAINS, length=length)
+    assert glides.tolist() == [False, True, True]
+    assert found[0] == friction.mixing_friction(omega)[0]
+
+
+def test_short_chains_of_given_length_mix():
+    """Stiffness up to 1e5 times the localization, where chains of free length glide."""
+    curvatures = jnp.geomspace(1.0, 1e-2, 12)
+    given = slt_rl.estimate_llc(
+        jax.random.key(0),
+        lambda w: jnp.sum(curvatures * w**2) / 2,
+        jnp.zeros(12),
+        nbeta=1e6,
+        localization=10.0,
+        num_burnin=128,
+        num_draws=512,
+    )
+    assert not any("glide" in note for note in given.notes)
+    assert abs(given.mean - 6) < 4 * given.sem
+
+
 @pytest.mark.very_slow
 def test_gliding_chains_have_the_law_of_an_ill_conditioned_quadratic():
     """Stiffness from 2 to 20,000 times the localization: exact value, all directions in balance."""

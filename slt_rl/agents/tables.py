@@ -1,7 +1,7 @@
 """Tables of a report on a run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,7 +129,7 @@ def verdict_table(curves: Mapping[str, StoredCurve]) -> Table:
     )
 
 
-def kinds_of_flags(flags: Sequence[str]) -> str:
+def kinds_of_flags(flags: Iterable[str]) -> str:
     """The first of each kind of flag with how many there are; numbers in it do not make a kind.
 
     Example:

@@ -88,9 +88,9 @@ def measured(run: Run, seed: int, indices: list[int], *, play: Any) -> dict[str,
     parts = [drawn(rng, own[i]) for i in SOURCES]
     fixed = Able(*(np.concatenate(x) for x in zip(*parts, strict=True)))
     return {
-        STATES[0]: [numbers(seed, p["policy"], fixed, fixed) for p in params],
+        STATES[0]: [numbers(seed, p["policy"], fixed, few=fixed) for p in params],
         STATES[1]: [
-            numbers(seed, p["policy"], states, drawn(rng, states))
+            numbers(seed, p["policy"], states, few=drawn(rng, states))
             for p, states in zip(params, own, strict=True)
         ],
     }
@@ -108,7 +108,7 @@ def drawn(rng: np.random.Generator, states: Able) -> Able:
     return Able(states.observation[rows], states.in_view[rows])
 
 
-def numbers(seed: int, params: PyTree, states: Able, few: Able) -> list[float]:
+def numbers(seed: int, params: PyTree, states: Able, *, few: Able) -> list[float]:
     """The `FIELDS` of one policy: breadth over `states`, diversity over `few` of them."""
     units = last_units(params, states.observation)
     probability = np.exp(log_probs(params, units)[:, PLACE_PLANT])

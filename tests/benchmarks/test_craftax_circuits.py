@@ -42,7 +42,7 @@ def test_a_policy_that_looks_at_nothing_plants_everywhere_in_one_way():
         "layer_0": {"kernel": jnp.zeros((NUM_INPUTS, 4)), "bias": jnp.ones(4)},
         "layer_1": {"kernel": jnp.eye(4, 17) + jnp.eye(4, 17, 10), "bias": jnp.zeros(17)},
     }
-    found = dict(zip(FIELDS, numbers(0, params, states, states), strict=True))
+    found = dict(zip(FIELDS, numbers(0, params, states, few=states), strict=True))
     h = np.tanh(1.0)
     # Actions 0 and 10 ... 13: the logits of 0 to 3 and of 10 to 13 are h, the others 0.
     np.testing.assert_allclose(found["probability"], np.exp(h) / (8 * np.exp(h) + 9), rtol=1e-5)
@@ -59,7 +59,7 @@ def test_a_policy_that_asks_for_a_tree_plants_in_half_of_the_contexts():
         "layer_0": {"kernel": kernel, "bias": -jnp.ones(4)},
         "layer_1": {"kernel": 18 * jnp.eye(4, 17, 10), "bias": jnp.zeros(17).at[0].set(40.0)},
     }
-    found = dict(zip(FIELDS, numbers(0, params, states, states), strict=True))
+    found = dict(zip(FIELDS, numbers(0, params, states, few=states), strict=True))
     np.testing.assert_allclose([found["contexts"], found["null_contexts"]], [2, 4], rtol=1e-3)
 
 
@@ -74,7 +74,7 @@ def test_the_attributions_are_those_of_planting():
     share = np.exp(units @ weights + params["layer_1"]["bias"])
     share = share / share.sum(axis=1, keepdims=True)
     expected = ensemble_diversity(0, units * (weights[:, 10] - share @ weights.T), num_shuffles=5)
-    found = dict(zip(FIELDS, numbers(0, params, states, states), strict=True))
+    found = dict(zip(FIELDS, numbers(0, params, states, few=states), strict=True))
     np.testing.assert_allclose(found["vendi"], expected.vendi, rtol=1e-5)
     np.testing.assert_allclose(found["null_vendi"], expected.null_vendi.mean(), rtol=1e-5)
 

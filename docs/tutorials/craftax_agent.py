@@ -13,7 +13,8 @@ then, in any empty folder, four commands:
 
 Each may be stopped and run again: it goes on where it was. Together they take about half an hour on
 a laptop with two cores, most of it the LLC; `--checkpoints 13` halves that, and the same command
-with 25 measures the other twelve later. This script runs the four one after the other:
+with 25 measures the other twelve later (`develop` needs eleven at least). This script runs the four
+one after the other:
 
     python docs/tutorials/craftax_agent.py [--quick] [--out results/tutorial]
 

@@ -63,7 +63,8 @@ PARTS_NOTE = (
     "All with the other parameters frozen at the checkpoint, in the same potential. For a "
     "quadratic loss no part exceeds the whole and the parts sum to at least the whole, with "
     "equality where the parts do not interact: the trace of h / (h + localization) is monotone and "
-    "concave. Errors are Monte-Carlo standard errors."
+    "concave. A smaller sum says that the loss is not quadratic on the scale of the tether. Errors "
+    "are Monte-Carlo standard errors."
 )
 POINTS_NOTE = "No mark: trusted; ?: doubtful; !: refused. –: not measured."
 MARKS = {"trusted": "", "doubtful": "?", "refused": "!"}

@@ -95,8 +95,8 @@ def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, Store
     for curve in curves.values():
         text += (
             f" The LLC of {curve.name} was measured at {len(curve.steps)} checkpoints of "
-            f"{_seeds(curve)}, at the localizations "
-            f"{', '.join(f'{g:g}' for g in curve.localizations)}."
+            f"{_seeds(curve)}, at localization "
+            f"{' and '.join(f'{g:g}' for g in curve.localizations)}."
         )
     return text
 

@@ -101,8 +101,7 @@ def calibrate(
     num_chains: int,
     tolerance: float,
     batch_size: int | None = None,
-    num_burnin: int | None = None,
-    num_draws: int | None = None,
+    lengths: tuple[int | None, int | None] = (None, None),
 ) -> Plan:
     """Chooses a sampler for every center of `problem` and burns its chains in.
 
@@ -118,9 +117,10 @@ def calibrate(
         num_chains: chains per center.
         tolerance: relative error to aim at; the step sizes follow from it.
         batch_size: examples per minibatch, `None` for full data.
-        num_burnin: length of the burn-in; by default from relaxation times, within bounds.
-        num_draws: draws that will be kept; by default as many as the result asks for.
+        lengths: of the burn-in, by default from relaxation times, within bounds; and of what will
+            be kept, by default as much as the result asks for.
     """
+    num_burnin, num_draws = lengths
     length = None if num_draws is None else (num_burnin or 0) + num_draws
     run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size, length)
     curvature = np.asarray(anchors.curvature, np.float64)

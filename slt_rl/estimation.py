@@ -97,8 +97,7 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
             num_chains=settings.num_chains,
             tolerance=settings.tolerance,
             batch_size=settings.batch_size,
-            num_burnin=settings.num_burnin,
-            num_draws=settings.num_draws,
+            lengths=(settings.num_burnin, settings.num_draws),
         )
         draws = plan.num_draws if settings.num_draws is None else settings.num_draws
         return plan._replace(num_draws=draws)

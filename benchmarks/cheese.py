@@ -133,7 +133,7 @@ def measure(case: MazeCase, key: jax.Array) -> dict[str, Any]:
 
 
 def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_rl.LLCCurve:
-    """One LLC curve; its checkpoints in two halves that run side by side."""
+    """One LLC curve."""
     targets = targets_of(case)
     return slt_rl.llc_curve(
         key,
@@ -145,6 +145,8 @@ def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_r
         num_draws=case.num_draws,
         tolerance=TOLERANCE,
         chunk_size=-(-len(case.checkpoints) // 2),
+        # Two programs that solve linear systems can wait for each other for ever.
+        num_threads=1,
         observe_fn=targets.behavior if name == "KL" else None,
         observe_every=OBSERVE_EVERY,
     )

@@ -1,6 +1,6 @@
 """Training on every rung of the ladder, and the transitions that the curves along it show.
 
-    python -m benchmarks.ladder_training [--runs 3] [--share I/N] [--work DIR] [--out DIR]
+    python -m benchmarks.ladder_training [--runs 3] [--rungs 1 3 6] [--share I/N] [--out DIR]
     python -m benchmarks.ladder_training --validated results/validate
 
 Writes `ladder_training.md`, `.json`, `ladder_training_curves.svg`; a run that was killed goes on.
@@ -11,7 +11,7 @@ and writes `ladder_training_main*`.
 import argparse
 import functools
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -60,6 +60,14 @@ def main() -> int:
     """Trains and measures what is missing, then writes the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each rung")
+    parser.add_argument(
+        "--rungs",
+        type=int,
+        nargs="+",
+        choices=TRAINING.estimates.rungs,
+        default=TRAINING.estimates.rungs,
+        help="rungs that are trained, and on the page; all by default",
+    )
     parser.add_argument("--validated", type=Path, help="folder of a finished main run")
     parser.add_argument("--work", type=Path, default=rows.WORK / "ladder_training")
     parser.add_argument("--out", type=Path, default=pages.RESULTS)
@@ -67,8 +75,9 @@ def main() -> int:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if options.validated is None:
-        name, text = "ladder_training", abstract(TRAINING, options.runs)
-        climbed, seconds = climb(TRAINING, options.work, options.runs, share=options.share)
+        name, text = "ladder_training", abstract(TRAINING, options.runs, options.rungs)
+        wanted = sorted(options.rungs)[options.share]
+        climbed, seconds = climb(TRAINING, options.work, options.runs, wanted=wanted)
         if options.share != rows.EVERY_CASE:
             return 0
     else:
@@ -91,14 +100,13 @@ def main() -> int:
 
 
 def climb(
-    protocol: TrainingProtocol, work: Path, num_measured: int, *, share: slice = rows.EVERY_CASE
+    protocol: TrainingProtocol, work: Path, num_measured: int, *, wanted: Sequence[int]
 ) -> tuple[list[tuple[Rung, Measured]], list[tuple[str, float]]]:
-    """Trains every rung and measures runs of each, as far as the folder does not hold them.
+    """Trains rungs and measures runs of each, as far as the folder does not hold them.
 
-    The first run of every rung comes before the second of any. A share of the rungs is trained with
-    those they go on from.
+    The first run of every rung comes before the second of any. Rung 3 goes on from the runs of rung
+    2, which is then trained too.
     """
-    wanted = protocol.estimates.rungs[share]
     needed = {*wanted, 2} if 3 in wanted else set(wanted)
     store = open_store(work, protocol)
     key = jax.random.key(protocol.estimates.seed)
@@ -130,7 +138,8 @@ def climb(
             seconds[f"rung {rung.number} run {run}"] = stage.seconds
             curves.append(stage.arrays)
         found[rung.number] = measured._replace(runs=runs, curves=curves)
-    return [(rung, found[rung.number]) for rung in chosen], list(seconds.items())
+    climbed = [(rung, found[rung.number]) for rung in chosen if rung.number in wanted]
+    return climbed, list(seconds.items())
 
 
 def main_run(folder: Path) -> list[tuple[Rung, Measured]]:
@@ -163,12 +172,13 @@ def _renamed(curve: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def abstract(protocol: TrainingProtocol, num_measured: int) -> str:
+def abstract(protocol: TrainingProtocol, num_measured: int, numbers: Sequence[int]) -> str:
     """What was done, in a paragraph."""
     sizes = protocol.estimates
+    listed = ", ".join(map(str, sorted(numbers)))
     return (
-        f"{protocol.num_runs} runs of the toy model of superposition on each rung of the ladder, "
-        f"{protocol.num_records} checkpoints each; along {num_measured} runs of each, "
+        f"{protocol.num_runs} runs of the toy model of superposition on rungs {listed} of "
+        f"the ladder, {protocol.num_records} checkpoints each; along {num_measured} runs of each, "
         "chosen by their classes alone, the learning coefficient under every potential "
         f"(n = {sizes.num_examples}, localization {sizes.localization:g}). Transitions are found "
         "from the curves of regret and coefficient with the options of the main run, and scored "

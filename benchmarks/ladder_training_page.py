@@ -1,5 +1,6 @@
 """The page of training on the rungs: checks, tables, figure."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ def checks(climbed: Sequence[tuple[Rung, Measured]], scores: Sequence[TrainedSco
     turns = sum(s.rising for s in kl), sum(s.turns for s in kl)
     both = total_score([s.scores["both"] for s in kl])
     return [
-        _labels_check(climbed),
+        *_labels_checks(climbed),
         Check(
             "order of 5, 5+ and 6",
             "Pairs of plateaus of a rung with the coefficient under KL at 5 below that at 5+ or 6, "
@@ -60,13 +61,15 @@ def checks(climbed: Sequence[tuple[Rung, Measured]], scores: Sequence[TrainedSco
     ]
 
 
-def _labels_check(climbed: Sequence[tuple[Rung, Measured]]) -> Check:
+def _labels_checks(climbed: Sequence[tuple[Rung, Measured]]) -> list[Check]:
     """The two ways to classify, on the rungs whose critical points stay where they are."""
     pairs = [_both_labels(r, m.training) for r, m in climbed if r.number not in (3, 4)]
+    if not pairs:
+        return []
     descent, levels = (np.concatenate([p[i].ravel() for p in pairs]) for i in (0, 1))
     both = (descent != "transit") & (levels != "transit")
     share = float(np.mean(descent[both] == levels[both]))
-    return Check(
+    check = Check(
         "labels",
         "Checkpoints, of rungs whose critical points stay, with a class by the gain of a short "
         "exact descent and one by the levels of the supervised loss, that have the same.",
@@ -76,6 +79,7 @@ def _labels_check(climbed: Sequence[tuple[Rung, Measured]]) -> Check:
         f"{both.sum()} of {both.size} checkpoints; {np.mean(descent == levels):.3f} agree if "
         "transit counts as a class",
     )
+    return [check]
 
 
 def _both_labels(rung: Rung, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -235,7 +239,8 @@ def _draw_run(axes: Sequence[Axes], rung: Rung, measured: Measured, index: int) 
     names = [_shown_name(rung, name) for name in SHOWN]
     values = [measured.training["loss"][run]]
     values += [measured.curves[index][f"{name}_mean"] for name in names]
-    axes[0].set_title(f"{rung.number} {rung.title.removeprefix('policy-dependent ')}")
+    title = f"{rung.number} {rung.title.removeprefix('policy-dependent ')}"
+    axes[0].set_title(textwrap.fill(title, 14))
     axes[0].set_yscale("log")
     for axis, y in zip(axes, values, strict=True):
         axis.plot(records, y, color="#c8c8c8", lw=0.8, zorder=2)

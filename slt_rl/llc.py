@@ -19,6 +19,7 @@ from slt_rl.kept import KeptEstimates, identity_of
 from slt_rl.processes import of_all_processes, share_of
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.sampling import Settings
+from slt_rl.threads import default_threads
 
 PyTree = Any
 # The default localization, and the mean squared displacement it allows at most.
@@ -123,7 +124,7 @@ def llc_curve(
     steps: np.ndarray | None = None,
     data: PyTree = None,
     chunk_size: int = 16,
-    num_threads: int = 2,
+    num_threads: int | None = None,
     progress: bool = False,
     allow_negative_control: bool = False,
     observe_fn: Callable | None = None,
@@ -150,7 +151,8 @@ def llc_curve(
         chunk_size: checkpoints sampled together, at most: chunks are made about equal. Bounds
             memory, does not change the draws. A multiple of the number of devices where the
             checkpoints lie on several.
-        num_threads: chunks sampled at the same time on the host.
+        num_threads: chunks sampled at the same time on the host; two, or one where a loss factors
+            matrices on the CPU, where two would wait for each other (`slt_rl.threads`).
         progress: show a bar: chunks, time left, the last estimate, how many are not trusted.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
@@ -178,7 +180,8 @@ def llc_curve(
     settings = _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance)
     checkpoints = _checks.check_params("checkpoints", checkpoints)
     chunk_size = _checks.check_count("chunk_size", chunk_size)
-    num_threads = _checks.check_count("num_threads", num_threads)
+    if num_threads is not None:
+        num_threads = _checks.check_count("num_threads", num_threads)
     target = _CurveTarget(make_target, data is not None)
     first = _taken(checkpoints, 0)
     loss_fn, dataset = target(first, data)
@@ -205,6 +208,8 @@ def llc_curve(
 
     pieces = list(_chunks(problem, size))
     mine = share_of(pieces)
+    if num_threads is None:
+        num_threads = default_threads(*_programs(target, observe_fn, first, data))
     with ThreadPoolExecutor(num_threads) as pool:
         found = list(_progress(pool.map(run, mine), len(mine), progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
@@ -281,6 +286,15 @@ def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | N
     if jax.process_count() > 1:
         raise ValueError("observe_fn: expected None where several processes measure one curve")
     return chains.Observer(observe_fn, every)
+
+
+def _programs(target, observe_fn, params, shared) -> list[tuple[Callable, tuple]]:
+    """What runs at every draw, with its arguments."""
+    losses = [(target.losses, (params, shared))]
+    if observe_fn is None:
+        return losses
+    dataset = target(params, shared)[1]
+    return [*losses, (observe_fn, (params,) if dataset is None else (params, dataset))]
 
 
 def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:

@@ -28,6 +28,28 @@ def gaussian_zero(widths: tuple[int, int, int]) -> ToyProblem:
     return dataclasses.replace(networks.reduced_rank_zero(widths), name=name, kind="rl")
 
 
+def gaussian_rank(rank: int) -> ToyProblem:
+    """KL of ``N(W_2 W_1 s, I)``, all 2 x 2, ``E s s^T = I``, to a frozen mean of a positive rank.
+
+    The frozen mean is that of the first ``rank`` coordinates of the state, the others are zero.
+
+    Args:
+        rank: 1 or 2.
+
+    Returns:
+        The problem, centered at balanced layers.
+
+    Raises:
+        ValueError: If the rank is neither; `gaussian_zero` is that of rank zero.
+    """
+    if rank not in (1, 2):
+        raise ValueError(f"rank: got {rank}, expected 1 or 2")
+    name = f"linear_policy_kl_2_2_2_rank_{rank}"
+    return dataclasses.replace(
+        deep_linear.deep_linear((2, 2, 2), (1.0,) * rank, name=name), kind="rl"
+    )
+
+
 def gaussian_value(hidden: int, out: int) -> ToyProblem:
     """KL of a two-layer linear Gaussian policy of one state feature to a truth of rank one.
 
@@ -108,6 +130,8 @@ def suite() -> tuple[ToyProblem, ...]:
     return (
         gaussian_zero((2, 2, 2)),
         gaussian_zero((3, 1, 3)),
+        gaussian_rank(1),
+        gaussian_rank(2),
         gaussian_value(2, 3),
         state_subset_identity(),
         softmax_two_layers(0),

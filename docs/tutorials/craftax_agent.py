@@ -1,16 +1,22 @@
 """A Craftax-Classic agent: from an empty folder to the report of its development.
 
+Install the library with Craftax, from a checkout of it:
+
+    pip install '.[craftax]'
+
+then, in any empty folder, four commands:
+
+    slt-rl train craftax-classic --out plants --steps 6e5 --seeds 3  # three seeds in one program
+    slt-rl curve plants --checkpoints 25                             # the LLC of each, two tethers
+    slt-rl develop plants                                            # events, stages, forms, lags
+    slt-rl report plants                                             # plants/report.html
+
+Each may be stopped and run again: it goes on where it was. Together they take about half an hour on
+a laptop with two cores, most of it the LLC; `--checkpoints 13` halves that, and the same command
+with 25 measures the other twelve later (`develop` needs eleven at least). This script runs the four
+one after the other:
+
     python docs/tutorials/craftax_agent.py [--quick] [--out results/tutorial]
-
-Four commands, which this script runs one after the other; on a laptop with two cores about half an
-hour, most of it the LLC. Each may be stopped and run again: it goes on where it was.
-
-    slt-rl train craftax-classic --out RUN --steps 6e5 --seeds 3     # three seeds in one program
-    slt-rl curve RUN --checkpoints 25                                # the LLC of each, two tethers
-    slt-rl develop RUN                                               # events, stages, forms, lags
-    slt-rl report RUN                                                # RUN/report.html
-
-Craftax is an extra: `pip install slt-rl[craftax]`.
 
 What to look for in the report. Planting is rewarded once an episode. The agents first plant
 everywhere, two or more times an episode, and then less: "excess plant" rises and decays. Its panel

@@ -16,6 +16,7 @@ from slt_rl.agents.measure import make_subjects as make_subjects
 from slt_rl.agents.measure import measure_curve as measure_curve
 from slt_rl.agents.networks import NetworkSpec as NetworkSpec
 from slt_rl.agents.page import write_report as write_report
+from slt_rl.agents.restart import branch_run as branch_run
 from slt_rl.agents.restart import restart_run as restart_run
 from slt_rl.agents.run import Run as Run
 from slt_rl.agents.run import load_run as load_run

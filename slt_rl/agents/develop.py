@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from slt_rl.agents.analysis import describe_series
-from slt_rl.agents.curve_file import load_curves
+from slt_rl.agents.curve_file import StoredCurve, load_curves
 from slt_rl.agents.points import finite
 from slt_rl.agents.run import Run
 from slt_rl.agents.series import Series, default_window, event_series, llc_series
@@ -24,6 +24,8 @@ REWARDED = {
 }
 # An event that nowhere happens so often per episode has no curve to speak of.
 LEAST_RATE = 0.05
+# Two stages of five records and one more.
+LEAST_POINTS = 11
 
 
 def develop_run(
@@ -55,7 +57,9 @@ def develop_run(
     window = default_window(run) if window is None else window
     series = event_series(run, window=window, rewarded=rewarded)
     chosen = _chosen(series, run.event_names, events)
-    curves = [one for c in load_curves(run.folder).values() for one in llc_series(c)]
+    stored = load_curves(run.folder)
+    check_lengths(run.folder, stored)
+    curves = [one for c in stored.values() for one in llc_series(c)]
     document = {
         "format": FORMAT,
         "window": window,
@@ -66,6 +70,22 @@ def develop_run(
     path = Path(run.folder) / "development.json"
     write_document(path, finite(document))
     return path
+
+
+def check_lengths(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
+    """Refuses curves with fewer checkpoints than stages need, before anything is described.
+
+    Raises:
+        ValueError: Naming the file; the text says what to run.
+    """
+    for name, curve in curves.items():
+        if len(curve.steps) < LEAST_POINTS:
+            raise ValueError(
+                f"{Path(folder, 'curves', name)}.json: {len(curve.steps)} checkpoints, expected at "
+                f"least {LEAST_POINTS} for stages and forms; measure more of them with `slt-rl "
+                f"curve {folder} --checkpoints {LEAST_POINTS}` and the same options, or remove the "
+                "file to leave it out"
+            )
 
 
 def _describe(series: Series) -> dict[str, Any]:

@@ -95,8 +95,8 @@ def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, Store
     for curve in curves.values():
         text += (
             f" The LLC of {curve.name} was measured at {len(curve.steps)} checkpoints of "
-            f"{_seeds(curve)}, at the localizations "
-            f"{', '.join(f'{g:g}' for g in curve.localizations)}."
+            f"{_seeds(curve)}, at localization "
+            f"{' and '.join(f'{g:g}' for g in curve.localizations)}."
         )
     return text
 
@@ -126,6 +126,8 @@ def _overview(
         alt="Curves of return, events and learning coefficient over training steps.",
     )
     paragraphs = [
+        "Return and events are counted per episode; an excess is all of an event minus those that "
+        "were rewarded, since an achievement pays once per episode. "
         "Each window of training is a ratio of sums over the episodes that ended in it. A panel of "
         "the LLC is at one temperature and one localization for all checkpoints: within it "
         "differences along training mean something, between panels they do not. In this many "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from slt_rl.agents.agent import Agent, make_agent
 from slt_rl.agents.run import Run, load_run
 from slt_rl.agents.spec import RunSpec
 from slt_rl.agents.state_files import save_state
+from slt_rl.checkpoints import save_checkpoint
 from slt_rl.rl import init_runs
 
 PyTree = Any
@@ -62,6 +64,46 @@ def restart_run(folder: str | os.PathLike, *, agent: Agent | None = None) -> int
     files.write_record(run.folder, dataclasses.replace(run.record, segments=segments))
     save_state(path, states, {"fingerprint": run.record.fingerprint, "update": update})
     return update
+
+
+def branch_run(
+    source: str | os.PathLike, folder: str | os.PathLike, *, step: int, agent: Agent | None = None
+) -> int:
+    """Makes another run folder, in which training goes on from any one checkpoint of a run.
+
+    The checkpoints and statistics up to it are copied; what is new from there on is said at
+    `restart_run`. `train_run` with the description of the run then makes the rest anew.
+
+    Args:
+        source: The run; it is left as it is.
+        folder: The new folder.
+        step: Environment steps of the checkpoint, one of `Run.steps`.
+        agent: The agent of the run, if it has been built already.
+
+    Returns:
+        The update from which training goes on.
+
+    Raises:
+        ValueError: If the folder exists, or there is no such checkpoint; and as `restart_run`.
+        ImportError: If Craftax is not installed.
+    """
+    run, folder = load_run(source), Path(folder)
+    if folder.exists():
+        raise ValueError(f"folder: {folder} exists, choose another")
+    if step not in run.steps:
+        raise ValueError(
+            f"step: got {step}, expected one of {run.steps.tolist()}, those of {source}"
+        )
+    update = step // run.spec.steps_per_update
+    for seed in run.seeds:
+        series = run.checkpoints(seed)
+        for at in run.steps[run.steps <= step].tolist():
+            save_checkpoint(files.series_path(folder, seed), at, series.at_step(at))
+        kept = files.read_statistics(run.folder, run.record, seed)
+        kept = {name: leaf[:update] for name, leaf in kept.items()}
+        files.write_statistics(folder, run.record, seed, statistics=kept)
+    files.write_record(folder, run.record)
+    return restart_run(folder, agent=agent)
 
 
 def _last_params(run: Run, like: PyTree) -> PyTree:

@@ -1,6 +1,7 @@
 """Tables of a report on a run."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,7 @@ def form_table(described: Mapping[str, Any]) -> Table:
     for name, one in described.items():
         forms = one["forms"]
         best = forms["table"][0]
-        numbers = [
-            f"{k} {v:.3g}" + ("" if best["sem"][k] is None else f" ± {best['sem'][k]:.2g}")
-            for k, v in best["params"].items()
-        ]
+        numbers = [parameter(k, v, best["sem"][k]) for k, v in best["params"].items()]
         seeds = [x["winner"] or "tie" for x in one["forms_of_seeds"]]
         winner = forms["winner"] or "tie: " + ", ".join(forms["tied"])
         rows.append([name, winner, ", ".join(numbers),
@@ -78,9 +76,23 @@ def form_table(described: Mapping[str, Any]) -> Table:
         ("curve", "form of the mean", "parameters of the best", "rho", "forms of the seeds"),
         rows,
         "Times in units of the whole curve, errors those of white noise: where the autocorrelation "
-        "rho of the residuals is far from zero, they are too small. Less than 2 units of BIC apart "
-        "is a tie.",
+        "rho of the residuals is far from zero, they are too small. (?): not determined by the "
+        "curve, as each of two parameters that make up for each other; read the drawn form "
+        "instead. Less than 2 units of BIC apart is a tie.",
     )
+
+
+def parameter(name: str, value: float, sem: float | None) -> str:
+    """A parameter with its error, or marked as not determined.
+
+    Example:
+        >>> parameter("rise", 0.041, 0.004), parameter("size", 1.74, 1300.0)
+        ('rise 0.041 ± 0.004', 'size 1.74 (?)')
+    """
+    # None: errors could not be computed. Times are at most about one.
+    if sem is None or sem > 10 * max(abs(value), 1.0):
+        return f"{name} {value:.3g} (?)"
+    return f"{name} {value:.3g} ± {sem:.2g}"
 
 
 def stage_table(described: Mapping[str, Any]) -> Table:
@@ -110,12 +122,25 @@ def verdict_table(curves: Mapping[str, StoredCurve]) -> Table:
     for curve in curves.values():
         for i, localization in enumerate(curve.localizations):
             verdicts, regimes = curve.verdicts[:, i], curve.regimes[:, i]
-            flags = sorted({flag[:90] for flag in np.unique(curve.flags[:, i]) if flag})
             rows.append([curve.name, localization, _shares(verdicts), _shares(regimes),
-                         "; ".join(flags[:3]) or "none"])  # fmt: skip
+                         kinds_of_flags(curve.flags[:, i].ravel())])  # fmt: skip
     return Table(
         "verdicts of the LLC", ("curve", "localization", "verdicts", "regimes", "flags"), rows
     )
+
+
+def kinds_of_flags(flags: Iterable[str]) -> str:
+    """The first of each kind of flag with how many there are; numbers in it do not make a kind.
+
+    Example:
+        >>> kinds_of_flags(["R-hat 1.051; run longer", "", "R-hat 1.2; run longer"])
+        '2 as "R-hat 1.051; run longer"'
+    """
+    kinds: dict[str, list[str]] = {}
+    for flag in flags:
+        if flag:
+            kinds.setdefault(re.sub(r"\d[\d.e+-]*", "0", flag), []).append(str(flag))
+    return ", ".join(f'{len(x)} as "{x[0][:160]}"' for x in kinds.values()) or "none"
 
 
 def _shares(words: np.ndarray) -> str:

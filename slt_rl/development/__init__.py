@@ -2,6 +2,9 @@
 
 from slt_rl.development.confusion import Confusion as Confusion
 from slt_rl.development.confusion import confusion_table as confusion_table
+from slt_rl.development.diversity import Diversity as Diversity
+from slt_rl.development.diversity import attributions as attributions
+from slt_rl.development.diversity import ensemble_diversity as ensemble_diversity
 from slt_rl.development.event_curves import Breadth as Breadth
 from slt_rl.development.event_curves import EventCurves as EventCurves
 from slt_rl.development.event_curves import Landmarks as Landmarks
@@ -57,6 +60,7 @@ __all__ = [
     "Confusion",
     "Curve",
     "Detection",
+    "Diversity",
     "EpisodeEvents",
     "EventCurves",
     "EventEnv",
@@ -76,12 +80,14 @@ __all__ = [
     "Transition",
     "TransitionScore",
     "advance_gymnax",
+    "attributions",
     "breadth",
     "compare_forms",
     "confusion_table",
     "constant",
     "detect_stages",
     "detect_transitions",
+    "ensemble_diversity",
     "event_curves",
     "event_locked",
     "fit_form",

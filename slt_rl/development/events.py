@@ -123,6 +123,11 @@ class EventEnv:
         if isinstance(self.names, str) or not len(self.names):
             raise ValueError(f"names: got {self.names!r}, expected a tuple of names of events")
 
+    @property
+    def num_actions(self) -> int | None:
+        """As of the environment inside, if that says so."""
+        return getattr(self.env, "num_actions", None)
+
     def reset(self, key: jax.Array) -> tuple[EventState, PyTree]:
         """Starts an episode with all totals at zero; returns `(state, observation)`."""
         state, observation = self.env.reset(key)

@@ -1,10 +1,11 @@
-"""Recorded actions under a policy."""
+"""Actions: recorded ones under a policy, and whether those of a policy are the environment's."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from slt_rl.rl.distributions import Categorical, DiagonalGaussian
 from slt_rl.rl.networks import Policy
 
 PyTree = Any
@@ -29,3 +30,33 @@ def action_log_prob(policy: Policy, params: PyTree, steps: Any) -> jax.Array:
         return distribution.log_prob(action)
 
     return jax.vmap(one)(steps.observation, steps.action)
+
+
+def check_action_space(distribution: Any, num_actions: int | None) -> None:
+    """Refuses a policy that acts in another space than the environment.
+
+    Environments written for an accelerator take any number for an action, and go on.
+
+    Args:
+        distribution: What the policy returned; of a kind of your own, nothing is checked.
+        num_actions: Those of the environment; 0 where they are continuous, None where it does not
+            say.
+
+    Raises:
+        ValueError: While tracing, if the policy has another number of actions, or one is continuous
+            and the other is not.
+    """
+    if isinstance(distribution, Categorical):
+        found = distribution.logits.shape[-1]
+    elif isinstance(distribution, DiagonalGaussian):
+        found = 0
+    else:
+        return
+    if num_actions is not None and found != num_actions:
+        raise ValueError(
+            f"policy: acts in {_space(found)}, but the environment has {_space(num_actions)}"
+        )
+
+
+def _space(num_actions: int) -> str:
+    return f"{num_actions} discrete actions" if num_actions else "continuous actions"

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from slt_rl.rl.actions import check_action_space
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.rollout import Rollout
 
@@ -57,6 +58,17 @@ class GymnasiumEnvs:
     def observation(self) -> np.ndarray:
         """Observations `[env, ...]` to act on next."""
         return self._now.observation
+
+    @property
+    def num_actions(self) -> int | None:
+        """Number of actions; 0 where they are continuous, None of any other space."""
+        from gymnasium.spaces import Box, Discrete
+
+        space = getattr(self.envs, "single_action_space", None)
+        # Actions that do not begin at zero are not what a policy counts.
+        if isinstance(space, Discrete) and space.start == 0:
+            return int(space.n)
+        return 0 if isinstance(space, Box) else None
 
     @property
     def start(self) -> np.ndarray:
@@ -122,10 +134,12 @@ def gymnasium_rollout(
         NumPy arrays `[time, env, ...]`.
 
     Raises:
-        ValueError: If `num_steps` is not positive or the environment breaks its contract.
+        ValueError: If `num_steps` is not positive, the policy has other actions than the
+            environment, or that breaks its contract.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps: got {num_steps}, expected at least 1")
+    check_action_space(jax.eval_shape(policy, params, envs.observation[0]), envs.num_actions)
     rows: list[Any] = []
     for number in range(num_steps):
         observation = envs.observation

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 
@@ -115,6 +116,17 @@ class GymnaxEnv:
             truncated=jnp.asarray(truncated, bool) & ~jnp.asarray(terminated, bool),
             final_observation=strong(info["final_observation"]),
         )
+
+    @property
+    def num_actions(self) -> int | None:
+        """Number of actions; 0 where they are continuous, None where it does not say."""
+        try:
+            space = self.environment.action_space(self._params())
+        except (AttributeError, NotImplementedError):
+            return None
+        number = getattr(space, "n", 0)
+        # A number that depends on traced parameters is none yet.
+        return int(number) if isinstance(number, int | np.integer) else None
 
     def _params(self) -> PyTree:
         return self.environment.default_params if self.params is None else self.params

@@ -155,6 +155,11 @@ class AdaptedEnv:
     features_fn: Callable[[PyTree], jax.Array] = dataclasses.field(metadata={"static": True})
     limit_ends: bool = dataclasses.field(default=False, metadata={"static": True})
 
+    @property
+    def num_actions(self) -> int | None:
+        """As of the environment inside."""
+        return self.env.num_actions
+
     def reset(self, key: jax.Array) -> tuple[PyTree, jax.Array]:
         """Starts an episode and returns `(state, features)`; consumes the key."""
         state, observation = self.env.reset(key)

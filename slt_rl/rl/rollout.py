@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from slt_rl.rl.actions import check_action_space
 from slt_rl.rl.env import Env, Transition
 from slt_rl.rl.networks import Policy
 
@@ -123,7 +124,12 @@ def act(
 
     Returns:
         The transitions, the actions, and their log probabilities in nats, `[env]` each.
+
+    Raises:
+        ValueError: While tracing, if the environment has a `num_actions` (0: continuous actions)
+            that is not that of the policy.
     """
+    check_action_space(distribution, getattr(env, "num_actions", None))
 
     def one_env(keys, distribution, state):
         action = distribution.sample(keys[0])

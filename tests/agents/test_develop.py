@@ -1,12 +1,14 @@
 """Curves of a run, what is said of them, and the page."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from slt_rl.agents.analysis import describe_series, landmark_table
-from slt_rl.agents.develop import develop_run, load_development
+from slt_rl.agents.develop import check_lengths, develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
 from slt_rl.agents.turning import KINDS
@@ -98,6 +100,18 @@ def test_gaps_name_the_curve():
     series = Series("plants", "per episode", np.arange(30.0), values, np.zeros((2, 30)), (0, 1))
     with pytest.raises(ValueError, match=r"plants: values: not finite at the records \[4\]"):
         describe_series(series)
+
+
+def test_a_short_llc_curve_names_its_file_and_says_what_to_run():
+    def curve(num_checkpoints):
+        return {"policy-own": SimpleNamespace(steps=np.arange(num_checkpoints))}
+
+    check_lengths(Path("run"), curve(11))
+    message = (
+        r"run/curves/policy-own\.json: 10 checkpoints, expected at least 11 .*`slt-rl curve run"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_lengths(Path("run"), curve(10))
 
 
 def test_too_few_points_for_a_form_name_the_curve():

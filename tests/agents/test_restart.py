@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl.agents import load_run, pack_run, restart_run, unpack_run
+from slt_rl.agents import branch_run, load_run, pack_run, restart_run, unpack_run
 from slt_rl.agents.folder import write_statistics
 from slt_rl.agents.restart import _counted
 from slt_rl.agents.spec import LearningSpec
@@ -56,6 +56,33 @@ def test_only_what_the_parameters_do_not_hold_is_new(stopped, tmp_path):
     assert moments and not any(leaf.any() for leaf in moments)
     with pytest.raises(ValueError, match="state.safetensors: exists; `train_run` goes on"):
         restart_run(tmp_path / "run")
+
+
+def test_a_branch_goes_on_from_any_checkpoint_and_leaves_the_run_alone(tmp_path):
+    assert train_run(TOY, tmp_path / "run")
+    whole = load_run(tmp_path / "run")
+    assert whole.steps.tolist() == [0, 64, 128, 192]
+    assert branch_run(tmp_path / "run", tmp_path / "branch", step=128) == 4
+    begun = load_run(tmp_path / "branch")
+    assert begun.steps.tolist() == [0, 64, 128] and begun.statistics(3)["steps"].size == 4
+    assert train_run(TOY, tmp_path / "branch")
+    branch = load_run(tmp_path / "branch")
+    np.testing.assert_array_equal(branch.steps, whole.steps)
+    for seed in whole.seeds:
+        ours, theirs = branch.checkpoints(seed), whole.checkpoints(seed)
+        for index in range(3):
+            jax.tree.map(np.testing.assert_array_equal, ours[index], theirs[index])
+        last = [np.concatenate([x.ravel() for x in jax.tree.leaves(s[3])]) for s in (ours, theirs)]
+        assert not np.array_equal(*last)
+        counts = [run.statistics(seed)["counts"] for run in (branch, whole)]
+        np.testing.assert_array_equal(counts[0][:4], counts[1][:4])
+        assert len(counts[0]) == len(counts[1]) == 6
+    assert branch.record.segments[-1] == {"from_update": 4, "num_updates": 6, "restarted": True}
+    np.testing.assert_array_equal(load_run(tmp_path / "run").steps, whole.steps)
+    with pytest.raises(ValueError, match="branch exists, choose another"):
+        branch_run(tmp_path / "run", tmp_path / "branch", step=64)
+    with pytest.raises(ValueError, match=r"step: got 65, expected one of \[0, 64, 128, 192\]"):
+        branch_run(tmp_path / "run", tmp_path / "other", step=65)
 
 
 def test_the_learning_rate_is_that_of_the_update():

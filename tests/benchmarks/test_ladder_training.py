@@ -52,7 +52,7 @@ def test_the_page_is_written_and_its_checks_hold(climbed, tmp_path):
         ladder_training_page.source_table(scores),
         ladder_training_page.order_table(scores),
     ]
-    abstract = ladder_training.abstract(TRAINING, 1)
+    abstract = ladder_training.abstract(TRAINING, 1, [0, 1, 3])
     figures = {"curves": ladder_training_page.draw(climbed)}
     page = pages.Page("ladder_training", "Training", abstract, checks, tables, figures)
     rows = [ladder_training_page.as_row(score) for score in scores]
@@ -71,7 +71,7 @@ def test_a_wrong_order_fails_its_check(climbed):
     assert not names["sign of the jump"]
 
 
-def test_a_share_is_trained_with_what_it_goes_on_from(monkeypatch, tmp_path):
+def test_a_rung_is_trained_with_what_it_goes_on_from(monkeypatch, tmp_path):
     trained = []
 
     def train_rung(key, rung, protocol, *, start):
@@ -79,8 +79,9 @@ def test_a_share_is_trained_with_what_it_goes_on_from(monkeypatch, tmp_path):
         return {"steps": np.arange(3), "loss": np.ones((1, 3))}
 
     monkeypatch.setattr(ladder_training, "train_rung", train_rung)
-    for first in (3, 5):
-        ladder_training.climb(TRAINING, tmp_path, 0, share=slice(first, None, 7))
+    for number in (3, 5):
+        climbed, _ = ladder_training.climb(TRAINING, tmp_path, 0, wanted=[number])
+        assert [rung.number for rung, _ in climbed] == [number]
     assert trained == [(2, 0), (3, 2), (5, 0)]
 
 

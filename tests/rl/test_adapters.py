@@ -103,6 +103,15 @@ def test_a_registered_environment_can_be_played():
     np.testing.assert_array_equal(
         played.observation[1:][~done[:-1]], played.final_observation[:-1][~done[:-1]]
     )
+    wider = MLP(4, 3, hidden=(4,))
+    with pytest.raises(ValueError, match="policy: acts in 3 discrete actions, but .* has 2"):
+        gymnasium_rollout(
+            jax.random.key(1),
+            CategoricalPolicy(wider),
+            wider.init(jax.random.key(0)),
+            envs=envs,
+            num_steps=1,
+        )
     made.close()
 
 

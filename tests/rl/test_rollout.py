@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl.rl import CategoricalPolicy, GymnaxEnv, evaluate, reset_envs, rollout
+from slt_rl.development import EventEnv
+from slt_rl.rl import (
+    AdaptedEnv,
+    Categorical,
+    CategoricalPolicy,
+    DiagonalGaussian,
+    GymnaxEnv,
+    evaluate,
+    reset_envs,
+    rollout,
+)
 from tests.rl.counting_env import CountingEnv, CountingParams, always_one
 
 
@@ -97,3 +107,51 @@ def test_evaluation_of_an_untrained_pole_is_about_twenty_steps(greedy):
     # Random play lasts 22 steps in the mean; always pushing left topples the pole in about 9.
     low, high = (8, 11) if greedy else (20, 25)
     assert low < float(jnp.mean(result.episode_return)) < high
+
+
+def three_arms(params, observation):
+    return Categorical(jnp.zeros(3))
+
+
+def steering(params, observation):
+    return DiagonalGaussian(jnp.zeros(1), jnp.ones(1))
+
+
+CARTPOLE = GymnaxEnv(*gymnax.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize(
+    ("policy", "env", "message"),
+    [
+        (three_arms, CARTPOLE, "acts in 3 discrete actions, but the environment has 2 discrete"),
+        (steering, CARTPOLE, "acts in continuous actions, but the environment has 2 discrete"),
+        (
+            three_arms,
+            GymnaxEnv(*gymnax.make("Pendulum-v1")),
+            "acts in 3 discrete actions, but the environment has continuous",
+        ),
+        (three_arms, AdaptedEnv(CARTPOLE, jnp.tanh), "environment has 2 discrete"),
+        (
+            three_arms,
+            EventEnv(CARTPOLE, lambda s, a, t: jnp.stack([a == 0]), ("left",)),
+            "environment has 2 discrete",
+        ),
+    ],
+    ids=["number", "continuous", "discrete", "adapted", "events"],
+)
+def test_a_policy_of_another_action_space_is_refused(policy, env, message):
+    batch = reset_envs(jax.random.key(0), env, 2)
+    with pytest.raises(ValueError, match=f"^policy: .*{message}"):
+        rollout(jax.random.key(1), policy, None, env=env, batch=batch, num_steps=1)
+
+
+def test_where_the_environment_does_not_say_any_policy_plays():
+    class Silent(CountingEnv):
+        def action_space(self, params=None):
+            raise NotImplementedError
+
+    env = GymnaxEnv(Silent(), CountingParams())
+    assert env.num_actions is None
+    batch = reset_envs(jax.random.key(0), env, 2)
+    _, played, _ = rollout(jax.random.key(1), three_arms, None, env=env, batch=batch, num_steps=2)
+    assert played.action.shape == (2, 2)

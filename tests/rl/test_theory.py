@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from scipy.linalg import solve_discrete_are, solve_discrete_lyapunov
 
+import slt_rl
+from slt_rl.rl import GaussianPolicy, policy_kl
+
 
 def test_the_divergence_of_trajectories_is_the_sum_over_their_steps():
     """Every trajectory of two states, two actions and three steps, written out."""
@@ -68,3 +71,29 @@ def test_equipartition_counts_parameters_and_the_relaxed_share():
     grid = jnp.linspace(-6, 6, 20_001)
     weights = jnp.exp(-(grid**4))
     assert float(jnp.sum(grid * 4 * grid**3 * weights) / jnp.sum(weights)) == pytest.approx(1)
+
+
+def test_one_policy_is_told_apart_at_two_parameters_on_a_subset_of_states():
+    """Layers (0, 0) and (I, 0) of a linear policy, equal in every state (GT-13).
+
+    So any regret is equal too; the coefficients are 3/2 and 2, and the values at this temperature
+    and localization 0.747 and 1.978, by the quadrature of `test_state_subset`.
+    """
+    policy = GaussianPolicy(lambda w, x: w[1] @ w[0] @ x, 1.0)
+    states = 2**0.5 * jnp.eye(2)  # Of unit second moment.
+    zeros = jnp.zeros((2, 2))
+    layers = (jnp.stack([zeros, jnp.eye(2)]), jnp.stack([zeros, zeros]))
+
+    def make_target(params):
+        loss_fn, data = policy_kl(policy, params, states)
+        return lambda w: jnp.mean(loss_fn(w, data.examples))
+
+    first, second = (tuple(x[i] for x in layers) for i in range(2))
+    assert float(make_target(first)(second)) == 0.0
+    curve = slt_rl.llc_curve(
+        jax.random.key(0), make_target, layers, nbeta=1e4, localization=100.0, tolerance=0.1
+    )
+    bounds = curve.interval()
+    assert bounds[0, 1] < bounds[1, 0]
+    for (low, high), exact in zip(bounds, (0.747, 1.978), strict=True):
+        assert low < exact < high

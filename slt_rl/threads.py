@@ -1,0 +1,60 @@
+"""How many programs may run side by side: one, where they factor matrices on the CPU.
+
+jaxlib cuts a batch of factorizations into tasks for the pool of threads that runs the programs
+themselves, and waits for them on a thread of that pool. As many programs as threads then wait for
+each other for ever: on two cores, two.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+# Those of `jax.lax.linalg`, and the transform that XLA runs in the same way.
+_WAITING = frozenset(
+    ("cholesky", "cholesky_update", "eig", "eigh", "fft", "geqp3", "geqrf", "hessenberg")
+    + ("householder_product", "lu", "ormqr", "qr", "schur", "svd", "triangular_solve")
+    + ("tridiagonal", "tridiagonal_solve")
+)
+
+
+def factors_matrices(fn: Callable, *arguments: Any) -> bool:
+    """Whether a function calls LAPACK, or a Fourier transform, anywhere inside.
+
+    Args:
+        fn: A function of pytrees, traced once.
+        *arguments: What it is called with.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> factors_matrices(jnp.linalg.solve, jnp.eye(2), jnp.ones(2))
+        True
+        >>> factors_matrices(jnp.tanh, jnp.ones(2))
+        False
+    """
+    jaxpr = jax.make_jaxpr(fn)(*arguments)
+    return not _WAITING.isdisjoint(_primitives(jaxpr.jaxpr))
+
+
+def _primitives(jaxpr: Any) -> Iterator[str]:
+    """Names of all operations, those of functions inside included."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        inside = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        for value in filter(_is_jaxpr, inside):
+            yield from _primitives(getattr(value, "jaxpr", value))
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def default_threads(*programs: tuple[Callable, tuple]) -> int:
+    """Chunks to sample at the same time: two, or one on a CPU if a program factors matrices.
+
+    Args:
+        *programs: Functions with their arguments.
+    """
+    if jax.default_backend() == "cpu" and any(factors_matrices(f, *xs) for f, xs in programs):
+        return 1
+    return 2

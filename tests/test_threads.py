@@ -1,0 +1,81 @@
+"""Programs that factor matrices on the CPU run one at a time."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import slt_rl
+from slt_rl.threads import default_threads, factors_matrices
+
+
+def solve(matrix):
+    return jnp.sum(jnp.linalg.solve(jnp.eye(2) + matrix, jnp.ones(2)))
+
+
+def in_a_loop(matrix):
+    return jax.lax.fori_loop(0, 3, lambda _, x: x + solve(x) * x, matrix)
+
+
+def in_a_branch(matrix):
+    return jax.lax.cond(matrix[0, 0] > 0, solve, jnp.sum, matrix)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        solve,
+        jax.vmap(solve, axis_size=2, in_axes=None),
+        jax.grad(solve),
+        jax.jit(in_a_loop),
+        in_a_branch,
+        jnp.linalg.eigvalsh,
+        jnp.linalg.inv,
+        jnp.linalg.cholesky,
+        jnp.linalg.norm,
+        jnp.fft.fft2,
+    ],
+    ids=["solve", "mapped", "gradient", "loop", "branch", "eigh", "inv", "cholesky", "norm", "fft"],
+)
+def test_a_factorization_is_found_wherever_it_is(fn):
+    assert factors_matrices(fn, jnp.eye(2)) == (fn is not jnp.linalg.norm)
+
+
+class Asked(Exception):
+    """For so many threads: nothing is sampled here."""
+
+
+def make_plain(params):
+    return lambda w: jnp.sum((w - params) ** 2)
+
+
+def make_solving(params):
+    return lambda w: jnp.sum((w - params) ** 2) + solve(jnp.diag(w - params) ** 2) - 2
+
+
+def test_observed_programs_count_and_other_backends_do_not(monkeypatch):
+    matrix = jnp.eye(2)
+    assert default_threads((jnp.sum, (matrix,))) == 2
+    assert default_threads((jnp.sum, (matrix,)), (solve, (matrix,))) == 1
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert default_threads((solve, (matrix,))) == 2
+
+
+@pytest.mark.parametrize(
+    ("make_target", "options", "expected"),
+    [
+        (make_plain, {}, 2),
+        (make_solving, {}, 1),
+        (make_solving, {"num_threads": 2}, 2),
+        (make_plain, {"observe_fn": lambda w: solve(jnp.diag(w))}, 1),
+    ],
+    ids=["plain", "solving", "asked for", "observed"],
+)
+def test_a_curve_runs_as_many_chunks_at_a_time(monkeypatch, make_target, options, expected):
+    def pool(number):
+        raise Asked(number)
+
+    monkeypatch.setattr(slt_rl.llc, "ThreadPoolExecutor", pool)
+    with pytest.raises(Asked, match=f"^{expected}$"):
+        slt_rl.llc_curve(
+            jax.random.key(0), make_target, jnp.ones((2, 2)), nbeta=100.0, chunk_size=1, **options
+        )

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
 from slt_rl.processes import of_all_processes, share_of
+from slt_rl.progress import shown
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.sampling import Settings
 from slt_rl.threads import default_threads
@@ -211,7 +212,7 @@ def llc_curve(
     if num_threads is None:
         num_threads = default_threads(*_programs(target, observe_fn, first, data))
     with ThreadPoolExecutor(num_threads) as pool:
-        found = list(_progress(pool.map(run, mine), len(mine), progress))
+        found = list(shown(pool.map(run, mine), len(mine), progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
     return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates[: problem.num_centers]))
 
@@ -340,21 +341,3 @@ def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
 @jax.jit
 def _taken(centers, indices):
     return jax.tree.map(lambda x: x[indices], centers)
-
-
-def _progress(found: Iterable[list[LLCEstimate]], total: int, show: bool):
-    """The chunks as they are finished; shown: the last estimate, and how many are not trusted."""
-    if not show:
-        yield from found
-        return
-    from tqdm.auto import tqdm
-
-    seen: list[LLCEstimate] = []
-    with tqdm(total=total, desc="checkpoints", unit="chunk") as bar:
-        for chunk in found:
-            seen += chunk
-            doubted = sum(estimate.verdict != "trusted" for estimate in seen)
-            last = f"llc {seen[-1].mean:.4g} {seen[-1].verdict}"
-            bar.set_postfix_str(f"{last}, {doubted} of {len(seen)} not trusted", refresh=False)
-            bar.update()
-            yield chunk

@@ -26,7 +26,7 @@ LAYERS = (
     ("slt_rl.calibration", "slt_rl.budget"),
     ("slt_rl.verdict", "slt_rl.sampling"),
     ("slt_rl.estimation", "slt_rl.kept"),
-    ("slt_rl.processes", "slt_rl.sharding", "slt_rl.threads"),
+    ("slt_rl.processes", "slt_rl.progress", "slt_rl.sharding", "slt_rl.threads"),
     ("slt_rl.llc",),
     ("slt_rl.ladder",),
     ("slt_rl.__init__",),

@@ -1,7 +1,6 @@
 """The public calls: what they promise, what they refuse, what their verdict sees."""
 
 import json
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl.llc import _progress, _size_of_chunks
+from slt_rl.llc import _size_of_chunks
 
 KEY = jax.random.key(11)
 RNG = np.random.default_rng(0)
@@ -100,15 +99,6 @@ def test_curve_equals_single_estimates_in_law_and_ignores_chunks():
 )
 def test_few_places_of_the_last_chunk_are_empty(num, most, size):
     assert _size_of_chunks({"w": jnp.zeros((num, 2))}, most) == size
-
-
-def test_progress_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
-    verdicts = ["trusted", "doubtful", "refused"]
-    chunks = [[SimpleNamespace(mean=i + 0.5, verdict=v)] for i, v in enumerate(verdicts)]
-    assert list(_progress(chunks, 3, False)) == list(_progress(chunks, 3, True)) == chunks
-    said = capsys.readouterr().err
-    assert "3/3" in said
-    assert "llc 2.5 refused, 2 of 3 not trusted" in said
 
 
 def test_curve_recovers_half_the_rank_at_every_checkpoint():

@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.craftax_decode import LEVELS
+from benchmarks.craftax_decode import LEVELS, interval
 from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS, scale_axis
-from slt_rl.development import attributions, breadth, ensemble_diversity, seed_mean
+from slt_rl.development import attributions, breadth, ensemble_diversity
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 from slt_rl.rl.craftax_events import PLACE_PLANT, TREE, WATER
@@ -73,7 +73,6 @@ def main() -> int:
         for row, index in enumerate(indices)
     ]
     rows[-1]["seconds"] = time.perf_counter() - start
-    options.out.mkdir(parents=True, exist_ok=True)
     write_page(make_page(rows), rows, {"run": str(options.run)}, folder=options.out)
     return 0
 
@@ -165,14 +164,6 @@ def table(rows: list[dict[str, Any]], states: str) -> Table:
     header = ("step", "P(plant)", "contexts", "null", "Vendi score", "null", "participation ratio")
     body = [[row["step"], *map(interval, np.array(row[states]).T)] for row in rows]
     return Table(states.capitalize(), header, body, NOTE)
-
-
-def interval(values: np.ndarray) -> str:
-    """Mean over seeds with its interval; the number alone of one seed."""
-    if len(values) < 2:
-        return f"{values[0]:.3g}"
-    mean = seed_mean(values)
-    return f"{mean.mean:.3g} [{mean.low:.3g}, {mean.high:.3g}]"
 
 
 def curves_figure(rows: list[dict[str, Any]]) -> Figure:

@@ -94,14 +94,18 @@ def area(score: np.ndarray, truth: np.ndarray) -> float:
 
 def decode_table(rows: list[dict]) -> Table:
     """One row for each variant."""
-    body = [[row["variant"], *map(_interval, np.array(row["readouts"], float).T)] for row in rows]
+    body = [
+        [row["variant"], *(interval(x, ".3f") for x in np.array(row["readouts"], float).T)]
+        for row in rows
+    ]
     return Table("Planted in this episode, read off", ("variant", *SOURCES), body, NOTE)
 
 
-def _interval(values: np.ndarray) -> str:
+def interval(values: np.ndarray, form: str = ".3g") -> str:
+    """Mean over seeds with its interval; the number alone of one seed, – if one is missing."""
     if not np.all(np.isfinite(values)):
         return "–"
     if len(values) < 2:
-        return f"{values[0]:.3f}"
+        return f"{values[0]:{form}}"
     mean = seed_mean(values)
-    return f"{mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}]"
+    return f"{mean.mean:{form}} [{mean.low:{form}}, {mean.high:{form}}]"

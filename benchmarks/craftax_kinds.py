@@ -110,7 +110,6 @@ def main() -> int:
     if not kinds:
         raise SystemExit(f"{options.runs}: no curves at localization {LOCALIZATION:g}")
     plants = {path.name: event_series(load_run(path), window=WINDOW)["plant"] for path in folders}
-    options.out.mkdir(parents=True, exist_ok=True)
     settings = {"runs": str(options.runs), "localization": LOCALIZATION}
     write_page(make_page(kinds, plants), [row_of(k) for k in kinds], settings, folder=options.out)
     return 0

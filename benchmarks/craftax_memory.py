@@ -19,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.craftax_decode import LEVELS
+from benchmarks.craftax_decode import LEVELS, interval
 from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS
-from slt_rl.development import Memory, memory_curve, seed_mean
+from slt_rl.development import Memory, memory_curve
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 from slt_rl.rl import Forgetful, recurrent_evaluate
@@ -74,7 +74,6 @@ def main() -> int:
         worth.append({"width": run.spec.network.width, **returns(run)})
         worth[-1]["seconds"] = time.perf_counter() - start
         print(worth[-1], flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
     write_page(
         make_page(rows, worth), [*rows, *worth], {"runs": str(options.runs)}, folder=options.out
     )
@@ -149,7 +148,7 @@ def memory_table(rows: list[dict[str, Any]]) -> Table:
     """One row for each width and checkpoint."""
     body = []
     for row in rows:
-        capacities = [interval(np.nansum(row[name], axis=1)) for name in ("plant", "facing")]
+        capacities = [interval(np.nansum(row[name], axis=1), ".2f") for name in ("plant", "facing")]
         body.append([row["width"], row["step"], *capacities])
     header = ("width", "step", "plant in view", "direction")
     return Table("Memory capacity", header, body, MEMORY_NOTE)
@@ -160,16 +159,9 @@ def worth_table(worth: list[dict[str, Any]]) -> Table:
     body = []
     for row in worth:
         with_memory, without = np.array(row["remembering"]), np.array(row["forgetting"])
-        body.append([row["width"], *map(interval, (with_memory, without, with_memory - without))])
+        both = (with_memory, without, with_memory - without)
+        body.append([row["width"], *(interval(x, ".2f") for x in both)])
     return Table("What it is worth", ("width", "return", "forgetting", "gap"), body, WORTH_NOTE)
-
-
-def interval(values: np.ndarray) -> str:
-    """Mean over seeds with its interval; the number alone of one seed."""
-    if len(values) < 2:
-        return f"{values[0]:.2f}"
-    mean = seed_mean(np.asarray(values, float))
-    return f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
 
 
 def memory_figure(rows: list[dict[str, Any]]) -> Figure:

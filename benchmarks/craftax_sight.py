@@ -20,11 +20,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.craftax_decode import decode_table, readouts
+from benchmarks.craftax_decode import decode_table, interval, readouts
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.states import memory_of
-from slt_rl.development import seed_mean
 from slt_rl.report import Table
 from slt_rl.rl import Categorical, reset_envs
 from slt_rl.rl.craftax_events import FRONT, PLACE_PLANT, PLANT, RIPE_PLANT
@@ -35,6 +34,8 @@ PyTree = Any
 GRASS, NUM_ENVS = 2, 64
 # Rows and columns of the view to each side of the agent.
 SIGHT = (3, 4)
+# How numbers over seeds are written.
+FORM = ".2f"
 GROUPS = ("no plant yet", "planted, a plant in view", "planted, none in view")
 ABSTRACT = (
     "Mean probability that the policy gives to PLACE_PLANT at the steps at which it would succeed "
@@ -208,20 +209,18 @@ def table(rows: list[dict[str, Any]]) -> Table:
     body = []
     for row in rows:
         probability, number = np.array(row["probability"], float), np.sum(row["number"], axis=0)
-        cells = [f"{_interval(x)} ({n})" for x, n in zip(probability.T, number, strict=True)]
-        ratio = _interval(probability[:, 2] / probability[:, 0])
+        cells = [f"{interval(x, FORM)} ({n})" for x, n in zip(probability.T, number, strict=True)]
+        ratio = interval(probability[:, 2] / probability[:, 0], FORM)
         body.append(
-            [row["variant"], *cells, ratio, *map(_interval, np.array(row["flags"], float).T)]
+            [
+                row["variant"],
+                *cells,
+                ratio,
+                *(interval(x, FORM) for x in np.array(row["flags"], float).T),
+            ]
         )
     header = ["variant", *GROUPS, "after / before", "flag off", "flag on"]
     return Table("Probability of PLACE_PLANT", header, body, NOTE)
-
-
-def _interval(values: np.ndarray) -> str:
-    if not np.all(np.isfinite(values)):
-        return "–"
-    mean = seed_mean(values)
-    return f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]"
 
 
 if __name__ == "__main__":

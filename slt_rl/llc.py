@@ -209,9 +209,10 @@ def llc_curve(
 
     pieces = list(_chunks(problem, size))
     mine = share_of(pieces)
-    if num_threads is None:
-        num_threads = default_threads(*_programs(target, observe_fn, first, data))
-    with ThreadPoolExecutor(num_threads) as pool:
+    if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
+        programs = _programs(target, observe_fn, first, shared=data, dataset=dataset)
+        num_threads = default_threads(*programs)
+    with ThreadPoolExecutor(num_threads or 1) as pool:
         found = list(shown(pool.map(run, mine), len(mine), progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
     return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates[: problem.num_centers]))
@@ -289,12 +290,11 @@ def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | N
     return chains.Observer(observe_fn, every)
 
 
-def _programs(target, observe_fn, params, shared) -> list[tuple[Callable, tuple]]:
+def _programs(target, observe_fn, params, *, shared, dataset) -> list[tuple[Callable, tuple]]:
     """What runs at every draw, with its arguments."""
     losses = [(target.losses, (params, shared))]
     if observe_fn is None:
         return losses
-    dataset = target(params, shared)[1]
     return [*losses, (observe_fn, (params,) if dataset is None else (params, dataset))]
 
 

@@ -186,12 +186,10 @@ def test_number_of_traces_does_not_grow_with_checkpoints_draws_or_numbers():
     def make_target(params):
         return loss_fn
 
-    run(4, 100.0, 1.0)
-    before = len(traces)
-    # A second call traces only the shape check of its arguments, never a program.
-    checks = run(4, 200.0, 2.0) - before
-    assert checks <= 1
-    assert run(20, 300.0, 3.0) - before <= 2 * checks
+    seen = [run(4, 100.0, 1.0), run(4, 200.0, 2.0), run(20, 300.0, 3.0), run(40, 400.0, 4.0)]
+    # A further call never traces a program: at most it looks, once, whether several chunks may run
+    # side by side.
+    assert np.all(np.diff(seen) <= 1)
 
 
 def test_repeated_estimates_do_not_recompile():

@@ -145,8 +145,6 @@ def curve(key: jax.Array, case: MazeCase, name: str, *, params: PyTree) -> slt_r
         num_draws=case.num_draws,
         tolerance=TOLERANCE,
         chunk_size=-(-len(case.checkpoints) // 2),
-        # Two programs that solve linear systems can wait for each other for ever.
-        num_threads=1,
         observe_fn=targets.behavior if name == "KL" else None,
         observe_every=OBSERVE_EVERY,
     )

@@ -168,7 +168,6 @@ def curve(key: jax.Array, make_target: Callable, checkpoints: PyTree) -> dict[st
         num_chains=NUM_CHAINS,
         num_draws=NUM_DRAWS,
         tolerance=TOLERANCE,
-        num_threads=1,
     )
     seconds = time.perf_counter() - start
     kept = [rows.estimate_row(estimate) for estimate in found.estimates]

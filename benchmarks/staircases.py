@@ -103,7 +103,6 @@ def measure_curves(case: CurveCase, key: jax.Array) -> dict[str, Any]:
         num_draws=CURVE_DRAWS,
         num_burnin=CURVE_BURNIN,
         chunk_size=101,
-        num_threads=1,
     )
 
     def by_run(values):

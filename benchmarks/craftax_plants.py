@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import pages
 from benchmarks.craftax_effects import effects_table, fitted_landmarks, random_seed_table
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
@@ -81,18 +82,16 @@ NOTE = (
 
 def main() -> int:
     """Trains all variants, one after the other, and writes the results after each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=6e5)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in options.variants:
         rows.append(train_variant(name, options))
-        write(rows, options)
+        write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 
@@ -166,12 +165,6 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
     tenth = max(1, statistics["num_episodes"].size // 10)
     total, number = (statistics[k][-tenth:].sum() for k in ("total_return", "num_episodes"))
     return float(total / number)
-
-
-def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Writes the page and the record of all variants so far."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    write_page(make_page(rows), rows, settings, folder=options.out)
 
 
 def make_page(rows: list[dict[str, Any]]) -> Page:

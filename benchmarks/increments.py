@@ -8,13 +8,11 @@ fourth moment is 1 instead of 3, run beside them, for what the fourth moment doe
 Writes `increments.md` and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +23,7 @@ from scipy.stats import chi2
 
 import slt_rl
 import toy_models
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from slt_rl import chains, probes
 from slt_rl.samplers import Info
 
@@ -95,18 +93,11 @@ class TwoPointSGLD:
 
 def main() -> int:
     """Measures what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--problems", default="", help="only names that contain this")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
-    journal = rows.Journal(
-        rows.WORK / "increments.jsonl", {}, rows.source_digest("benchmarks/increments.py")
-    )
-    found = rows.run_cases(journal, cases(options.problems), measure, num_keys=1)
-    page = make_page(found)
-    pages.write_page(page, found, {"problems": options.problems}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    journal = rows.open_journal("increments", {}, "benchmarks/increments.py")
+    return runs.run(journal, cases(options.problems), measure, make_page, options=options)
 
 
 def cases(part: str = "") -> list[toy_models.ToyProblem]:

@@ -140,12 +140,12 @@ def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
         "peaks": peaks,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "data": sum(leaf.nbytes for leaf in jax.tree.leaves(data)),
-        "program": program_bytes(problem, anchors, case, num_chains),
+        "program": program_bytes(problem, anchors, case, num_chains=num_chains),
     }
 
 
 def program_bytes(
-    problem: chains.Problem, anchors: Any, case: Case, num_chains: int
+    problem: chains.Problem, anchors: Any, case: Case, *, num_chains: int
 ) -> dict[str, int]:
     """Bytes that XLA plans for a block: arguments, results, and work space."""
     positions = {

@@ -13,12 +13,11 @@ from slt_rl.budget import (
     make_budget,
 )
 from slt_rl.chains import Draws
+from slt_rl.diagnostics import INTERVAL
 from slt_rl.result import LLCEstimate
 
-# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau, and
-# the half-width of an interval in standard errors.
+# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
 PLATEAU_SLOPE = 0.1
-INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # No direction of a loss that grows at least like a distance holds more than one unit: a chain at so

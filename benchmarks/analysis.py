@@ -7,7 +7,7 @@ never left out. Runs without a reference value count in the verdicts only.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -201,10 +201,16 @@ def group_table(title: str, rows: Sequence[Row], group: Callable[[Row], str]) ->
         "median gradients",
         "median seconds",
     )
+    groups = grouped(rows, group)
+    return Table(title, header, [_group_cells(name, rows) for name, rows in groups.items()])
+
+
+def grouped(rows: Iterable[Row], group: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Rows by the name of their group, in the order in which names are met."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(group(row), []).append(row)
-    return Table(title, header, [_group_cells(name, rows) for name, rows in groups.items()])
+    return groups
 
 
 def _group_cells(name: str, rows: Sequence[Row]) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from benchmarks import pages, rows, runs
-from benchmarks.analysis import Share
+from benchmarks.analysis import Share, grouped
 from benchmarks.broken_cases import BrokenCase, cases, is_caught, is_harmless
 from slt_rl.report import Check, Table
 
@@ -79,11 +79,8 @@ def group_table(found: Sequence[Row]) -> Table:
         "refused",
         "share caught",
     )
-    groups: dict[str, list[Row]] = {}
-    for row in found:
-        groups.setdefault(row["group"], []).append(row)
     cells = []
-    for name, members in groups.items():
+    for name, members in grouped(found, lambda row: row["group"]).items():
         wrong = [row for row in members if not row["harmless"]]
         verdicts = Counter(row["verdict"] for row in members)
         caught = sum(row["caught"] for row in wrong)

@@ -22,6 +22,7 @@ import numpy as np
 import slt_rl
 from benchmarks import cheese_agents, cheese_figure, cheese_page, rows, runs
 from benchmarks.cheese_agents import MazeCase, agents_of
+from slt_rl.posterior import mean_loss
 from slt_rl.responses import group_susceptibility
 from slt_rl.rl import policy_kl
 from toy_models.cheese_exact import CheeseProcess, CheeseRegret
@@ -61,12 +62,7 @@ def potentials(regret: CheeseRegret) -> dict[str, Callable]:
 
     def divergence(chosen):
         observations = jnp.asarray(process.observations[chosen])
-
-        def make(params):
-            loss_fn, data = policy_kl(policy, params, observations)
-            return lambda w: jnp.mean(loss_fn(w, data.examples))
-
-        return make
+        return lambda params: functools.partial(mean_loss, *policy_kl(policy, params, observations))
 
     states = process.starts > 0
     corner = states & process.levels.in_corner[:, None]

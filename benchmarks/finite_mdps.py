@@ -21,6 +21,7 @@ import numpy as np
 import slt_rl
 from benchmarks import finite_mdps_page, rows, runs
 from benchmarks.finite_mdps_agents import NUM_ENVS, NUM_STEPS, WIDTH, Agent, train_gru, train_mlp
+from slt_rl.posterior import mean_loss
 from slt_rl.rl import GymnaxEnv, log_schedule, policy_kl, tabular_regret, value_error
 from slt_rl.rl.finite import FiniteEnv, regret_process
 from toy_models import finite_envs
@@ -139,13 +140,12 @@ def potentials(finite: FiniteEnv, agent: Agent) -> dict[str, tuple[str, Callable
     regret = tabular_regret(small, agent.policy, observations[kept], unit=unit)
 
     def kl(params):
-        loss_fn, data = policy_kl(agent.policy, params, observations)
-        return lambda w: jnp.mean(loss_fn(w, data.examples))
+        return functools.partial(mean_loss, *policy_kl(agent.policy, params, observations))
 
     def value(params):
         targets = jax.vmap(lambda x: agent.value_fn(params, x))(observations)
         loss_fn, data = value_error(agent.value_fn, observations, targets)
-        return lambda w: jnp.mean(loss_fn(w, data.examples)) / unit**2
+        return lambda w: mean_loss(loss_fn, data, w) / unit**2
 
     return {
         "KL": ("policy", kl),

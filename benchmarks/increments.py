@@ -25,7 +25,7 @@ import slt_rl
 import toy_models
 from benchmarks import pages, rows, runs
 from slt_rl import chains, probes
-from slt_rl.diagnostics import INTERVAL
+from slt_rl.diagnostics import Z95
 from slt_rl.samplers import Info
 
 # Localizations that leave the coefficient to the potential: weak ones for the flattest.
@@ -241,7 +241,7 @@ def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
     header = ("increments", "step", "problems", "mean, %", "95 % interval, %", "chi-square")
     cells = [
         (name, f"{multiple}x", t.count, f"{100 * t.mean:+.3f}")
-        + (f"{100 * (t.mean - INTERVAL * t.sem):+.3f} to {100 * (t.mean + INTERVAL * t.sem):+.3f}",)
+        + (f"{100 * (t.mean - Z95 * t.sem):+.3f} to {100 * (t.mean + Z95 * t.sem):+.3f}",)
         + (f"{t.chi_square:.1f} (p = {t.p:.2g})",)
         for (name, multiple), t in totals.items()
     ]
@@ -258,7 +258,7 @@ def _check(multiple: int, total: Summary) -> pages.Check:
         ">= 0.01",
         total.p,
         total.p >= 0.01,
-        f"mean difference {total.mean:+.3%} +- {INTERVAL * total.sem:.3%}; standard error of one "
+        f"mean difference {total.mean:+.3%} +- {Z95 * total.sem:.3%}; standard error of one "
         f"problem at most {total.worst:.2%}",
     )
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from slt_rl.diagnostics import INTERVAL
+from slt_rl.diagnostics import Z95
 
 # Friction that mixes the energy of a stiff direction best, in units of its frequency.
 STIFF_FRICTION = 0.3
@@ -49,7 +49,7 @@ def gliding_friction(omega: np.ndarray, size: np.ndarray, *, num_chains: int, to
     Returns:
         Friction in units of the stiffest frequency.
     """
-    independent = (INTERVAL / tolerance) ** 2 / (size * num_chains)
+    independent = (Z95 / tolerance) ** 2 / (size * num_chains)
     return omega * np.sqrt(np.maximum(independent, LEAST_INDEPENDENT) / RELAXATIONS)
 
 

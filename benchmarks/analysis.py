@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from slt_rl.development import seed_mean
 from slt_rl.report import Check, Table
 
 Row = Mapping[str, Any]
@@ -259,3 +260,16 @@ def largest_term(row: Row) -> str | None:
     terms = (row.get("budget") or {}).items()
     budget = {k: v for k, v in terms if v is not None and k != "localization"}
     return max(budget, key=lambda name: abs(budget[name])) if budget else None
+
+
+def interval(values: Sequence[float] | np.ndarray, form: str = ".3g") -> str:
+    """Mean over seeds with its interval, as text; every seed's number if one is missing."""
+    if len(values) < 2 or not np.all(np.isfinite(values)):
+        return each(values, form)
+    mean = seed_mean(np.asarray(values))
+    return f"{mean.mean:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def each(values: Sequence[float] | np.ndarray, form: str = ".3g") -> str:
+    """Numbers of seeds as text, – where there is none."""
+    return ", ".join(f"{value:{form}}" if np.isfinite(value) else "–" for value in values)

@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import pages
-from benchmarks.craftax_decode import LEVELS, interval
+from benchmarks.analysis import interval
+from benchmarks.craftax_decode import LEVELS
 from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run

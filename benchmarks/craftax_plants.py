@@ -21,6 +21,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import pages
+from benchmarks.analysis import interval
 from benchmarks.craftax_effects import effects_table, fitted_landmarks, random_seed_table
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
@@ -33,7 +34,6 @@ from slt_rl.development import (
     landmarks,
     overshoot_p_value,
     rise_decay,
-    seed_mean,
 )
 from slt_rl.report import Table
 from slt_rl.report.style import styled
@@ -191,21 +191,12 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
     header = ["variant", *columns, "P(sapling)", "P(plant)", "form", "steps per CPU s"]
     body = []
     for row in rows:
-        rates = [row["rates"]["collect_sapling"], row["rates"]["place_plant"]]
-        cells = [interval(values) for values in (*(row[c] for c in columns), *rates)]
+        cells = [interval(row[c], ".0f" if c.endswith("step") else ".2f") for c in columns]
+        rates = [row["rates"][name] for name in ("collect_sapling", "place_plant")]
+        cells += [interval(values, ".2f") for values in rates]
         speed = row["steps"] / row["cpu_seconds"] if row["steps"] else None
         body.append([row["variant"], *cells, ", ".join(row["form"]), speed])
     return Table("Landmarks", header, body, NOTE)
-
-
-def interval(values: list[float]) -> str:
-    """Mean over seeds with its interval; the values themselves if one is missing."""
-    found = np.asarray(values, np.float64)
-    if found.size < 2 or not np.all(np.isfinite(found)):
-        return ", ".join("–" if not np.isfinite(v) else f"{v:.6g}" for v in found)
-    mean = seed_mean(found)
-    digits = 0 if abs(mean.mean) > 1000 else 2
-    return f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def curves_figure(rows: list[dict[str, Any]]) -> Figure:

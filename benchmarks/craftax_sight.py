@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import pages
-from benchmarks.craftax_decode import decode_table, interval, readouts
+from benchmarks.analysis import interval
+from benchmarks.craftax_decode import decode_table, readouts
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.states import memory_of

@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import pages
+from benchmarks.analysis import each
 from slt_rl.development import EventEnv, event_curves, landmarks, overshoot_p_value, seed_mean
 from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
 from toy_models.first_only import (
@@ -107,9 +108,7 @@ def _mean(values: Any) -> str:
 
 
 def _each(values: Any) -> str:
-    if isinstance(values, float):
-        return ""
-    return ", ".join("–" if not np.isfinite(v) else f"{v:.3g}" for v in values)
+    return "" if isinstance(values, float) else each(values)
 
 
 if __name__ == "__main__":

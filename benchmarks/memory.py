@@ -1,6 +1,6 @@
 """Peak memory of many chains of a large network, beside what their states alone need.
 
-    python -m benchmarks.memory [--chains 32] [--width 1000] [--out benchmarks/results]
+    python -m benchmarks.memory [--chains 32] [--width 992] [--out benchmarks/results]
 
 The network has `width * width + ...` parameters, in single precision. Each case runs in a process
 of its own; its peak is that of the operating system, less the peak of a process that did the same

@@ -6,6 +6,7 @@ import numpy as np
 
 from slt_rl.budget import (
     BELOW_SHARE,
+    PLATEAU_SLOPE,
     SIGNIFICANT,
     SMOOTH_GROWTH,
     Budget,
@@ -16,8 +17,6 @@ from slt_rl.chains import Draws
 from slt_rl.diagnostics import Z95
 from slt_rl.result import LLCEstimate
 
-# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau.
-PLATEAU_SLOPE = 0.1
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # No direction of a loss that grows at least like a distance holds more than one unit: a chain at so

@@ -73,8 +73,9 @@ def main() -> int:
         print(json.dumps(measure(name, int(num_chains), int(width))))
         return 0
     settings = {"chains": options.chains, "width": options.width}
+    sources = "benchmarks/memory.py", "benchmarks/plans.py"
     return runs.run(
-        rows.open_journal("memory", settings, "benchmarks/memory.py"),
+        rows.open_journal("memory", settings, *sources),
         CASES,
         lambda case, key: compare(case, options.chains, options.width),
         functools.partial(make_page, options.chains),

@@ -62,8 +62,9 @@ def main() -> int:
         print(json.dumps(measure(options.width, options.hidden)))
         return 0
     settings = {"width": options.width, "hidden": options.hidden}
+    sources = (f"benchmarks/{name}.py" for name in ("sharding", "memory", "plans"))
     return runs.run(
-        rows.open_journal("sharding", settings, "benchmarks/sharding.py", "benchmarks/memory.py"),
+        rows.open_journal("sharding", settings, *sources),
         [Case(devices) for devices in options.devices],
         lambda case, key: {"devices": case.devices, **in_process(case.devices, options)},
         make_page,

@@ -197,7 +197,7 @@ def main() -> int:
         rows.open_journal(name, settings, "benchmarks/accuracy.py"),
         cases,
         lambda case, key: measure(case, key, options),
-        lambda found: make_page(found, options.tolerance, name),
+        make_page=lambda found: make_page(found, options.tolerance, name),
         options=options,
         num_keys=options.keys,
     )

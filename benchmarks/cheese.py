@@ -238,7 +238,7 @@ def main() -> int:
         rows.open_journal(name, made, *sources),
         chosen,
         measure,
-        lambda found: cheese_page.make_page(
+        make_page=lambda found: cheese_page.make_page(
             found, made, name=name, curves=cheese_figure.curves(found)
         ),
         options=options,

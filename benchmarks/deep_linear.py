@@ -224,7 +224,7 @@ def main() -> int:
         rows.open_journal(name, how._asdict(), "benchmarks/deep_linear*.py"),
         nets,
         functools.partial(measure, options=how),
-        functools.partial(deep_linear_page.make_page, options.label),
+        make_page=functools.partial(deep_linear_page.make_page, options.label),
         options=options,
     )
 

@@ -109,7 +109,7 @@ def main() -> int:
         rows.open_journal(name, settings, "benchmarks/deep_linear*.py"),
         nets,
         functools.partial(measure, **settings),
-        functools.partial(make_page, options.label),
+        make_page=functools.partial(make_page, options.label),
         options=options,
     )
 

@@ -234,7 +234,7 @@ def main() -> int:
         rows.open_journal("finite_mdps", settings(), *sources),
         [case for case in cases() if options.envs in case.name],
         measure,
-        lambda found: finite_mdps_page.make_page(found, settings()),
+        make_page=lambda found: finite_mdps_page.make_page(found, settings()),
         options=options,
     )
 

@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--problems", default="", help="only names that contain this")
     options = parser.parse_args()
     journal = rows.open_journal("increments", {}, "benchmarks/increments.py")
-    return runs.run(journal, cases(options.problems), measure, make_page, options=options)
+    return runs.run(journal, cases(options.problems), measure, make_page=make_page, options=options)
 
 
 def cases(part: str = "") -> list[toy_models.ToyProblem]:

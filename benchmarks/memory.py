@@ -78,7 +78,7 @@ def main() -> int:
         rows.open_journal("memory", settings, *sources),
         CASES,
         lambda case, key: compare(case, options.chains, options.width),
-        functools.partial(make_page, options.chains),
+        make_page=functools.partial(make_page, options.chains),
         options=options,
     )
 

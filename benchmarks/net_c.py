@@ -112,7 +112,9 @@ def main() -> int:
     parser.add_argument("--keys", type=int, default=3, help="runs of each case")
     options = parser.parse_args()
     journal = rows.open_journal("net_c", {}, "benchmarks/net_c.py")
-    return runs.run(journal, CASES, measure, make_page, options=options, num_keys=options.keys)
+    return runs.run(
+        journal, CASES, measure, make_page=make_page, options=options, num_keys=options.keys
+    )
 
 
 if __name__ == "__main__":

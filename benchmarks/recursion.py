@@ -99,7 +99,7 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     journal = rows.open_journal("recursion", {}, "benchmarks/recursion*.py")
     chosen = [case for case in cases() if options.cases in case.name]
-    return runs.run(journal, chosen, measure, make_page, options=options)
+    return runs.run(journal, chosen, measure, make_page=make_page, options=options)
 
 
 if __name__ == "__main__":

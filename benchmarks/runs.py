@@ -22,8 +22,8 @@ def run(
     journal: rows.Journal,
     cases: Sequence[rows.Case],
     measure: Callable[[Any, Any], dict[str, Any]],
-    make_page: Callable[[list[dict[str, Any]]], pages.Page],
     *,
+    make_page: Callable[[list[dict[str, Any]]], pages.Page],
     options: argparse.Namespace,
     num_keys: int = 1,
 ) -> int:

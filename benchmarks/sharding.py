@@ -67,7 +67,7 @@ def main() -> int:
         rows.open_journal("sharding", settings, *sources),
         [Case(devices) for devices in options.devices],
         lambda case, key: {"devices": case.devices, **in_process(case.devices, options)},
-        make_page,
+        make_page=make_page,
         options=options,
     )
 

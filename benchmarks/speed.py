@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows.open_journal("speed" + "_quick" * options.quick, settings, *sources),
         speed_parts.cases(options),
         lambda case, key: case.measure(options),
-        speed_page.make_page,
+        make_page=speed_page.make_page,
         options=options,
     )
 

@@ -25,7 +25,7 @@ def test_shares_write_no_page_and_a_whole_run_writes_that_of_all(tmp_path, capsy
     def run(*words):
         options = runs.parser("Measures.\n").parse_args([*words, "--out", str(tmp_path / "out")])
         cases = [Named(name) for name in "abc"]
-        return runs.run(journal, cases, measure, make_page, options=options)
+        return runs.run(journal, cases, measure, make_page=make_page, options=options)
 
     assert run("--share", "1/2") == 0
     assert calls == ["b"] and not (tmp_path / "out").exists()

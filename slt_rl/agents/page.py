@@ -94,8 +94,8 @@ def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, Store
         text += f" Mean return of the last tenth: {end:.3g}."
     for curve in curves.values():
         text += (
-            f" The LLC of {curve.name} was measured at {len(curve.steps)} checkpoints of "
-            f"{_seeds(curve)}, at localization "
+            f" The LLC ({curve.facts['potential']}; below: {curve.name}) was measured at "
+            f"{len(curve.steps)} checkpoints of {_seeds(curve)}, at localization "
             f"{' and '.join(f'{g:g}' for g in curve.localizations)}."
         )
     return text
@@ -118,7 +118,8 @@ def _overview(
         overview_figure(described, names, curves),
         folder,
         "overview",
-        caption="Return, events per episode and LLC over training. Thin gray lines are seeds, the "
+        caption="Return, events per episode and LLC over training; the axis of steps is linear in "
+        "its first fiftieth and logarithmic after it. Thin gray lines are seeds, the "
         "blue line their mean with its 95 % Student interval; dashed the form with the smallest "
         "BIC, fitted to the mean; dotted the boundaries of stages of the mean. In the panels of "
         "the LLC each seed has its color; bands are 95 % intervals of the estimate on these "

@@ -173,9 +173,10 @@ def _turning(folder: Path, development: Mapping[str, Any], events: Sequence[str]
         folder,
         "turning",
         caption="Where each curve rises most steeply, peaks, falls most steeply and dips, a line "
-        "for each seed; bars are 95 % intervals over the errors of the records. A curve that does "
-        "not come down by a tenth of its range has no peak, one that does not rise again by as "
-        "much no dip.",
+        "for each seed, the first on top; bars are 95 % intervals over the errors of the records. "
+        "No turning point is known more closely than the records around it lie, whatever its bar: "
+        "windows of events, checkpoints of the LLC. A curve that does not come down by a tenth of "
+        "its range has no peak, one that does not rise again by as much no dip.",
     )
     text = (
         "Curves are smoothed over a twentieth of the axis before their turning points are read. A "

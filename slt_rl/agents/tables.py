@@ -17,6 +17,8 @@ def interval(row: Mapping[str, Any], *, unit: float = 1.0) -> str:
     Example:
         >>> interval({"mean": 2.0, "mean_low": 1.5, "mean_high": 2.5})
         '2 [1.5, 2.5]'
+        >>> interval({"mean": 2.0, "mean_low": 2.0, "mean_high": 2.0})
+        '2'
     """
     if row["mean"] is None:
         number = sum(x is not None for x in row["per_seed"])
@@ -26,7 +28,8 @@ def interval(row: Mapping[str, Any], *, unit: float = 1.0) -> str:
         for name in ("mean", "mean_low", "mean_high")
         if row[name] is not None
     )
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+    # Windows are the same for all seeds: an interval without width would claim too much.
+    return f"{mean} [{', '.join(ends)}]" if set(ends) - {mean} else mean
 
 
 def _number(value: float) -> str:
@@ -55,10 +58,10 @@ def landmark_table(described: Mapping[str, Any]) -> Table:
             "p of each seed",
         ),
         rows,
-        "Mean over seeds with its 95 % interval; (k): in 1,000 environment steps. First: the first "
-        "record above zero. Half-decay: half way down from the peak to the end, which is the mean "
-        "of the last tenth. Overshoot: peak over end; p is the probability of such an overshoot in "
-        "a curve that only rises.",
+        "Mean over seeds with its 95 % interval, alone where all seeds have the same; (k): in 1,000 "
+        "environment steps. First: the first record above zero. Half-decay: half way down from the "
+        "peak to the end, which is the mean of the last tenth. Overshoot: peak over end; p is the "
+        "probability of such an overshoot in a curve that only rises.",
     )
 
 

@@ -58,7 +58,7 @@ def landmark_table(described: Mapping[str, Any]) -> Table:
             "p of each seed",
         ),
         rows,
-        "Mean over seeds with its 95 % interval, alone where all seeds have the same; (k): in 1,000 "
+        "Mean over seeds with its 95 % interval, alone where all seeds have one; (k): in 1,000 "
         "environment steps. First: the first record above zero. Half-decay: half way down from the "
         "peak to the end, which is the mean of the last tenth. Overshoot: peak over end; p is the "
         "probability of such an overshoot in a curve that only rises.",

@@ -51,7 +51,8 @@ ABSTRACT = (
 CURVES_NOTE = (
     "Estimates with their Monte-Carlo standard errors. Dip and rise as in docs/agent-curves.md, in "
     "1,000 environment steps, with 95 % over the Monte-Carlo errors; –: none, or fewer than eight "
-    "points."
+    "points. Figure: bands are 95 % intervals, open points doubtful, crosses refused; the axis of "
+    "steps is linear in its first fiftieth and logarithmic after it."
 )
 AGREE_NOTE = (
     "Spearman's correlation with the LLC of the policy on fixed states over the same checkpoints: "
@@ -65,6 +66,10 @@ PARTS_NOTE = (
     "equality where the parts do not interact: the trace of h / (h + localization) is monotone and "
     "concave. A smaller sum says that the loss is not quadratic on the scale of the tether. Errors "
     "are Monte-Carlo standard errors."
+)
+PERMUTED_NOTE = (
+    "The same function in other coordinates, with chains of its own: the coefficients are equal, "
+    "and the difference over the error of both is a standard normal number."
 )
 POINTS_NOTE = "No mark: trusted; ?: doubtful; !: refused. –: not measured."
 MARKS = {"trusted": "", "doubtful": "?", "refused": "!"}
@@ -264,7 +269,8 @@ def permuted_table(kinds: list[Kind]) -> Table:
          f"{(other[i] - mean[i]) / np.hypot(sem[i], other_sem[i]):.1f}"]
         for i, step in enumerate(steps)
     ]  # fmt: skip
-    return Table(title, ("step", "as trained", "permuted", "difference / error"), body)
+    header = ("step", "as trained", "permuted", "difference / error")
+    return Table(title, header, body, PERMUTED_NOTE)
 
 
 def points_table(kinds: list[Kind]) -> Table:
@@ -287,7 +293,8 @@ def point(kind: Kind, step: int) -> str:
 
 def curves_figure(kinds: list[Kind], plants: dict[str, Series]) -> Figure:
     """The curves of each run below its plants per episode."""
-    columns = groups(kinds)
+    # The permuted points have a table.
+    columns = groups([kind for kind in kinds if kind.name != PERMUTED])
     height = 1 + max(map(len, columns))
     with styled():
         figure = Figure(figsize=(4.6 * len(columns), 1.5 * height + 0.4), layout="constrained")
@@ -324,7 +331,13 @@ def _panel(axis: Any, kind: Kind) -> None:
         at = kind.values("verdicts") == verdict
         face = color if verdict == "trusted" else "white"
         axis.plot(steps[at], mean[at], marker, ms=3, color=color, mfc=face, mew=0.8, ls="none")
-    axis.set_title(f"LLC {kind.name}", fontsize="small")
+    axis.set_title(words(kind.name), fontsize="small")
+
+
+def words(name: str) -> str:
+    """A title for the name of a curve, such as "policy-reference-core"."""
+    loss, states, *part = name.split("-")
+    return ", ".join([f"LLC: {loss}", f"{states} states", *(f"part {x}" for x in part)])
 
 
 if __name__ == "__main__":

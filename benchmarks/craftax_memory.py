@@ -25,13 +25,15 @@ from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS
-from slt_rl.development import Memory, memory_curve
+from slt_rl.development import LagCurve, Memory, memory_curve
 from slt_rl.report import Table
 from slt_rl.report.style import styled
 from slt_rl.rl import Forgetful, recurrent_evaluate
 
 PyTree = Any
 NUM_STEPS, LAGS, NUM_SHUFFLES = 256, np.arange(1, 17), 3
+# Pairs across the beginning of an episode are few: the gap takes more play, and fewer lags.
+GAP_PLAYS, GAP_LAGS = 4, np.array([4, 8, 12, 16])
 # Of the 22 levels: facing left, right and up; down is what is left.
 FACING = slice(16, 19)
 WANTED = (0.0, 8e4, 2e5, np.inf)
@@ -45,9 +47,14 @@ MEMORY_NOTE = (
     "Capacity: share of the variance at t - k that the hidden state explains beyond what is given "
     "and beyond its null (hidden states of other environments), summed over the lags k = 1 ... 16: "
     "of `a plant is in view`, and of the direction (left, right, up: the sum of three). Pairs "
-    "within an episode only: across beginnings there are too few in such play for a readout of so "
-    "many inputs. 64 environments played for 256 steps by the checkpoint itself. Mean over seeds "
-    "with its 95 % Student interval."
+    "within an episode only. 64 environments played for 256 steps by the checkpoint itself. Mean "
+    "over seeds with its 95 % Student interval."
+)
+GAP_NOTE = (
+    "The last checkpoint, four times as much play: the same share of variance, mean over the lags "
+    "4, 8, 12 and 16, of pairs within an episode and of pairs with the beginning of an episode in "
+    "between, and the first minus the second. A memory that a reset erases has nothing across. "
+    "Mean over seeds with its 95 % Student interval."
 )
 WORTH_NOTE = (
     "Return of the last checkpoint over 128 fresh episodes of at most 400 steps, as it is and with "
@@ -71,7 +78,7 @@ def main() -> int:
     for run in runs:
         start, play = time.perf_counter(), player(run, num_steps=NUM_STEPS)
         rows += [row_of(run, index, play) for index in chosen(run)]
-        worth.append({"width": run.spec.network.width, **returns(run)})
+        worth.append({"width": run.spec.network.width, **returns(run), **reset_gap(run, play)})
         worth[-1]["seconds"] = time.perf_counter() - start
         print(worth[-1], flush=True)
     write_page(
@@ -91,7 +98,7 @@ def row_of(run: Run, index: int, play: Callable[[jax.Array, PyTree], Steps]) -> 
     found = []
     for seed in run.seeds:
         params = jax.tree.map(jnp.asarray, run.checkpoints(seed)[index])
-        found.append(remembered(seed, play(jax.random.key(seed), params)))
+        found.append(remembered(seed, [play(jax.random.key(seed), params)]))
     excess = np.array([memory.within.excess for memory in found])
     return {
         "width": run.spec.network.width,
@@ -102,19 +109,39 @@ def row_of(run: Run, index: int, play: Callable[[jax.Array, PyTree], Steps]) -> 
     }
 
 
-def remembered(seed: int, steps: Steps) -> Memory:
+def remembered(seed: int, plays: list[Steps], lags: np.ndarray = LAGS) -> Memory:
     """Memory of whether a plant was in view and of the direction, in what one seed played."""
+    parts = [decoding(steps) for steps in plays]
+    joined = {name: np.concatenate([p[name] for p in parts], axis=1) for name in parts[0]}
+    return memory_curve(seed, lags=lags, num_shuffles=NUM_SHUFFLES, **joined)
+
+
+def decoding(steps: Steps) -> dict[str, np.ndarray]:
+    """What is decoded, and from what, `[time, env, ...]` each."""
     levels, in_view = steps.observation[..., LEVELS], np.asarray(steps.in_view, float)[..., None]
     clock = np.asarray(steps.clock, float)[..., None]
-    return memory_curve(
-        seed,
-        steps.hidden,
-        np.concatenate([in_view, levels[..., FACING]], axis=-1),
-        start=steps.clock == 0,
-        given=np.concatenate([levels, in_view, clock, np.log1p(clock)], axis=-1),
-        lags=LAGS,
-        num_shuffles=NUM_SHUFFLES,
-    )
+    return {
+        "hidden": steps.hidden,
+        "feature": np.concatenate([in_view, levels[..., FACING]], axis=-1),
+        "start": steps.clock == 0,
+        "given": np.concatenate([levels, in_view, clock, np.log1p(clock)], axis=-1),
+    }
+
+
+def reset_gap(run: Run, play: Callable[[jax.Array, PyTree], Steps]) -> dict[str, Any]:
+    """Excess of the last checkpoint of every seed, within episodes and across their beginnings."""
+    found = []
+    for seed in run.seeds:
+        params = jax.tree.map(jnp.asarray, run.checkpoints(seed)[-1])
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 1), GAP_PLAYS)
+        found.append(remembered(seed, [play(key, params) for key in keys], GAP_LAGS))
+    return {name: [by_feature(getattr(m, name)) for m in found] for name in ("within", "across")}
+
+
+def by_feature(curve: LagCurve) -> list[float]:
+    """Mean over the lags of the excess: a plant in view, direction."""
+    plant, *facing = curve.excess.mean(axis=0)
+    return [round(float(x), 4) for x in (plant, sum(facing))]
 
 
 def returns(run: Run) -> dict[str, list[float]]:
@@ -139,7 +166,7 @@ def make_page(rows: list[dict[str, Any]], worth: list[dict[str, Any]]) -> Page:
         "What recurrent Craftax agents remember",
         ABSTRACT,
         (),
-        (memory_table(rows), worth_table(worth)),
+        (memory_table(rows), gap_table(worth), worth_table(worth)),
         {"curves": memory_figure(rows)},
     )
 
@@ -152,6 +179,18 @@ def memory_table(rows: list[dict[str, Any]]) -> Table:
         body.append([row["width"], row["step"], *capacities])
     header = ("width", "step", "plant in view", "direction")
     return Table("Memory capacity", header, body, MEMORY_NOTE)
+
+
+def gap_table(worth: list[dict[str, Any]]) -> Table:
+    """Two rows for each width."""
+    body = []
+    for row in worth:
+        for k, name in enumerate(("plant in view", "direction")):
+            within, across = (np.array(row[place])[:, k] for place in ("within", "across"))
+            cells = (interval(x, ".3f") for x in (within, across, within - across))
+            body.append([row["width"], name, *cells])
+    header = ("width", "of", "within an episode", "across a beginning", "gap")
+    return Table("Reset gap", header, body, GAP_NOTE)
 
 
 def worth_table(worth: list[dict[str, Any]]) -> Table:

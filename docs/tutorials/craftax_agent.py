@@ -12,9 +12,11 @@ then, in any empty folder, four commands:
     slt-rl report plants                                             # plants/report.html
 
 Each may be stopped and run again: it goes on where it was. Together they take about half an hour on
-a laptop with two cores, most of it the LLC; `--checkpoints 13` halves that, and the same command
-with 25 measures the other twelve later (`develop` needs eleven at least). This script runs the four
-one after the other:
+a laptop with two cores, most of it the LLC; `--checkpoints 13` nearly halves that, and the same command
+with 25 measures the other twelve later (`develop` needs eleven at least). Processor time of a run
+with 13, on two cores shared with other work: `train` 512 s, `curve` 12 s a point (78 points,
+compilation included), `develop` 13 s, `report` 36 s; the folder has 460 MB. This script runs the
+four one after the other:
 
     python docs/tutorials/craftax_agent.py [--quick] [--out results/tutorial]
 
@@ -23,8 +25,11 @@ everywhere, two or more times an episode, and then less: "excess plant" rises an
 names the form that fits best, or a tie; its dotted lines are the boundaries of stages. Below it is
 the LLC of the policy, at two localizations. Each is a coefficient at its own pair of temperature
 and localization, not a limit: read differences along a panel, never between panels, and only those
-larger than the bands. Where the curves turn relative to each other stands in the second figure and
-in the table of lags, with intervals over the seeds.
+larger than the bands. In the run with 13 the plants per episode peaked at 2.2 near 76k steps and
+ended at 1.7; the LLC at localization 100 fell from 15 to 10 to 11.5, lowest at 62k to 101k steps,
+and rose to 22. Of the 78 points at both localizations 70 were trusted, none refused. Where the
+curves turn relative to each other stands in the second figure and in the table of lags, with
+intervals over the seeds.
 """
 
 import argparse

@@ -49,6 +49,8 @@ def overview_figure(
             draw_curve(axis, curve, i)
             draw_boundaries(axis, described.get(llc_name(curve, i)))
         scale_axis(axes[-1], max(described[name]["steps"][-1] for name in names))
+        # The figure is taller than a screen: the steps stand above it too.
+        axes[0].tick_params(axis="x", top=True, labeltop=True)
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
     return figure
 

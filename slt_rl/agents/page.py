@@ -94,8 +94,8 @@ def _abstract(run: Run, described: Mapping[str, Any], curves: Mapping[str, Store
         text += f" Mean return of the last tenth: {end:.3g}."
     for curve in curves.values():
         text += (
-            f" The LLC of {curve.name} was measured at {len(curve.steps)} checkpoints of "
-            f"{_seeds(curve)}, at localization "
+            f" The LLC ({curve.facts['potential']}; below: {curve.name}) was measured at "
+            f"{len(curve.steps)} checkpoints of {_seeds(curve)}, at localization "
             f"{' and '.join(f'{g:g}' for g in curve.localizations)}."
         )
     return text
@@ -118,7 +118,8 @@ def _overview(
         overview_figure(described, names, curves),
         folder,
         "overview",
-        caption="Return, events per episode and LLC over training. Thin gray lines are seeds, the "
+        caption="Return, events per episode and LLC over training; the axis of steps is linear in "
+        "its first fiftieth and logarithmic after it. Thin gray lines are seeds, the "
         "blue line their mean with its 95 % Student interval; dashed the form with the smallest "
         "BIC, fitted to the mean; dotted the boundaries of stages of the mean. In the panels of "
         "the LLC each seed has its color; bands are 95 % intervals of the estimate on these "
@@ -172,9 +173,10 @@ def _turning(folder: Path, development: Mapping[str, Any], events: Sequence[str]
         folder,
         "turning",
         caption="Where each curve rises most steeply, peaks, falls most steeply and dips, a line "
-        "for each seed; bars are 95 % intervals over the errors of the records. A curve that does "
-        "not come down by a tenth of its range has no peak, one that does not rise again by as "
-        "much no dip.",
+        "for each seed, the first on top; bars are 95 % intervals over the errors of the records. "
+        "No turning point is known more closely than the records around it lie, whatever its bar: "
+        "windows of events, checkpoints of the LLC. A curve that does not come down by a tenth of "
+        "its range has no peak, one that does not rise again by as much no dip.",
     )
     text = (
         "Curves are smoothed over a twentieth of the axis before their turning points are read. A "

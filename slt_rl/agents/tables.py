@@ -1,6 +1,7 @@
 """Tables of a report on a run."""
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ def interval(row: Mapping[str, Any], *, unit: float = 1.0) -> str:
     Example:
         >>> interval({"mean": 2.0, "mean_low": 1.5, "mean_high": 2.5})
         '2 [1.5, 2.5]'
+        >>> interval({"mean": 2.0, "mean_low": 2.0, "mean_high": 2.0})
+        '2'
     """
     if row["mean"] is None:
         number = sum(x is not None for x in row["per_seed"])
@@ -25,7 +28,8 @@ def interval(row: Mapping[str, Any], *, unit: float = 1.0) -> str:
         for name in ("mean", "mean_low", "mean_high")
         if row[name] is not None
     )
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
+    # Windows are the same for all seeds: an interval without width would claim too much.
+    return f"{mean} [{', '.join(ends)}]" if set(ends) - {mean} else mean
 
 
 def _number(value: float) -> str:
@@ -54,9 +58,10 @@ def landmark_table(described: Mapping[str, Any]) -> Table:
             "p of each seed",
         ),
         rows,
-        "Mean over seeds with its 95 % interval; (k): in 1,000 environment steps. The end is the "
-        "mean of the last tenth; p is the probability of such an overshoot in a curve that only "
-        "rises.",
+        "Mean over seeds with its 95 % interval, alone where all seeds have one; (k): in 1,000 "
+        "environment steps. First: the first record above zero. Half-decay: half way down from the "
+        "peak to the end, which is the mean of the last tenth. Overshoot: peak over end; p is the "
+        "probability of such an overshoot in a curve that only rises.",
     )
 
 
@@ -75,7 +80,8 @@ def form_table(described: Mapping[str, Any]) -> Table:
         "forms",
         ("curve", "form of the mean", "parameters of the best", "rho", "forms of the seeds"),
         rows,
-        "Times in units of the whole curve, errors those of white noise: where the autocorrelation "
+        "Formulas: docs/development.md, Forms. Times in units of the whole curve, errors those of "
+        "white noise: where the autocorrelation "
         "rho of the residuals is far from zero, they are too small. (?): not determined by the "
         "curve, as each of two parameters that make up for each other; read the drawn form "
         "instead. Less than 2 units of BIC apart is a tie.",
@@ -106,14 +112,15 @@ def stage_table(described: Mapping[str, Any]) -> Table:
         )
     return Table(
         "stages",
-        ("curve", "boundaries of the mean", "p", "boundaries of the seeds"),
+        ("curve", "boundaries of the mean (k)", "p", "boundaries of each seed (k)"),
         rows,
-        "Changes of level against autocorrelated noise without any.",
+        "Steps in thousands between which the level changes; p is the probability of such a change "
+        "in autocorrelated noise without any. None: p above 0.05.",
     )
 
 
 def _steps(steps: Sequence[float]) -> str:
-    return ", ".join(f"{step:.0f}" for step in steps) or "none"
+    return ", ".join(f"{step / 1e3:.3g}" for step in steps) or "none"
 
 
 def verdict_table(curves: Mapping[str, StoredCurve]) -> Table:
@@ -140,7 +147,9 @@ def kinds_of_flags(flags: Iterable[str]) -> str:
     for flag in flags:
         if flag:
             kinds.setdefault(re.sub(r"\d[\d.e+-]*", "0", flag), []).append(str(flag))
-    return ", ".join(f'{len(x)} as "{x[0][:160]}"' for x in kinds.values()) or "none"
+    return (
+        ", ".join(f'{len(x)} as "{textwrap.shorten(x[0], 200)}"' for x in kinds.values()) or "none"
+    )
 
 
 def _shares(words: np.ndarray) -> str:
@@ -160,7 +169,14 @@ def lag_table(lags: Sequence[Mapping[str, Any]], others: Sequence[str]) -> Table
             )  # fmt: skip
     return Table(
         "lags",
-        ("curve", "its", "behind", "its", "doublings", "95 % interval over seeds"),
+        (
+            "curve",
+            "turning point",
+            "behind that of",
+            "turning point",
+            "doublings of the steps",
+            "95 % interval over seeds",
+        ),
         rows,
         "1 is at twice as many steps, -1 at half as many. Only pairs that every seed has.",
     )

@@ -23,7 +23,8 @@ class TurningPoints(NamedTuple):
         rise: Step of the steepest rise in log steps, `[seed]`; nan where that is at an end.
         peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve, or the
             curve does not come down from it by a tenth of its range.
-        fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak.
+        fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak, or where that
+            is at the end of the curve.
         dip: Step of the smallest value, `[seed]`; nan where that is at an end of the curve, or the
             curve does not come down to it, or rise again, by a tenth of its range.
         low: Lower ends of the 95 % intervals over the errors of the records, `[kind, seed]`.
@@ -96,7 +97,7 @@ def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, .
     return (
         np.where(_is_inside(rise), at[rise], np.nan),
         np.where(is_peak, at[peak], np.nan),
-        np.where(is_peak, at[fall], np.nan),
+        np.where(is_peak & _is_inside(fall), at[fall], np.nan),
         np.where(is_dip, at[dip], np.nan),
     )
 

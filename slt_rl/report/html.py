@@ -111,7 +111,7 @@ def _verdict(report: Report) -> str:
         headline = f"{len(failed)} of {number} checks did not hold."
     seconds = report.provenance.total_seconds
     memory = report.provenance.peak_memory_bytes / 2**30
-    facts = f"The stages took {_duration(seconds)} in sum, peak memory {memory:.2f} GiB."
+    facts = f"Computing took {_duration(seconds)} in sum, peak memory {memory:.2f} GiB."
     items = "".join(
         f'<li><a href="#{_anchor(check)}">{escape(check.name)}</a>: '
         f"{escape(format_value(check.value))}, expected {escape(check.target)}</li>"

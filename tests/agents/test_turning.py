@@ -57,6 +57,14 @@ def test_a_curve_that_only_falls_has_no_rise():
     assert np.isnan(points.peak).all() and np.isnan(points.rise).all()
 
 
+def test_a_fall_that_steepens_to_the_end_is_no_turning_point():
+    # A peak in the middle, after which the curve falls faster and faster in log steps.
+    x = np.log(STEPS + 0.02 * STEPS[-1])
+    values = -((x - x[len(x) // 4]) ** 2)
+    points = turning_points(Series("arc", "unit", STEPS, values[None], 0 * values[None], (0,)))
+    assert abs(points.peak[0] - STEPS[len(x) // 4]) < 1500 and np.isnan(points.fall[0])
+
+
 def test_lags_are_doublings_within_a_seed():
     early, late = bump([10_000, 12_000, 15_000], "early"), bump([20_000, 24_000, 30_000], "late")
     found = {(lag.kind, lag.other_kind): lag for lag in lags(late, [early])}

@@ -13,6 +13,7 @@ from benchmarks.craftax_kinds import (
     permuted_table,
     point,
     points_table,
+    words,
 )
 from slt_rl.agents import StoredCurve
 from slt_rl.agents.networks import LayeredMLP
@@ -94,3 +95,4 @@ def test_points_carry_their_verdict_and_turning_points_need_enough_of_them():
     first, second = curves_table([fixed, own]).rows
     assert first[6] != "–" and first[8] == "21 doubtful"
     assert second[6:8] == ["–", "–"] and second[9] == "2 localization-dominated"
+    assert words("policy-reference-core") == "LLC: policy, reference states, part core"

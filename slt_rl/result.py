@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from slt_rl._checks import check_fraction
 from slt_rl.chains import Draws
 
 
@@ -34,7 +35,8 @@ class LLCEstimate:
         error_budget: error terms in units of the learning coefficient: `monte_carlo`,
             `discretization`, `minibatch`, `relaxation`, `anchor`, `data_set` (standard error over
             data sets of this size, NaN for an exact potential) and `localization` (change for a
-            localization e times as strong: what `regime` is about, no part of the interval).
+            localization e times as strong: what `regime` is about, no part of the interval; NaN
+            where the draws do not tell).
         num_gradient_evaluations: gradients of the loss spent, calibration included.
         diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more.
         draws: the draws behind the estimate, `[chain, draw]`.
@@ -73,8 +75,7 @@ class LLCEstimate:
         Raises:
             ValueError: if `level` is outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level: expected a number in (0, 1), got {level}")
+        check_fraction("level", level)
         terms = {k: v for k, v in self.error_budget.items() if np.isfinite(v)}
         random = self.sem if given_data else np.hypot(self.sem, terms.get("data_set", 0.0))
         apart = ("monte_carlo", "data_set", "localization")
@@ -110,6 +111,9 @@ class LLCEstimate:
             f"localization={self.localization:.4g}",
             f"  {len(self.per_chain)} chains, effective draws {self.diagnostics['ess']:.0f}, "
             f"{self.num_gradient_evaluations} gradient evaluations",
+            # What is far below the Monte-Carlo error changes nothing.
+            "  error budget: "
+            + ", ".join(f"{k} {v:.2g}" for k, v in self.error_budget.items() if v > self.sem / 100),
         ]
         lines += [f"  - {flag}" for flag in self.flags]
         return "\n".join(lines + [f"  (note) {note}" for note in self.notes])

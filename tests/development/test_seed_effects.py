@@ -94,7 +94,7 @@ def test_chains_that_have_not_mixed_are_refused(found, monkeypatch):
         ({"seeds": np.zeros(6, int)}, "got 6 runs of 1 seeds, expected at least 3 runs"),
         ({"seeds": np.zeros(5, int)}, "expected one number, seed and error of each run"),
         ({"sem": np.full(6, -1.0)}, "expected finite numbers, errors not negative"),
-        ({"level": 1.0}, "level: got 1.0"),
+        ({"level": 1.0}, "level: expected .*, got 1.0"),
     ],
 )
 def test_bad_input_says_what_was_expected(change, message):

@@ -144,7 +144,6 @@ BOTH = {"localization-dominated", "temperature-dependent"}
 @pytest.mark.parametrize(
     ("localization", "regimes"), [(1.0, BOTH), (10.0, {"localization-dominated"})]
 )
-@pytest.mark.light_compilation
 def test_a_leak_is_no_plateau(localization, regimes):
     """The number is right for its localization, so the verdict may trust it: the regime objects.
 
@@ -178,7 +177,6 @@ def test_a_missing_mode_is_negative_and_refused():
     assert "negative estimate" in " ".join(result.flags)
 
 
-@pytest.mark.light_compilation
 def test_at_a_plateau_regret_is_refused_and_the_kl_is_not():
     plateau = staircases.phase_problem(1)
     arguments = {"nbeta": 1e3, "localization": 1.0}

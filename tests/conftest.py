@@ -1,5 +1,6 @@
 """Settings of the whole test session: double precision, one compilation cache, fixed examples."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -27,6 +28,10 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
+# Tracing makes many objects that live; looking through them as often as Python does by default is
+# a twelfth of the time of a test that compiles.
+gc.set_threshold(50_000, 10, 10)
+
 # The same examples on every machine and every run; no deadline, since the first example compiles.
 hypothesis.settings.register_profile("slt_rl", deadline=None, derandomize=True, max_examples=25)
 hypothesis.settings.load_profile("slt_rl")
@@ -38,6 +43,17 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Where programs compile for longer than they run, LLVM optimizes nothing."""
+    is_light = item.get_closest_marker("light_compilation") is not None
+    jax.config.update("jax_disable_most_optimizations", is_light)
+    try:
+        return (yield)
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
 
 
 # Linux allows a process 65,530 memory maps by default, and a compiled program takes about ten: a

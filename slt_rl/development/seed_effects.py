@@ -1,5 +1,6 @@
 """What variables of environment and reward do to a number of each run, the seed at random."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -81,10 +82,11 @@ def seed_effects(
         key,
         (values - center) / unit,
         (variables - middle) / spread,
-        seeds=np.unique(seeds, return_inverse=True)[1],
+        belongs=(seeds[:, None] == np.unique(seeds)).astype(float),
         sem=sem / unit,
         num_draws=num_draws,
     )
+    draws = jax.tree.map(np.asarray, draws)
     r_hat = max(float(split_r_hat(x)) for name in draws for x in _traces(draws[name]))
     if not r_hat <= _MAX_R_HAT:
         raise ValueError(
@@ -132,33 +134,37 @@ def _checked(values, variables, *, seeds, sem, level):
     return values, variables, seeds, sem
 
 
-def _draws(key, values, variables, *, seeds, sem, num_draws: int) -> dict[str, np.ndarray]:
-    """Draws of the standardized model, axes `[chain, draw, ...]`."""
-    import numpyro  # imported here: it takes a second
-    from numpyro import distributions as dist
-    from numpyro.infer import MCMC, NUTS
-
-    def model():
-        base = numpyro.sample("base", dist.Normal(0.0, _WIDE))
-        wide = dist.Normal(0.0, _WIDE).expand([variables.shape[1]]).to_event(1)
-        effects = numpyro.sample("effects", wide)
-        tau = numpyro.sample("tau", dist.HalfNormal(_SCALE))
-        sigma = numpyro.sample("sigma", dist.HalfNormal(_SCALE))
-        # Of unit variance and scaled afterwards: where tau is small the posterior has no funnel.
-        luck = numpyro.sample("luck", dist.Normal(0.0, 1.0).expand([seeds.max() + 1]).to_event(1))
-        mean = base + variables @ effects + tau * luck[seeds]
-        numpyro.sample("values", dist.Normal(mean, jnp.sqrt(sigma**2 + sem**2)), obs=values)
+@functools.partial(jax.jit, static_argnames="num_draws")
+def _draws(key, values, variables, *, belongs, sem, num_draws: int) -> dict[str, jax.Array]:
+    """Draws of the standardized model, axes `[chain, draw, ...]`, compiled once for a shape."""
+    from numpyro.infer import MCMC, NUTS  # imported here: it takes a second
 
     sampler = MCMC(
-        NUTS(model, target_accept_prob=0.95),
+        NUTS(_model, target_accept_prob=0.95),
         num_warmup=num_draws,
         num_samples=num_draws,
         num_chains=4,
         chain_method="vectorized",
         progress_bar=False,
     )
-    sampler.run(key)
-    return jax.tree.map(np.asarray, sampler.get_samples(group_by_chain=True))
+    sampler.run(key, values, variables, belongs, sem)
+    return sampler.get_samples(group_by_chain=True)
+
+
+def _model(values, variables, belongs, sem):
+    """The standardized model; `belongs` is `[run, seed]`, one where the run is of the seed."""
+    import numpyro
+    from numpyro import distributions as dist
+
+    base = numpyro.sample("base", dist.Normal(0.0, _WIDE))
+    wide = dist.Normal(0.0, _WIDE).expand([variables.shape[1]]).to_event(1)
+    effects = numpyro.sample("effects", wide)
+    tau = numpyro.sample("tau", dist.HalfNormal(_SCALE))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(_SCALE))
+    # Of unit variance and scaled afterwards: where tau is small the posterior has no funnel.
+    luck = numpyro.sample("luck", dist.Normal(0.0, 1.0).expand([belongs.shape[1]]).to_event(1))
+    mean = base + variables @ effects + tau * (belongs @ luck)
+    numpyro.sample("values", dist.Normal(mean, jnp.sqrt(sigma**2 + sem**2)), obs=values)
 
 
 def _traces(draws: np.ndarray) -> list[np.ndarray]:

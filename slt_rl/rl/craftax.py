@@ -260,7 +260,7 @@ def _observe(observation: jax.Array, state: PyTree, see_achievements: bool) -> j
     observation = jnp.asarray(observation, jnp.float32)
     if not see_achievements:
         return observation
-    return jnp.concatenate([observation, state.achievements.astype(jnp.float32)])
+    return jnp.concatenate([observation, state.achievements.astype(jnp.float32)], axis=-1)
 
 
 def craftax_env(
@@ -305,19 +305,20 @@ def craftax_env(
     if unknown:
         raise ValueError(f"params: there is no {unknown[0]!r}, expected one of {known}")
     numbers = inner.default_params.replace(**(params or {}))
-    pool = _make_pool(jax.random.split(key, pool_size), numbers, inner, see_achievements)
+    states, observations = _make_pool(jax.random.split(key, pool_size), numbers, inner)
+    pool = states, _observe(observations, states, see_achievements)
     reward = reward_spec(world) if reward is None else reward
     return CraftaxEnv(inner, numbers, pool, reward, see_achievements)
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _make_pool(keys: jax.Array, params: PyTree, environment: Any, see_achievements: bool) -> PyTree:
+@functools.partial(jax.jit, static_argnums=2)
+def _make_pool(keys: jax.Array, params: PyTree, environment: Any) -> PyTree:
     """Worlds `(states, observations)` with leading axis `[world]`, one for each key."""
 
     def one(key):
         observation, state = environment.reset_env(key, params)
         # The package keeps a key in the state that nothing reads.
-        return state.replace(state_rng=None), _observe(observation, state, see_achievements)
+        return state.replace(state_rng=None), observation
 
     # Mapped: on a single world the package returns Python numbers.
     return strong(jax.lax.map(one, keys, batch_size=min(WORLDS_AT_ONCE, keys.shape[0])))

@@ -257,8 +257,10 @@ def signature_at(potential_fn: Callable, params: tms.Params) -> tuple[int, int, 
     return signature(np.asarray(hessian))
 
 
-def _surrogate_hessian(point: tms.Params) -> jax.Array:
-    """Hessian of the score-function surrogate of the policy at its own parameters."""
+@jax.jit
+@jax.vmap
+def _surrogate_hessians(point: tms.Params) -> jax.Array:
+    """Hessians of the score-function surrogate of each policy at its own parameters."""
 
     def surrogate(params):
         # -2 E<x - f_old, f_w> = L(w) - E|f_w - f_old|^2 + const: both terms in closed form.
@@ -270,7 +272,7 @@ def _surrogate_hessian(point: tms.Params) -> jax.Array:
 
 def control_checks(key: jax.Array) -> list[Check]:
     """Negative controls: the score surrogate is indefinite, and refused."""
-    hessians = jax.jit(jax.vmap(_surrogate_hessian))(_points())
+    hessians = _surrogate_hessians(_points())
     signs = [signature(np.asarray(one)) for one in hessians]
     found = dict(zip(map(str, CLASSES), signs, strict=True))
     indefinite = all(n > 0 and p > 0 for n, _, p in found.values())

@@ -1,5 +1,7 @@
 """Effects of variables over a sweep, with the luck of each seed."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ from scipy import stats
 
 from slt_rl.development import seed_effects
 
+# The function has the name of its module.
+MODULE = sys.modules[seed_effects.__module__]
 NUM_SEEDS = 6
 
 
@@ -64,6 +68,24 @@ def test_known_errors_widen_the_intervals(found):
     assert np.all(wide.high - wide.low > 1.5 * (effects.high - effects.low))
 
 
+def test_numbers_of_the_same_shape_are_one_program(found):
+    (values, variables, seeds), _ = found
+    before = MODULE._draws._cache_size()
+    seed_effects(jax.random.key(1), values[::-1], variables, seeds=seeds[::-1] + 1)
+    assert MODULE._draws._cache_size() == before
+
+
+def test_chains_that_have_not_mixed_are_refused(found, monkeypatch):
+    (values, variables, seeds), _ = found
+
+    def apart(key, *_, num_draws, **__):
+        return {"effects": np.arange(4)[:, None, None] + jax.random.normal(key, (4, num_draws, 2))}
+
+    monkeypatch.setattr(MODULE, "_draws", apart)
+    with pytest.raises(ValueError, match="num_draws: chains of 50 draws have split R-hat [12]"):
+        seed_effects(jax.random.key(0), values, variables, seeds=seeds, num_draws=50)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -73,7 +95,6 @@ def test_known_errors_widen_the_intervals(found):
         ({"seeds": np.zeros(5, int)}, "expected one number, seed and error of each run"),
         ({"sem": np.full(6, -1.0)}, "expected finite numbers, errors not negative"),
         ({"level": 1.0}, "level: expected .*, got 1.0"),
-        ({"num_draws": 5}, "num_draws: chains of 5 draws have split R-hat"),
     ],
 )
 def test_bad_input_says_what_was_expected(change, message):

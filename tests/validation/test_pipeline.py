@@ -10,6 +10,8 @@ import pytest
 from slt_rl import cli
 from slt_rl.validation import QUICK, exact, pipeline, validate
 
+pytestmark = pytest.mark.light_compilation
+
 TINY = dataclasses.replace(
     QUICK,
     name="tiny",

@@ -138,13 +138,6 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     balance = balance_of(draws.virial, context.leaf_sizes, steps)
     worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
-    slope, slope_sem = _localization_slope(draws, context)
-    slopes = {
-        "localization_slope": slope,
-        "localization_slope_sem": slope_sem,
-        "temperature_slope": estimators.temperature_slope(excess, context.nbeta),
-        "temperature_slope_sem": _temperature_slope_sem(context.nbeta * np.asarray(excess)),
-    }
     distance = float(np.mean(draws.squared_distance))
     return {
         "ess": estimate.ess,
@@ -164,8 +157,19 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
-        **slopes,
+        **_slopes(draws, context),
     }
+
+
+def _slopes(draws: Draws, context: Context) -> dict[str, float]:
+    """How the estimate follows localization and temperature; that of a flat loss stays at zero."""
+    kinds, scaled = ("localization", "temperature"), context.nbeta * np.asarray(draws.excess_loss)
+    names = [f"{kind}_slope{end}" for kind in kinds for end in ("", "_sem")]
+    if np.max(np.abs(scaled)) < ROUNDING:
+        return dict.fromkeys(names, 0.0)
+    slope = estimators.temperature_slope(draws.excess_loss, context.nbeta)
+    slope_sem = _temperature_slope_sem(scaled)
+    return dict(zip(names, (*_localization_slope(draws, context), slope, slope_sem), strict=True))
 
 
 def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:

@@ -116,6 +116,13 @@ def test_a_slope_below_its_noise_is_no_number(slope, sem, known):
     np.testing.assert_equal(budget._known_slope(numbers), known)
 
 
+def test_a_flat_loss_is_zero_at_every_temperature_and_localization():
+    result = slt_rl.estimate_llc(KEY, lambda w: 0 * jnp.sum(w), jnp.zeros(2), nbeta=1e3)
+    assert result.mean == pytest.approx(0, abs=1e-12)
+    assert result.regime == "plateau"
+    assert result.error_budget["localization"] == 0
+
+
 @pytest.mark.parametrize("gap", [0.0, 2.0, 6.0])
 def test_a_softmax_policy_near_its_deterministic_optimum(gap):
     result = slt_rl.estimate_llc(

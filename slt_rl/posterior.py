@@ -22,6 +22,7 @@ class Anchor(NamedTuple):
     Args:
         loss: `[]`, `L(w*)` in nats per example.
         gradient: the gradient of `L` at `w*`, a pytree like the parameters.
+        squared_gradient: `[]`, `|g|^2`.
         curvature: `[]`, largest absolute eigenvalue of the Hessian of `L` near `w*`.
         gradient_curvature: `[]`, `g'Hg / |g|^2`, the curvature along the gradient.
         example_losses: `[n]`, the losses of the examples at `w*`, `None` for an exact potential.
@@ -29,6 +30,7 @@ class Anchor(NamedTuple):
 
     loss: jax.Array
     gradient: PyTree
+    squared_gradient: jax.Array
     curvature: jax.Array
     gradient_curvature: jax.Array
     example_losses: jax.Array | None
@@ -171,16 +173,17 @@ def largest_curvature(
     Each iteration is one Hessian-vector product (forward over reverse); the result approaches the
     eigenvalue from below.
     """
-    return _curvatures(key, loss_fn, data, params=params, num_iterations=num_iterations)[0]
+    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
+    _, product_fn = jax.linearize(gradient_fn, params)
+    return _power_iteration(key, product_fn, params, num_iterations=num_iterations)[0]
 
 
-def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30):
-    """The largest curvature, and `g'Hg / |g|^2` for a direction `g` in the same program.
+def _power_iteration(key, product_fn, params, *, direction=None, num_iterations=30):
+    """The largest curvature, and `g'Hg` for a direction `g` in the same program.
 
-    With a direction the first of the products is along it: one more iteration, and the Hessian is
+    With a direction the first of the products is along it: one more iteration, and the product is
     compiled once.
     """
-    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
 
     def iterate(carry, number):
         vector, along = carry
@@ -188,7 +191,7 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
         used = vector
         if direction is not None:
             used = jax.tree.map(lambda d, v: jnp.where(is_first, d, v), direction, vector)
-        product = jax.jvp(gradient_fn, (params,), (used,))[1]
+        product = product_fn(used)
         norm = optax.tree.norm(product)
         along = jnp.where(is_first, tree_dot(used, product), along)
         # A zero product (flat loss) keeps the old vector: the curvature is then zero.
@@ -202,8 +205,7 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
     numbers = jnp.arange(0 if direction is None else -1, num_iterations)
     zero = jnp.zeros((), optax.tree.norm(start).dtype)
     (_, along), norms = jax.lax.scan(iterate, (start, zero), numbers)
-    norm = zero if direction is None else optax.tree.norm(direction, squared=True)
-    return norms[-1], jnp.where(norm > 0, along / jnp.where(norm > 0, norm, 1), 0)
+    return norms[-1], along
 
 
 def find_anchor(
@@ -216,7 +218,8 @@ def find_anchor(
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data.
 
-    Each iteration of the power iteration for the largest curvature is a Hessian-vector product.
+    Each iteration of the power iteration for the largest curvature is a Hessian-vector product. The
+    gradient is computed once: of the products only what is linear in the vector is computed again.
     """
 
     def loss_and_losses(w):
@@ -225,8 +228,14 @@ def find_anchor(
         losses = loss_fn(w, data.examples)
         return data.mean(losses), losses
 
-    (loss, losses), gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(params)
-    curvature, along = _curvatures(
-        key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
+    def gradient_first(w):
+        found, gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(w)
+        return gradient, found
+
+    gradient, product_fn, (loss, losses) = jax.linearize(gradient_first, params, has_aux=True)
+    curvature, along = _power_iteration(
+        key, product_fn, params, direction=gradient, num_iterations=num_iterations
     )
-    return Anchor(loss, gradient, curvature, along, losses)
+    square = optax.tree.norm(gradient, squared=True)
+    along = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
+    return Anchor(loss, gradient, square, curvature, along, losses)

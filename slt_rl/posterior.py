@@ -10,6 +10,8 @@ import optax
 
 from slt_rl.data import Dataset
 from slt_rl.dots import squared_norm, tree_dot
+from slt_rl.increments import normal_like
+from slt_rl.keys import unrolled
 
 PyTree = Any
 # `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
@@ -200,7 +202,7 @@ def _power_iteration(key, product_fn, params, *, direction=None, num_iterations=
         vector = jax.tree.map(lambda p, v: jnp.where(moves, p * scale, v), product, vector)
         return (vector, along), norm
 
-    start = optax.tree.random_like(key, params, jax.random.normal)
+    start = normal_like(unrolled(key), params)
     start = optax.tree.scale(1 / optax.tree.norm(start), start)
     numbers = jnp.arange(0 if direction is None else -1, num_iterations)
     zero = jnp.zeros((), optax.tree.norm(start).dtype)

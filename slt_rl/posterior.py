@@ -175,17 +175,16 @@ def largest_curvature(
     Each iteration is one Hessian-vector product (forward over reverse); the result approaches the
     eigenvalue from below.
     """
-    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
-    _, product_fn = jax.linearize(gradient_fn, params)
-    return _power_iteration(key, product_fn, params, num_iterations=num_iterations)[0]
+    return _curvatures(key, loss_fn, data, params=params, num_iterations=num_iterations)[0]
 
 
-def _power_iteration(key, product_fn, params, *, direction=None, num_iterations=30):
+def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30):
     """The largest curvature, and `g'Hg` for a direction `g` in the same program.
 
-    With a direction the first of the products is along it: one more iteration, and the product is
+    With a direction the first of the products is along it: one more iteration, and the Hessian is
     compiled once.
     """
+    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
 
     def iterate(carry, number):
         vector, along = carry
@@ -193,7 +192,7 @@ def _power_iteration(key, product_fn, params, *, direction=None, num_iterations=
         used = vector
         if direction is not None:
             used = jax.tree.map(lambda d, v: jnp.where(is_first, d, v), direction, vector)
-        product = product_fn(used)
+        product = jax.jvp(gradient_fn, (params,), (used,))[1]
         norm = optax.tree.norm(product)
         along = jnp.where(is_first, tree_dot(used, product), along)
         # A zero product (flat loss) keeps the old vector: the curvature is then zero.
@@ -220,8 +219,7 @@ def find_anchor(
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data.
 
-    Each iteration of the power iteration for the largest curvature is a Hessian-vector product. The
-    gradient is computed once: of the products only what is linear in the vector is computed again.
+    Each iteration of the power iteration for the largest curvature is a Hessian-vector product.
     """
 
     def loss_and_losses(w):
@@ -230,13 +228,9 @@ def find_anchor(
         losses = loss_fn(w, data.examples)
         return data.mean(losses), losses
 
-    def gradient_first(w):
-        found, gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(w)
-        return gradient, found
-
-    gradient, product_fn, (loss, losses) = jax.linearize(gradient_first, params, has_aux=True)
-    curvature, along = _power_iteration(
-        key, product_fn, params, direction=gradient, num_iterations=num_iterations
+    (loss, losses), gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(params)
+    curvature, along = _curvatures(
+        key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
     )
     square = optax.tree.norm(gradient, squared=True)
     along = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)

@@ -12,6 +12,9 @@ from slt_rl.step_error import balance_of, extrapolate_step
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
 # has none, and its interval keeps its coverage.
 SIGNIFICANT = 2.5
+# How much lambda_hat may follow localization or temperature and still be at a plateau; a slope that
+# is not significant is known only where its standard error is smaller.
+PLATEAU_SLOPE = 0.1
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
 # Share of draws below the center from which on it is no minimum.
@@ -102,7 +105,7 @@ def make_budget(draws: Draws, context: Context) -> Budget:
         "relaxation": _relaxation(scaled, numbers, size),
         "anchor": max(context.anchor_drop, numbers["drop_seen"]),
         "data_set": context.data_set,
-        "localization": size * abs(numbers["localization_slope"]),
+        "localization": size * _known_slope(numbers),
     }
     if steps is not None:
         numbers |= {"step_bias": steps.bias, "step_bias_sem": steps.bias_sem}
@@ -122,6 +125,12 @@ def make_budget(draws: Draws, context: Context) -> Budget:
 def _beyond(value: float, sem: float) -> float:
     """What of a difference its own standard error does not explain."""
     return max(abs(value) - SIGNIFICANT * sem, 0.0)
+
+
+def _known_slope(numbers: dict[str, float]) -> float:
+    """The size of the slope in localization; NaN where the draws do not tell it from none."""
+    slope, sem = abs(numbers["localization_slope"]), numbers["localization_slope_sem"]
+    return slope if sem < PLATEAU_SLOPE or slope > SIGNIFICANT * sem else float("nan")
 
 
 def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:

@@ -34,7 +34,8 @@ class LLCEstimate:
         error_budget: error terms in units of the learning coefficient: `monte_carlo`,
             `discretization`, `minibatch`, `relaxation`, `anchor`, `data_set` (standard error over
             data sets of this size, NaN for an exact potential) and `localization` (change for a
-            localization e times as strong: what `regime` is about, no part of the interval).
+            localization e times as strong: what `regime` is about, no part of the interval; NaN
+            where the draws do not tell).
         num_gradient_evaluations: gradients of the loss spent, calibration included.
         diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more.
         draws: the draws behind the estimate, `[chain, draw]`.
@@ -110,6 +111,9 @@ class LLCEstimate:
             f"localization={self.localization:.4g}",
             f"  {len(self.per_chain)} chains, effective draws {self.diagnostics['ess']:.0f}, "
             f"{self.num_gradient_evaluations} gradient evaluations",
+            # What is far below the Monte-Carlo error changes nothing.
+            "  error budget: "
+            + ", ".join(f"{k} {v:.2g}" for k, v in self.error_budget.items() if v > self.sem / 100),
         ]
         lines += [f"  - {flag}" for flag in self.flags]
         return "\n".join(lines + [f"  (note) {note}" for note in self.notes])

@@ -6,6 +6,7 @@ import numpy as np
 
 from slt_rl.budget import (
     BELOW_SHARE,
+    PLATEAU_SLOPE,
     SIGNIFICANT,
     SMOOTH_GROWTH,
     Budget,
@@ -15,9 +16,7 @@ from slt_rl.budget import (
 from slt_rl.chains import Draws
 from slt_rl.result import LLCEstimate
 
-# Regimes: how much lambda_hat may follow localization or temperature and still be a plateau, and
-# the half-width of an interval in standard errors.
-PLATEAU_SLOPE = 0.1
+# Half-width of the interval of a slope, in standard errors.
 INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)

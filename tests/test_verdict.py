@@ -7,7 +7,7 @@ import pytest
 
 import slt_rl
 import toy_models
-from slt_rl import verdict
+from slt_rl import budget, verdict
 from slt_rl.budget import Budget
 from slt_rl.estimators import Estimate
 from slt_rl.posterior import LocalPosterior, find_anchor, minibatch_oracle
@@ -104,6 +104,16 @@ def test_a_strong_localization_is_a_regime():
     stiff = 1e4 * np.asarray(CURVATURES)
     slope = -np.sum(stiff * 1e3 / (stiff + 1e3) ** 2) / 2
     assert result.error_budget["localization"] == pytest.approx(-slope, rel=0.2)
+    assert ", localization " in str(result)
+
+
+@pytest.mark.parametrize(
+    ("slope", "sem", "known"), [(-0.2, 0.15, np.nan), (-0.2, 0.09, 0.2), (-0.6, 0.15, 0.6)]
+)
+def test_a_slope_below_its_noise_is_no_number(slope, sem, known):
+    """Unless the noise itself is below what a plateau allows."""
+    numbers = {"localization_slope": slope, "localization_slope_sem": sem}
+    np.testing.assert_equal(budget._known_slope(numbers), known)
 
 
 @pytest.mark.parametrize("gap", [0.0, 2.0, 6.0])

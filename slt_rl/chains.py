@@ -158,7 +158,7 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     )
 
 
-@functools.partial(LightJit, is_loop=True, static_argnums=(0, 5), donate_argnums=3)
+@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=3)
 def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
     """Runs all chains of all centers for a block, whose end takes the place of `state`.
 
@@ -324,4 +324,4 @@ class _ConstantTarget(NamedTuple):
 
 def num_programs() -> int:
     """How many sampling programs this process has compiled: one per kind of problem."""
-    return _advance._cache_size()
+    return _advance._cache_size()  # type: ignore[attr-defined]

@@ -8,11 +8,9 @@ from typing import Any
 
 import jax
 
-# With these, programs compile on a CPU in less than half the time. The first changes neither speed
-# nor numbers; without fusion emitters the loop of a large model takes twice as long. Only for the
-# version they were measured with: XLA refuses a name that it does not know.
+# With these, programs compile on a CPU in about half the time. Only for the version they were
+# measured with: XLA refuses a name that it does not know.
 LIGHT_COMPILATION = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
-SLOWS_LOOPS = "xla_cpu_use_fusion_emitters"
 MEASURED_JAXLIB = "0.10."
 
 
@@ -27,12 +25,12 @@ def light_options() -> dict[str, Any]:
 class LightJit:
     """`jax.jit` of a function, compiled with `light_options` where the default device is a CPU.
 
-    Which device that is may be asked for only when the function is called: until the first
-    operation a user may still choose one.
+    For what runs a few times in a call. Not for the chains: those of a large model take twice as
+    long with these options. Which device is the default may be asked for only when the function is
+    called: until the first operation a user may still choose one.
 
     Args:
         function: what to compile; called by the host alone, within no other program.
-        is_loop: whether it takes most of the time: compiled without what slows it down.
         **options: as of `jax.jit`.
 
     Example:
@@ -40,16 +38,13 @@ class LightJit:
         2.0
     """
 
-    def __init__(self, function: Callable, *, is_loop: bool = False, **options: Any):
+    def __init__(self, function: Callable, **options: Any):
         functools.update_wrapper(self, function)
-        self._is_loop = is_loop
         self._jit = functools.partial(jax.jit, function, **options)
 
     @functools.cached_property
     def _compiled(self) -> Any:
         light = light_options() if jax.default_backend() == "cpu" else {}
-        if self._is_loop:
-            light.pop(SLOWS_LOOPS, None)
         return self._jit(compiler_options=light or None)
 
     def __call__(self, *arguments: Any) -> Any:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from slt_rl import compilation
-from slt_rl.compilation import LIGHT_COMPILATION, SLOWS_LOOPS, LightJit, light_options
+from slt_rl.compilation import LIGHT_COMPILATION, LightJit, light_options
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def test_what_the_user_has_set_stays(monkeypatch, no_flags):
     monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
     assert light_options() == LIGHT_COMPILATION
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
-    assert light_options() == {SLOWS_LOOPS: False}
+    assert light_options() == {"xla_cpu_use_fusion_emitters": False}
 
 
 def test_another_version_gets_no_flag(monkeypatch, no_flags):
@@ -24,16 +24,17 @@ def test_another_version_gets_no_flag(monkeypatch, no_flags):
     assert light_options() == {}
 
 
-@pytest.mark.parametrize("is_loop", [False, True])
-def test_a_program_is_compiled_with_its_options(monkeypatch, no_flags, is_loop):
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, no_flags, backend):
     given = {}
 
     def jit(function, compiler_options, **options):
-        given.update(compiler_options, **options)
+        given.update(compiler_options or {}, **options)
         return function
 
     monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
     monkeypatch.setattr(compilation.jax, "jit", jit)
-    assert LightJit(jnp.sum, is_loop=is_loop, static_argnums=1)(jnp.ones(2)) == 2
-    assert (SLOWS_LOOPS in given) != is_loop
-    assert given["xla_backend_optimization_level"] == given["static_argnums"] == 1
+    monkeypatch.setattr(compilation.jax, "default_backend", lambda: backend)
+    assert LightJit(jnp.sum, static_argnums=1)(jnp.ones(2)) == 2
+    expected = LIGHT_COMPILATION if backend == "cpu" else {}
+    assert given == {**expected, "static_argnums": 1}

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ import numpy as np
 
 import slt_rl
 import toy_models
-from benchmarks import analysis, pages, rows
+from benchmarks import analysis, pages, rows, runs
 from benchmarks.accuracy_figures import figures
 
 NUM_EXAMPLES = 2000
@@ -162,7 +161,7 @@ def every_row(found: Sequence[dict[str, Any]]) -> pages.Table:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--nbeta", type=float, default=1e4, help="for exact potentials")
     parser.add_argument("--localization", type=float, default=10.0)
     parser.add_argument("--tolerance", type=float, default=0.05)
@@ -170,8 +169,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--problems", default="", help="only names that contain this")
     parser.add_argument("--max-parameters", type=int, default=10**9)
     parser.add_argument("--exact-only", action="store_true", help="only exact potentials")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -192,26 +189,18 @@ def main() -> int:
     jax.config.update("jax_enable_x64", True)
     settings = {name: getattr(options, name) for name in ("nbeta", "localization", "tolerance")}
     name = "accuracy" if options.tolerance == 0.05 else f"accuracy_tolerance_{options.tolerance:g}"
-    journal = rows.Journal(
-        rows.WORK / f"{name}.jsonl", settings, rows.source_digest("benchmarks/accuracy.py")
-    )
     cases = chosen(options)
     for case in cases:
         # A stale reference ends the run before it begins, and is not taken for a refusal.
         case.problem.reference(options.nbeta, options.localization)
-    found = rows.run_cases(
-        journal,
-        cases[options.share],
+    return runs.run(
+        rows.open_journal(name, settings, "benchmarks/accuracy.py"),
+        cases,
         lambda case, key: measure(case, key, options),
+        make_page=lambda found: make_page(found, options.tolerance, name),
+        options=options,
         num_keys=options.keys,
     )
-    if options.share != rows.EVERY_CASE:
-        return 0
-    page = make_page(found, options.tolerance, name)
-    asked = {name: value for name, value in vars(options).items() if name != "share"}
-    pages.write_page(page, found, asked, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
 
 
 if __name__ == "__main__":

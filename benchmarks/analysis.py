@@ -7,12 +7,13 @@ never left out. Runs without a reference value count in the verdicts only.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from slt_rl.development import seed_mean
 from slt_rl.report import Check, Table
 
 Row = Mapping[str, Any]
@@ -201,10 +202,16 @@ def group_table(title: str, rows: Sequence[Row], group: Callable[[Row], str]) ->
         "median gradients",
         "median seconds",
     )
+    groups = grouped(rows, group)
+    return Table(title, header, [_group_cells(name, rows) for name, rows in groups.items()])
+
+
+def grouped(rows: Iterable[Row], group: Callable[[Row], str]) -> dict[str, list[Row]]:
+    """Rows by the name of their group, in the order in which names are met."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(group(row), []).append(row)
-    return Table(title, header, [_group_cells(name, rows) for name, rows in groups.items()])
+    return groups
 
 
 def _group_cells(name: str, rows: Sequence[Row]) -> list[Any]:
@@ -253,3 +260,16 @@ def largest_term(row: Row) -> str | None:
     terms = (row.get("budget") or {}).items()
     budget = {k: v for k, v in terms if v is not None and k != "localization"}
     return max(budget, key=lambda name: abs(budget[name])) if budget else None
+
+
+def interval(values: Sequence[float] | np.ndarray, form: str = ".3g") -> str:
+    """Mean over seeds with its interval, as text; every seed's number if one is missing."""
+    if len(values) < 2 or not np.all(np.isfinite(values)):
+        return each(values, form)
+    mean = seed_mean(np.asarray(values))
+    return f"{mean.mean:{form}} [{mean.low:{form}}, {mean.high:{form}}]"
+
+
+def each(values: Sequence[float] | np.ndarray, form: str = ".3g") -> str:
+    """Numbers of seeds as text, – where there is none."""
+    return ", ".join(f"{value:{form}}" if np.isfinite(value) else "–" for value in values)

@@ -5,17 +5,15 @@
 Writes `broken.md` and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks import pages, rows
-from benchmarks.analysis import Share
+from benchmarks import pages, rows, runs
+from benchmarks.analysis import Share, grouped
 from benchmarks.broken_cases import BrokenCase, cases, is_caught, is_harmless
 from slt_rl.report import Check, Table
 
@@ -81,11 +79,8 @@ def group_table(found: Sequence[Row]) -> Table:
         "refused",
         "share caught",
     )
-    groups: dict[str, list[Row]] = {}
-    for row in found:
-        groups.setdefault(row["group"], []).append(row)
     cells = []
-    for name, members in groups.items():
+    for name, members in grouped(found, lambda row: row["group"]).items():
         wrong = [row for row in members if not row["harmless"]]
         verdicts = Counter(row["verdict"] for row in members)
         caught = sum(row["caught"] for row in wrong)
@@ -113,26 +108,19 @@ def run_table(title: str, found: Sequence[Row]) -> Table:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--keys", type=int, default=3, help="runs of each case")
     parser.add_argument("--cases", default="", help="only names that contain this")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     chosen = {case.name: case for case in cases() if options.cases in case.name}
-    journal = rows.Journal(
-        rows.WORK / "broken.jsonl", {}, rows.source_digest("benchmarks/broken*.py")
-    )
+    journal = rows.open_journal("broken", {}, "benchmarks/broken*.py")
     measured = list(chosen.values())[options.share]
     found = rows.run_cases(journal, measured, measure, num_keys=options.keys)
     if options.share != rows.EVERY_CASE:
         return 0
     found = [judged(row, chosen[row["case"]]) for row in found]
-    page = make_page(found)
-    settings = {"keys": options.keys, "cases": options.cases}
-    pages.write_page(page, found, settings, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
+    pages.write_page(make_page(found), found, vars(options), folder=options.out)
     return 0
 
 

@@ -4,17 +4,15 @@
 
 Trains all seeds of a share `alpha` of levels with the cheese off the corner in one program, then
 takes three LLC curves of each: under the KL to the frozen policy on all states, under the exact
-regret, and under the KL on corner levels alone. Writes `cheese.md`, `.json` and `.png` (with
-`_quick` or `_gpu`); a run that was killed goes on where it stopped.
+regret, and under the KL on corner levels alone. Writes `cheese.md`, `.json` and a figure
+(with `_quick` or `_gpu`); a run that was killed goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import slt_rl
-from benchmarks import cheese_agents, cheese_figure, cheese_page, pages, rows
+from benchmarks import cheese_agents, cheese_figure, cheese_page, rows, runs
 from benchmarks.cheese_agents import MazeCase, agents_of
+from slt_rl.posterior import mean_loss
 from slt_rl.responses import group_susceptibility
 from slt_rl.rl import policy_kl
 from toy_models.cheese_exact import CheeseProcess, CheeseRegret
@@ -63,12 +62,7 @@ def potentials(regret: CheeseRegret) -> dict[str, Callable]:
 
     def divergence(chosen):
         observations = jnp.asarray(process.observations[chosen])
-
-        def make(params):
-            loss_fn, data = policy_kl(policy, params, observations)
-            return lambda w: jnp.mean(loss_fn(w, data.examples))
-
-        return make
+        return lambda params: functools.partial(mean_loss, *policy_kl(policy, params, observations))
 
     states = process.starts > 0
     corner = states & process.levels.in_corner[:, None]
@@ -227,12 +221,11 @@ def settings(case: MazeCase) -> dict[str, Any]:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--quick", action="store_true", help="two seeds and short chains")
     parser.add_argument("--alpha", type=float, help="only this share of off-corner levels")
     scale.add_argument("--gpu", action="store_true", help="a grid of 13 by 13 with walls")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
     every = cheese_agents.cases(quick=options.quick, gpu=options.gpu)
     chosen = [case for case in every if options.alpha in (None, case.alpha)]
@@ -240,19 +233,17 @@ def main() -> int:
         parser.error(f"--alpha: expected one of {[case.alpha for case in every]}")
     made = settings(chosen[0])
     name = "cheese" + "_quick" * options.quick + "_gpu" * options.gpu
-    source = rows.source_digest(
-        "benchmarks/cheese.py", "benchmarks/cheese_agents.py", "slt_rl/rl/potentials/*.py"
+    sources = "benchmarks/cheese.py", "benchmarks/cheese_agents.py", "slt_rl/rl/potentials/*.py"
+    return runs.run(
+        rows.open_journal(name, made, *sources),
+        chosen,
+        measure,
+        make_page=lambda found: cheese_page.make_page(
+            found, made, name=name, curves=cheese_figure.curves(found)
+        ),
+        options=options,
+        num_keys=chosen[0].num_seeds,
     )
-    journal = rows.Journal(rows.WORK / f"{name}.jsonl", made, source)
-    start = time.perf_counter()
-    found = rows.run_cases(journal, chosen, measure, num_keys=chosen[0].num_seeds)
-    print(f"{time.perf_counter() - start:.0f} s")
-    page = cheese_page.make_page(found, made, name=name)
-    # The figure last: the page tells whether the checkout has changes.
-    pages.write_page(page, found, made, folder=options.out)
-    cheese_figure.save_curves(found, options.out / f"{name}.png")
-    print("\n".join(str(check) for check in page.checks))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The figure of `benchmarks.cheese`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ _COLORS = {"KL": "#2b83c6", "regret": "#cc4b0a", "KL corner": "#00745c"}
 _MARKERS = {"trusted": "o", "doubtful": "s", "refused": "x"}
 
 
-def save_curves(found: Sequence[Row], path: Path) -> None:
+def curves(found: Sequence[Row]) -> Figure:
     """Regret and the three estimates along training, one column for each share."""
     groups = list(by_alpha(found))
     with styled():
@@ -41,7 +40,7 @@ def save_curves(found: Sequence[Row], path: Path) -> None:
         figure.legend(
             handles=_handles(axes[0, 0]), loc="outside lower center", ncols=3 * axes.shape[1]
         )
-        figure.savefig(path)
+    return figure
 
 
 def _draw_regret(axis: Any, row: Row) -> None:

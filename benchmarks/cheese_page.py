@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 from benchmarks import pages
@@ -303,7 +304,9 @@ def agent_table(found: Sequence[Row]) -> Table:
     return Table("Agents", header, lines, note)
 
 
-def make_page(found: Sequence[Row], settings: Mapping[str, Any], *, name: str) -> pages.Page:
+def make_page(
+    found: Sequence[Row], settings: Mapping[str, Any], *, name: str, curves: Figure
+) -> pages.Page:
     """The result as a page."""
     staircases, checks = staircase_table(found)
     seeds = min(len(group) for _, group in by_alpha(found))
@@ -323,9 +326,9 @@ def make_page(found: Sequence[Row], settings: Mapping[str, Any], *, name: str) -
         f"PPO agents on the cheese maze ({settings['levels']} levels), "
         f"{settings['num_iterations']} iterations, and the LLC along their training at nbeta "
         f"{settings['nbeta']:g} and localization {settings['localization']:g}. Regret is exact, in "
-        "units of the uniform policy's. [What is measured](../../docs/cheese.md).\n\n"
-        f"![Regret and LLC along training]({name}.png)"
+        "units of the uniform policy's. [What is measured](../../docs/cheese.md)."
     )
     tables = [staircases, correlation_table(found), verdict_table(found), subset_table(found)]
     tables += [response_table(found), agent_table(found)]
-    return pages.Page(name, "Cheese in the corner", abstract, checks, tables)
+    figures = {"curves.png": curves}
+    return pages.Page(name, "Cheese in the corner", abstract, checks, tables, figures)

@@ -8,7 +8,6 @@ succeed: the breadth of contexts in which it is likely, and the diversity of wha
 units contribute to it; at states of four checkpoints, the same for all, and at each one's own.
 """
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.craftax_decode import LEVELS, interval
+from benchmarks import pages
+from benchmarks.analysis import interval
+from benchmarks.craftax_decode import LEVELS
 from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
@@ -60,9 +61,8 @@ class Able(NamedTuple):
 
 def main() -> int:
     """Measures the runs named and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--run", type=Path, default=Path("results/craftax_plants/default"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     start, run = time.perf_counter(), load_run(options.run)
     indices = [int(np.argmin(np.abs(run.steps - step))) for step in WANTED]

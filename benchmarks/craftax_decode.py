@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from scipy import stats
 
-from slt_rl.development import seed_mean
+from benchmarks.analysis import interval
 from slt_rl.report import Table
 
 NUM_FOLDS, RIDGE = 5, 1e-3
@@ -99,13 +99,3 @@ def decode_table(rows: list[dict]) -> Table:
         for row in rows
     ]
     return Table("Planted in this episode, read off", ("variant", *SOURCES), body, NOTE)
-
-
-def interval(values: np.ndarray, form: str = ".3g") -> str:
-    """Mean over seeds with its interval; the number alone of one seed, – if one is missing."""
-    if not np.all(np.isfinite(values)):
-        return "–"
-    if len(values) < 2:
-        return f"{values[0]:{form}}"
-    mean = seed_mean(values)
-    return f"{mean.mean:{form}} [{mean.low:{form}}, {mean.high:{form}}]"

@@ -16,7 +16,6 @@ critic too, and with `--bundles` a fresh machine goes on from the last of them, 
 
 import argparse
 import dataclasses
-import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from benchmarks import pages
 from slt_rl.agents import load_run
 from slt_rl.agents.agent import Agent, make_agent
 from slt_rl.agents.bundle import pack_run, unpack_run
@@ -229,16 +229,15 @@ def finite(values: np.ndarray) -> list[float | None]:
 
 def write_result(rows: dict[str, Any], seconds: float, options: argparse.Namespace) -> None:
     """Writes `result.json`; after each agent, so that a stop loses little."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    provenance = collect_provenance(settings, {"all": seconds}, packages=PACKAGES)
+    provenance = collect_provenance(vars(options), {"all": seconds}, packages=PACKAGES)
     record = {
         "agents": rows,
         "published_percent_at_1e9_full": PUBLISHED,
-        "command": sys.argv,
+        "command": pages.command(),
         "device": jax.devices()[0].device_kind,
         **dataclasses.asdict(provenance),
     }
-    (options.out / "result.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
+    pages.write_json(options.out / "result.json", record)
 
 
 if __name__ == "__main__":

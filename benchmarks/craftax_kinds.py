@@ -14,7 +14,6 @@ Parts are `layer_0`, `layer_1` and `layer_2` of an agent without memory, `encode
 layer in another order. The page takes every curve of every run in RUNS at one localization.
 """
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
+from benchmarks import pages
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import (
     Series,
@@ -96,9 +96,8 @@ class Kind(NamedTuple):
 
 def main() -> int:
     """Reads all curves and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_kinds"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--permute", type=Path, metavar="RUN", help="measure, and write no page")
     options = parser.parse_args()
     if options.permute:

@@ -7,7 +7,6 @@ Plays checkpoints of the recurrent runs of `benchmarks.craftax_plants`, decodes 
 steps ago from the hidden state, and plays the last checkpoint with and without its memory.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.craftax_decode import LEVELS, interval
+from benchmarks import pages
+from benchmarks.analysis import interval
+from benchmarks.craftax_decode import LEVELS
 from benchmarks.craftax_sight import Steps, player
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
@@ -57,9 +58,8 @@ WORTH_NOTE = (
 
 def main() -> int:
     """Measures all recurrent runs there are and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     found = [load_run(path.parent) for path in options.runs.glob("*/run.json")]
     runs = sorted(

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks import pages
+from benchmarks.analysis import interval
 from benchmarks.craftax_effects import effects_table, fitted_landmarks, random_seed_table
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
@@ -32,7 +34,6 @@ from slt_rl.development import (
     landmarks,
     overshoot_p_value,
     rise_decay,
-    seed_mean,
 )
 from slt_rl.report import Table
 from slt_rl.report.style import styled
@@ -81,18 +82,16 @@ NOTE = (
 
 def main() -> int:
     """Trains all variants, one after the other, and writes the results after each."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=6e5)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in options.variants:
         rows.append(train_variant(name, options))
-        write(rows, options)
+        write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 
@@ -168,12 +167,6 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
     return float(total / number)
 
 
-def write(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Writes the page and the record of all variants so far."""
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    write_page(make_page(rows), rows, settings, folder=options.out)
-
-
 def make_page(rows: list[dict[str, Any]]) -> Page:
     """Tables and the figure of some variants."""
     meaning = [(row["variant"], MEANING[row["variant"]]) for row in rows]
@@ -198,21 +191,12 @@ def results_table(rows: list[dict[str, Any]]) -> Table:
     header = ["variant", *columns, "P(sapling)", "P(plant)", "form", "steps per CPU s"]
     body = []
     for row in rows:
-        rates = [row["rates"]["collect_sapling"], row["rates"]["place_plant"]]
-        cells = [interval(values) for values in (*(row[c] for c in columns), *rates)]
+        cells = [interval(row[c], ".0f" if c.endswith("step") else ".2f") for c in columns]
+        rates = [row["rates"][name] for name in ("collect_sapling", "place_plant")]
+        cells += [interval(values, ".2f") for values in rates]
         speed = row["steps"] / row["cpu_seconds"] if row["steps"] else None
         body.append([row["variant"], *cells, ", ".join(row["form"]), speed])
     return Table("Landmarks", header, body, NOTE)
-
-
-def interval(values: list[float]) -> str:
-    """Mean over seeds with its interval; the values themselves if one is missing."""
-    found = np.asarray(values, np.float64)
-    if found.size < 2 or not np.all(np.isfinite(found)):
-        return ", ".join("–" if not np.isfinite(v) else f"{v:.6g}" for v in found)
-    mean = seed_mean(found)
-    digits = 0 if abs(mean.mean) > 1000 else 2
-    return f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def curves_figure(rows: list[dict[str, Any]]) -> Figure:

@@ -7,7 +7,6 @@ which PLACE_PLANT would succeed: awake, a sapling at hand, free grass in front; 
 linear readout of what the agent sees and remembers tells that it has planted.
 """
 
-import argparse
 import functools
 import json
 import sys
@@ -20,7 +19,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.craftax_decode import decode_table, interval, readouts
+from benchmarks import pages
+from benchmarks.analysis import interval
+from benchmarks.craftax_decode import decode_table, readouts
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import Run, load_run
 from slt_rl.agents.states import memory_of
@@ -67,10 +68,9 @@ class Steps(NamedTuple):
 
 def main() -> int:
     """Measures all runs there are and writes the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
     parser.add_argument("--steps", type=int, default=512)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="results to show too")
     options = parser.parse_args()
     rows = [row for path in options.beside for row in json.loads(path.read_text())["rows"]]

@@ -140,7 +140,6 @@ def write_results(options: argparse.Namespace) -> None:
     # What is still being measured has too few points to turn anywhere.
     rows = [row for row in rows if len(row["series"].steps) >= LEAST_POINTS]
     curves = [row.pop("series") for row in rows]
-    options.out.mkdir(parents=True, exist_ok=True)
     settings = {"runs": str(options.runs), "window": WINDOW}
     page = make_page(curves, events, rows)
     write_page(page, [*map(_as_json, [*curves, *events]), *rows], settings, folder=options.out)

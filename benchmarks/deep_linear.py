@@ -14,13 +14,11 @@ References:
     Lau et al., "The Local Learning Coefficient", arXiv:2308.12108, for the protocol.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import slt_rl
-from benchmarks import deep_linear_page, pages, rows
+from benchmarks import deep_linear_page, rows, runs
 from benchmarks.deep_linear_gibbs import Posterior, finite_value
 from benchmarks.deep_linear_truth import bounds
 from toy_models.deep_linear import product
@@ -203,7 +201,7 @@ def time_gradient(net: Net, num_chains: int) -> float:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--class", dest="label", choices=list(classes()), required=True)
     parser.add_argument("--nets", type=int, default=20)
     parser.add_argument("--only", type=int, nargs="+", metavar="NET", help="only these numbers")
@@ -212,8 +210,6 @@ def main() -> int:
     parser.add_argument("--localization", type=float, default=None, help="default automatic")
     parser.add_argument("--sweeps", type=int, default=250, help="of the reference; 0: none")
     parser.add_argument("--time-gradient", action="store_true", help="only time one gradient")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
     numbers = options.only or range(options.nets)
     nets = [random_net(options.label, number) for number in numbers]
@@ -223,17 +219,14 @@ def main() -> int:
             print(f"{net.name}: {net.num_parameters} parameters, {seconds:.4g} s")
         return 0
     how = Options(options.chains, options.draws, options.localization, options.sweeps)
-    settings = how._asdict()
-    digest = rows.source_digest("benchmarks/deep_linear*.py")
-    journal = rows.Journal(rows.WORK / f"deep_linear_{options.label}.jsonl", settings, digest)
-    run = functools.partial(measure, options=how)
-    found = rows.run_cases(journal, nets[options.share], run, num_keys=1)
-    if options.share != rows.EVERY_CASE:
-        return 0
-    page = deep_linear_page.make_page(options.label, found)
-    pages.write_page(page, found, settings | {"nets": list(numbers)}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    name = f"deep_linear_{options.label}"
+    return runs.run(
+        rows.open_journal(name, how._asdict(), "benchmarks/deep_linear*.py"),
+        nets,
+        functools.partial(measure, options=how),
+        make_page=functools.partial(deep_linear_page.make_page, options.label),
+        options=options,
+    )
 
 
 if __name__ == "__main__":

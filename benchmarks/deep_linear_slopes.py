@@ -8,18 +8,16 @@ the automatic runs of `deep_linear_<class>.json` said of it. Writes `deep_linear
 and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import functools
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from benchmarks.deep_linear import Net, classes, random_net, second_moments
 from benchmarks.deep_linear_gibbs import BURNIN, Posterior, sample
 from slt_rl.estimators import Estimate, mean_estimate
@@ -97,29 +95,23 @@ def make_page(label: str, found: Sequence[dict[str, Any]]) -> pages.Page:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--class", dest="label", choices=list(classes()), required=True)
     parser.add_argument("--nets", type=int, default=20)
     parser.add_argument("--only", type=int, nargs="+", metavar="NET", help="only these numbers")
     parser.add_argument("--sweeps", type=int, default=250)
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
     numbers = options.only or range(options.nets)
     nets = [random_net(options.label, number) for number in numbers]
     settings = {"num_sweeps": options.sweeps}
-    digest = rows.source_digest("benchmarks/deep_linear*.py")
-    journal = rows.Journal(
-        rows.WORK / f"deep_linear_slopes_{options.label}.jsonl", settings, digest
+    name = f"deep_linear_slopes_{options.label}"
+    return runs.run(
+        rows.open_journal(name, settings, "benchmarks/deep_linear*.py"),
+        nets,
+        functools.partial(measure, **settings),
+        make_page=functools.partial(make_page, options.label),
+        options=options,
     )
-    run = functools.partial(measure, **settings)
-    found = rows.run_cases(journal, nets[options.share], run, num_keys=1)
-    if options.share != rows.EVERY_CASE:
-        return 0
-    page = make_page(options.label, found)
-    pages.write_page(page, found, settings | {"nets": list(numbers)}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
 
 
 if __name__ == "__main__":

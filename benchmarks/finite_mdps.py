@@ -6,13 +6,11 @@ Writes `finite_mdps.md`, `.json` and `.png`; a run that was killed goes on where
 environment takes one to four minutes on a core.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gymnax
@@ -21,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import slt_rl
-from benchmarks import finite_mdps_page, pages, rows
+from benchmarks import finite_mdps_page, rows, runs
 from benchmarks.finite_mdps_agents import NUM_ENVS, NUM_STEPS, WIDTH, Agent, train_gru, train_mlp
+from slt_rl.posterior import mean_loss
 from slt_rl.rl import GymnaxEnv, log_schedule, policy_kl, tabular_regret, value_error
 from slt_rl.rl.finite import FiniteEnv, regret_process
 from toy_models import finite_envs
@@ -141,13 +140,12 @@ def potentials(finite: FiniteEnv, agent: Agent) -> dict[str, tuple[str, Callable
     regret = tabular_regret(small, agent.policy, observations[kept], unit=unit)
 
     def kl(params):
-        loss_fn, data = policy_kl(agent.policy, params, observations)
-        return lambda w: jnp.mean(loss_fn(w, data.examples))
+        return functools.partial(mean_loss, *policy_kl(agent.policy, params, observations))
 
     def value(params):
         targets = jax.vmap(lambda x: agent.value_fn(params, x))(observations)
         loss_fn, data = value_error(agent.value_fn, observations, targets)
-        return lambda w: jnp.mean(loss_fn(w, data.examples)) / unit**2
+        return lambda w: mean_loss(loss_fn, data, w) / unit**2
 
     return {
         "KL": ("policy", kl),
@@ -228,23 +226,17 @@ def settings() -> dict[str, Any]:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--envs", default="", help="only names that contain this")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
-    source = rows.source_digest("benchmarks/finite_mdps*.py", "slt_rl/rl/potentials/*.py")
-    journal = rows.Journal(rows.WORK / "finite_mdps.jsonl", settings(), source)
-    chosen = [case for case in cases() if options.envs in case.name]
-    found = rows.run_cases(journal, chosen[options.share], measure, num_keys=1)
-    if options.share != rows.EVERY_CASE:
-        return 0
-    page = finite_mdps_page.make_page(found, settings())
-    # The figure last: the page tells whether the checkout has changes.
-    pages.write_page(page, found, {"envs": options.envs} | settings(), folder=options.out)
-    finite_mdps_page.save_curves(found, options.out / "finite_mdps.png")
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    sources = "benchmarks/finite_mdps*.py", "slt_rl/rl/potentials/*.py"
+    return runs.run(
+        rows.open_journal("finite_mdps", settings(), *sources),
+        [case for case in cases() if options.envs in case.name],
+        measure,
+        make_page=lambda found: finite_mdps_page.make_page(found, settings()),
+        options=options,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Tables and curves of `benchmarks.finite_mdps`, from its rows alone."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,11 @@ def make_page(found: Sequence[Row], settings: Mapping[str, Any]) -> pages.Page:
         "PPO agents on the finite environments of gymnax, and the LLC at their checkpoints under "
         f"three potentials, at nbeta {settings['nbeta']:g} and localization "
         f"{settings['localization']:g}. Regret and values are in units of the regret of the "
-        "uniform policy. [What is measured](../../docs/finite-mdps.md).\n\n"
-        "![Regret and LLC along training](finite_mdps.png)"
+        "uniform policy. [What is measured](../../docs/finite-mdps.md)."
     )
     tables = [potential_table(found), agent_table(found)]
-    return pages.Page(
-        "finite_mdps", "Real environments with exact regret", abstract, checks(found), tables
-    )
+    title, figures = "Real environments with exact regret", {"curves.png": curves(found)}
+    return pages.Page("finite_mdps", title, abstract, checks(found), tables, figures)
 
 
 def checks(found: Sequence[Row]) -> list[Check]:
@@ -134,7 +131,7 @@ def regret_curve(row: Row) -> np.ndarray:
     return (row["optimal"] - np.array(row["exact"])) / row["uniform_regret"]
 
 
-def save_curves(found: Sequence[Row], path: Path) -> None:
+def curves(found: Sequence[Row]) -> Figure:
     """Regret and the three estimates along training, one column for each environment."""
     with styled():
         figure = Figure(figsize=(2.3 * len(found) + 0.9, 7.6), layout="constrained")
@@ -153,7 +150,7 @@ def save_curves(found: Sequence[Row], path: Path) -> None:
         for axis, text in zip(axes[1:, 0], POTENTIALS.values(), strict=True):
             axis.set_ylabel(f"LLC, {text}")
         figure.legend(handles=_handles(axes[0, 0]), loc="outside lower center", ncols=3)
-        figure.savefig(path)
+    return figure
 
 
 def _draw_curve(axis: Any, steps: np.ndarray, estimates: Sequence[Row], name: str) -> None:

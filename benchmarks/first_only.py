@@ -1,24 +1,22 @@
 """Plants per episode of PPO on FirstOnly: peak, decay and end, for several costs and seeds.
 
-    python benchmarks/first_only.py [--runs 4] [--iterations 300] [--out benchmarks/results]
+    python -m benchmarks.first_only [--runs 4] [--iterations 300] [--out benchmarks/results]
 
 Writes `first_only.md` and `first_only.json` with the command, commit, versions and machine class.
 """
 
-import argparse
-import dataclasses
-import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import pages
+from benchmarks.analysis import each
 from slt_rl.development import EventEnv, event_curves, landmarks, overshoot_p_value, seed_mean
-from slt_rl.report import collect_provenance
 from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
 from toy_models.first_only import (
     FirstOnlyEnv,
@@ -30,27 +28,26 @@ from toy_models.first_only import (
 
 WORLD = FirstOnlyEnv()
 SETTINGS = ((0.0, 1.0), (0.02, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 1.0), (0.05, 0.5))
+ABSTRACT = "Mean over seeds with its 95 % Student interval, and below it each seed."
+NOTE = (
+    "Update 0 plays the initial policy, `end` is the mean of the last 20 updates, `half_decay` the "
+    "first update after the peak with fewer plants than half way from the peak to one; – where "
+    "there is none. `overshoot_p` tests each seed's peak against curves that only rise."
+)
 COLUMNS = ("start", "peak", "peak_update", "half_decay", "end", "end_return")
 
 
 def main() -> int:
     """Trains all settings and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    start = time.perf_counter()
     # One object, so that all settings are one program.
     ppo = planting_ppo(WORLD)
     rows = [measure(ppo, *setting, options=options) for setting in tqdm(SETTINGS, disable=None)]
-    seconds = {"train": time.perf_counter() - start}
-    provenance = collect_provenance(vars(options) | {"out": str(options.out)}, seconds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = {"rows": rows, "command": sys.argv, **dataclasses.asdict(provenance)}
-    (options.out / "first_only.json").write_text(json.dumps(record, default=str) + "\n")
-    (options.out / "first_only.md").write_text(as_markdown(rows, provenance))
+    pages.write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 
@@ -59,7 +56,7 @@ def measure(ppo: PPO, cost: float, salience: float, *, options: Any) -> dict[str
     inner = GymnaxEnv(WORLD, FirstOnlyParams(cost=cost, salience=salience))
     env = EventEnv(inner, plant_events, ("plants", "rewarded"))
     keys = run_keys(jax.random.key(options.seed), options.runs)
-    states = init_runs(keys, ppo, env, init_fn=start_params)
+    start, states = time.perf_counter(), init_runs(keys, ppo, env, init_fn=start_params)
     totals, returns = [], []
     schedule = range(options.iterations + 1)
     for now, stats in train(keys, ppo, env, states=states, checkpoints=schedule):
@@ -72,6 +69,7 @@ def measure(ppo: PPO, cost: float, salience: float, *, options: Any) -> dict[str
     return {
         "cost": cost,
         "salience": salience,
+        "seconds": time.perf_counter() - start,
         "start": plants[:, 0].tolist(),
         "peak": [f.peak for f in found],
         "peak_update": [f.peak_step for f in found],
@@ -88,31 +86,16 @@ def start_params(key: jax.Array) -> dict[str, Any]:
     return planting_params(key, WORLD)
 
 
-def as_markdown(rows: list[dict[str, Any]], provenance: Any) -> str:
-    """The results as a page."""
+def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:
+    """Two lines for each setting: the means over seeds, and each seed."""
     columns = ("cost", "salience", *COLUMNS, "overshoot_p")
-    lines = [
-        "# Plants per episode of PPO on FirstOnly",
-        "",
-        f"Command `{' '.join(sys.argv)}`; commit {provenance.commit}; "
-        + ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
-        + f"; {provenance.machine['cores']} cores, {provenance.machine['processor']}; "
-        + f"{provenance.total_seconds:.0f} s.",
-        "",
-        "Mean over seeds with its 95 % Student interval, and below it each seed. Update 0 plays "
-        "the initial policy, `end` is the mean of the last 20 updates, `half_decay` the first "
-        "update after the peak with fewer plants than half way from the peak to one; – where there "
-        "is none. `overshoot_p` tests each seed's peak against curves that only rise.",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-    ]
+    cells = []
     for row in rows:
         # A mean of p-values means nothing.
-        means = [_mean(row[c]) if c != "overshoot_p" else "" for c in columns]
-        lines.append("| " + " | ".join(means) + " |")
-        lines.append("| " + " | ".join(_each(row[c]) for c in columns) + " |")
-    return "\n".join(lines) + "\n"
+        cells.append([_mean(row[c]) if c != "overshoot_p" else "" for c in columns])
+        cells.append([_each(row[c]) for c in columns])
+    table = pages.Table("Settings", columns, cells, NOTE)
+    return pages.Page("first_only", "Plants per episode of PPO on FirstOnly", ABSTRACT, (), [table])
 
 
 def _mean(values: Any) -> str:
@@ -125,9 +108,7 @@ def _mean(values: Any) -> str:
 
 
 def _each(values: Any) -> str:
-    if isinstance(values, float):
-        return ""
-    return ", ".join("–" if not np.isfinite(v) else f"{v:.3g}" for v in values)
+    return "" if isinstance(values, float) else each(values)
 
 
 if __name__ == "__main__":

@@ -8,13 +8,11 @@ fourth moment is 1 instead of 3, run beside them, for what the fourth moment doe
 Writes `increments.md` and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,8 +23,9 @@ from scipy.stats import chi2
 
 import slt_rl
 import toy_models
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from slt_rl import chains, probes
+from slt_rl.diagnostics import Z95
 from slt_rl.samplers import Info
 
 # Localizations that leave the coefficient to the potential: weak ones for the flattest.
@@ -95,18 +94,11 @@ class TwoPointSGLD:
 
 def main() -> int:
     """Measures what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--problems", default="", help="only names that contain this")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
-    journal = rows.Journal(
-        rows.WORK / "increments.jsonl", {}, rows.source_digest("benchmarks/increments.py")
-    )
-    found = rows.run_cases(journal, cases(options.problems), measure, num_keys=1)
-    page = make_page(found)
-    pages.write_page(page, found, {"problems": options.problems}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    journal = rows.open_journal("increments", {}, "benchmarks/increments.py")
+    return runs.run(journal, cases(options.problems), measure, make_page=make_page, options=options)
 
 
 def cases(part: str = "") -> list[toy_models.ToyProblem]:
@@ -249,7 +241,7 @@ def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
     header = ("increments", "step", "problems", "mean, %", "95 % interval, %", "chi-square")
     cells = [
         (name, f"{multiple}x", t.count, f"{100 * t.mean:+.3f}")
-        + (f"{100 * (t.mean - 1.96 * t.sem):+.3f} to {100 * (t.mean + 1.96 * t.sem):+.3f}",)
+        + (f"{100 * (t.mean - Z95 * t.sem):+.3f} to {100 * (t.mean + Z95 * t.sem):+.3f}",)
         + (f"{t.chi_square:.1f} (p = {t.p:.2g})",)
         for (name, multiple), t in totals.items()
     ]
@@ -266,7 +258,7 @@ def _check(multiple: int, total: Summary) -> pages.Check:
         ">= 0.01",
         total.p,
         total.p >= 0.01,
-        f"mean difference {total.mean:+.3%} +- {1.96 * total.sem:.3%}; standard error of one "
+        f"mean difference {total.mean:+.3%} +- {Z95 * total.sem:.3%}; standard error of one "
         f"problem at most {total.worst:.2%}",
     )
 

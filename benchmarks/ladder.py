@@ -5,13 +5,12 @@
 Writes `ladder.md`, `.json` and `ladder_survival.svg`; a run that was killed goes on.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
 import jax
 
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from slt_rl.difficulty import FULL, QUICK, presentation
 from slt_rl.difficulty.pipeline import examine, measure_rungs
 from slt_rl.difficulty.score import recommendation
@@ -19,11 +18,9 @@ from slt_rl.difficulty.score import recommendation
 
 def main() -> int:
     """Climbs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="three rungs, two data sets each")
     parser.add_argument("--work", type=Path, default=None, help="folder of finished rungs")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     protocol = QUICK if options.quick else FULL
@@ -46,7 +43,6 @@ def main() -> int:
     timed = [{"rung": rung, "seconds": taken} for rung, taken in found.seconds.items()]
     settings = {"seed": protocol.seed, "protocol": protocol.name}
     pages.write_page(page, scored + timed, settings, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
     return 0
 
 

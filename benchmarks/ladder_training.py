@@ -8,7 +8,6 @@ The second form scores rungs 0 and 2 along the runs that `slt-rl validate` has t
 and writes `ladder_training_main*`.
 """
 
-import argparse
 import functools
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from benchmarks.ladder_training_page import (
     as_row,
     checks,
@@ -58,7 +57,7 @@ MAIN_RUN = (
 
 def main() -> int:
     """Trains and measures what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each rung")
     parser.add_argument(
         "--rungs",
@@ -70,8 +69,6 @@ def main() -> int:
     )
     parser.add_argument("--validated", type=Path, help="folder of a finished main run")
     parser.add_argument("--work", type=Path, default=rows.WORK / "ladder_training")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if options.validated is None:
@@ -95,7 +92,6 @@ def main() -> int:
     found = [as_row(score) for score in scores] + [{"stage": k, "seconds": v} for k, v in seconds]
     settings = {"seed": TRAINING.estimates.seed, "protocol": TRAINING.name}
     pages.write_page(page, found, settings, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
     return 0
 
 

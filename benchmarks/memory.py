@@ -1,21 +1,19 @@
 """Peak memory of many chains of a large network, beside what their states alone need.
 
-    python -m benchmarks.memory [--chains 32] [--width 1000] [--out benchmarks/results]
+    python -m benchmarks.memory [--chains 32] [--width 992] [--out benchmarks/results]
 
 The network has `width * width + ...` parameters, in single precision. Each case runs in a process
 of its own; its peak is that of the operating system, less the peak of a process that did the same
 with one chain of a tiny network. Writes `memory.md` and `memory.json`.
 """
 
-import argparse
-import dataclasses
+import functools
 import json
 import os
 import subprocess
 import sys
-import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,57 +21,76 @@ import numpy as np
 import optax
 
 import slt_rl
-from benchmarks.rows import ROOT
+from benchmarks import pages, plans, rows, runs
 from slt_rl import chains
 from slt_rl.data import as_dataset
 from slt_rl.groups import Sizes, group_size
-from slt_rl.report import collect_provenance, peak_memory_bytes
+from slt_rl.report import peak_memory_bytes
 
 # Memory does not grow with the length of a block but for the draws' scalars.
 BLOCK, NUM_EXAMPLES = 4, 64
-# Copies of the parameters that a state holds: of SGLD the position, with RMS scaling the moving
-# mean of squares and the averaged precision too; of kinetic Langevin position, momentum and
-# gradient.
-SAMPLERS = {
-    "SGLD": (slt_rl.SGLD(1e-6), 1),
-    "SGLD, minibatches of 16": (slt_rl.SGLD(1e-6), 1),
-    "SGLD, RMS scaling": (slt_rl.SGLD(1e-6, preconditioner=optax.scale_by_rms(0.99, 1.0)), 3),
-    "KineticLangevin": (slt_rl.KineticLangevin(1e-6, 1.0), 3),
-}
+ABSTRACT = (
+    "In MiB. `state`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
+    "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
+    "(used - data) / state; the target is 1.3. `before`, `after`, `work`: planned by XLA "
+    "for a block; `in place`: what of `after` lies where `before` lay. `together`: chains side "
+    "by side. `peaks`: what was used, as a multiple of `state`, when the anchors "
+    "were found, the chains started, and after one, two and three blocks."
+)
+
+
+class Case(NamedTuple):
+    """A sampler.
+
+    `copies` of the parameters lie in a state: of SGLD the position, with RMS scaling the moving
+    mean of squares and the averaged precision too; of kinetic Langevin position, momentum and
+    gradient.
+    """
+
+    name: str
+    sampler: Any
+    copies: int
+    batch_size: int | None = None
+
+
+CASES = (
+    Case("SGLD", slt_rl.SGLD(1e-6), 1),
+    Case("SGLD, minibatches of 16", slt_rl.SGLD(1e-6), 1, batch_size=16),
+    Case("SGLD, RMS scaling", slt_rl.SGLD(1e-6, preconditioner=optax.scale_by_rms(0.99, 1.0)), 3),
+    Case("KineticLangevin", slt_rl.KineticLangevin(1e-6, 1.0), 3),
+)
 
 
 def main() -> int:
     """Measures every sampler and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--chains", type=int, default=32)
     parser.add_argument("--width", type=int, default=992)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--measure", nargs=3, metavar=("SAMPLER", "CHAINS", "WIDTH"))
     options = parser.parse_args()
     if options.measure:
         name, num_chains, width = options.measure
         print(json.dumps(measure(name, int(num_chains), int(width))))
         return 0
-    start = time.perf_counter()
-    rows = [compare(name, options.chains, options.width) for name in SAMPLERS]
-    seconds = {"memory": time.perf_counter() - start}
-    provenance = collect_provenance({"chains": options.chains, "width": options.width}, seconds)
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = {"rows": rows, **dataclasses.asdict(provenance)}
-    (options.out / "memory.json").write_text(json.dumps(record, indent=1, default=str) + "\n")
-    (options.out / "memory.md").write_text(as_markdown(rows, options, provenance))
-    return 0
+    settings = {"chains": options.chains, "width": options.width}
+    sources = "benchmarks/memory.py", "benchmarks/plans.py"
+    return runs.run(
+        rows.open_journal("memory", settings, *sources),
+        CASES,
+        lambda case, key: compare(case, options.chains, options.width),
+        make_page=functools.partial(make_page, options.chains),
+        options=options,
+    )
 
 
-def compare(name: str, num_chains: int, width: int) -> dict[str, Any]:
+def compare(case: Case, num_chains: int, width: int) -> dict[str, Any]:
     """A large case beside a tiny one, each in a process of its own."""
-    large, tiny = (in_process(name, *size) for size in ((num_chains, width), (1, 8)))
+    large, tiny = (in_process(case.name, *size) for size in ((num_chains, width), (1, 8)))
     used = large["peak"] - tiny["peak"]
-    copies = SAMPLERS[name][1]
-    states = 4 * num_chains * large["parameters"] * copies
+    states = 4 * num_chains * large["parameters"] * case.copies
     data = large["data"] - tiny["data"]
     return {
-        "sampler": name, "parameters": large["parameters"], "copies": copies,
+        "parameters": large["parameters"], "copies": case.copies,
         "states": states, "data": data, "used": used, "ratio": (used - data) / states,
         "bare": tiny["peak"], "program": large["program"],
         "peaks": [a - b for a, b in zip(large["peaks"], tiny["peaks"], strict=True)],
@@ -85,15 +102,14 @@ def in_process(*words: Any) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.memory", "--measure", *map(str, words)]
     flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env=os.environ | flags, check=True
+        command, capture_output=True, text=True, cwd=rows.ROOT, env=os.environ | flags, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
     """Runs three blocks and tells the peak of this process, and what XLA says of the program."""
-    sampler, _ = SAMPLERS[name]
-    batch_size = 16 if "minibatches" in name else None
+    case = next(case for case in CASES if case.name == name)
     rng = np.random.default_rng(0)
     params = {
         "first": rng.normal(size=(width, width)).astype(np.float32) / np.sqrt(width),
@@ -108,7 +124,7 @@ def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
     anchors = chains.find_anchors(jax.random.key(0), problem)
     peaks = [peak_memory_bytes()]
     keys = chains.center_keys(jax.random.key(1), 1)
-    options = {"sampler": sampler, "batch_size": batch_size}
+    options = {"sampler": case.sampler, "batch_size": case.batch_size}
     state = chains.start_chains(keys, problem, anchors, num_chains=num_chains, **options)
     jax.block_until_ready(state)
     peaks.append(peak_memory_bytes())
@@ -125,23 +141,22 @@ def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:
         "peaks": peaks,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "data": sum(leaf.nbytes for leaf in jax.tree.leaves(data)),
-        "program": program_bytes(problem, anchors, keys, num_chains=num_chains, **options),
+        "program": program_bytes(problem, anchors, case, num_chains=num_chains),
     }
 
 
 def program_bytes(
-    problem: Any, anchors: Any, keys: Any, *, sampler: Any, num_chains: int, batch_size: int | None
+    problem: chains.Problem, anchors: Any, case: Case, *, num_chains: int
 ) -> dict[str, int]:
     """Bytes that XLA plans for a block: arguments, results, and work space."""
-    state = chains.start_chains(
-        keys, problem, anchors, sampler=sampler, num_chains=num_chains, batch_size=batch_size
-    )
-    together = group_size(state.sampler_state.position)
-    found = chains._advance.lower(
-        problem.make_target, chains.numbers_of(problem, anchors),
-        chains.per_chain(sampler, problem, num_chains), state, keys,
-        Sizes(BLOCK, batch_size, together), None,
-    ).compile().memory_analysis()  # fmt: skip
+    positions = {
+        name: np.broadcast_to(leaf, (1, num_chains, *leaf.shape[1:]))
+        for name, leaf in problem.centers.items()
+    }
+    together = group_size(positions)
+    sizes = Sizes(BLOCK, case.batch_size, together)
+    plan = plans.block_plan(problem, anchors, case.sampler, num_chains=num_chains, sizes=sizes)
+    found = plan.memory_analysis()
     return {
         "together": together,
         "shared": found.alias_size_in_bytes,
@@ -161,38 +176,23 @@ def squared_errors(params: dict[str, Any], examples: Any) -> Any:
     return jnp.sum((network(params, examples[0]) - examples[1]) ** 2, axis=1)
 
 
-def as_markdown(rows: list[dict[str, Any]], options: Any, provenance: Any) -> str:
+def make_page(num_chains: int, found: Sequence[dict[str, Any]]) -> pages.Page:
     """The results as a page."""
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
-    lines = [
-        f"# Memory of {options.chains} chains of {rows[0]['parameters']:,} parameters",
-        "",
-        f"Command `python -m benchmarks.memory --chains {options.chains} --width {options.width}`; "
-        f"commit {provenance.commit}; {versions}; {provenance.machine['cores']} cores, "
-        f"{provenance.machine['processor']}; {provenance.total_seconds:.0f} s.",
-        "",
-        "In MiB. `state`: chains x parameters x copies in a state x 4 bytes. `used`: peak of the "
-        "process less that of the same with one chain of 192 parameters (`bare`). `ratio`: "
-        "(used - data) / state; the target is 1.3. `before`, `after`, `work`: planned by XLA "
-        "for a block; `in place`: what of `after` lies where `before` lay. `together`: chains side "
-        "by side. `peaks`: what was used, as a multiple of `state`, when the anchors "
-        "were found, the chains started, and after one, two and three blocks.",
-        "",
-        "| sampler | copies | state | data | used | ratio | bare | before | after | in place "
-        "| work | together | peaks |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
+    header = ("sampler", "copies", "state", "data", "used", "ratio", "bare", "before", "after")
+    header += ("in place", "work", "together", "peaks")
+    cells = []
+    for row in found:
         program = row["program"]
-        sizes = [row["states"], row["data"], row["used"]]
-        plan = [row["bare"], program["arguments"], program["results"]]
-        plan += [program["shared"], program["work"]]
-        first, second = ([f"{size / 2**20:.1f}" for size in part] for part in (sizes, plan))
-        cells = [row["sampler"], row["copies"], *first, f"**{row['ratio']:.2f}**", *second]
-        cells.append(program["together"])
-        cells.append(", ".join(f"{peak / row['states']:.1f}" for peak in row["peaks"]))
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        plan = [program[name] for name in ("arguments", "results", "shared", "work")]
+        sizes, plan = (
+            [f"{size / 2**20:.1f}" for size in part]
+            for part in ([row[name] for name in ("states", "data", "used")], [row["bare"], *plan])
+        )
+        peaks = ", ".join(f"{peak / row['states']:.1f}" for peak in row["peaks"])
+        ratio = f"**{row['ratio']:.2f}**"
+        cells.append([row["case"], row["copies"], *sizes, ratio, *plan, program["together"], peaks])
+    title = f"Memory of {num_chains} chains of {found[0]['parameters']:,} parameters"
+    return pages.Page("memory", title, ABSTRACT, (), [pages.Table("Samplers", header, cells)])
 
 
 if __name__ == "__main__":

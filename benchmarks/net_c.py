@@ -9,18 +9,16 @@ chains in equilibrium find 0.948 of the learning coefficient there. SGLD of too 
 `net_c.md` and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 import slt_rl
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from slt_rl.report import Check, Table
 from toy_models.deep_linear import benchmark_nets
 
@@ -110,19 +108,13 @@ def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--keys", type=int, default=3, help="runs of each case")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    rows.add_share_argument(parser)
     options = parser.parse_args()
-    journal = rows.Journal(rows.WORK / "net_c.jsonl", {}, rows.source_digest("benchmarks/net_c.py"))
-    found = rows.run_cases(journal, CASES[options.share], measure, num_keys=options.keys)
-    if options.share != rows.EVERY_CASE:
-        return 0
-    page = make_page(found)
-    pages.write_page(page, found, {"keys": options.keys}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    journal = rows.open_journal("net_c", {}, "benchmarks/net_c.py")
+    return runs.run(
+        journal, CASES, measure, make_page=make_page, options=options, num_keys=options.keys
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Results on disk: a page to read and the same as JSON, both saying how they were made."""
 
+import argparse
 import dataclasses
 import datetime
 import json
@@ -28,7 +29,8 @@ class Page:
         abstract: What was measured.
         checks: Figures with their targets.
         tables: Tables.
-        figures: Figures by name.
+        figures: Figures by name: `curves` becomes `<page>_curves.svg`, `curves.png` is drawn in
+            pixels, for figures of very many points.
     """
 
     name: str
@@ -39,10 +41,21 @@ class Page:
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
 
 
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A command line that knows where results go (`--out`).
+
+    Args:
+        doc: Docstring of the benchmark; its first line describes the command.
+    """
+    found = argparse.ArgumentParser(description=doc.splitlines()[0])
+    found.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    return found
+
+
 def write_page(
     page: Page, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, folder: Path
 ) -> None:
-    """Writes `<name>.md`, `<name>.json` with all rows, and the figures as SVG.
+    """Writes `<name>.md`, `<name>.json` with all rows, and the figures; prints the checks.
 
     Args:
         page: What is shown.
@@ -50,18 +63,35 @@ def write_page(
         settings: Arguments of the run.
         folder: Where the files go.
     """
-    seconds = {"measurements": sum(row.get("seconds", 0.0) for row in rows)}
-    # Where the files go says nothing about the numbers, and something about the machine.
-    asked = {name: value for name, value in settings.items() if name != "out"}
-    made = dataclasses.asdict(collect_provenance(asked, seconds))
-    made |= {"command": command(), "date": datetime.date.today().isoformat()}
-    content = {"checks": [dataclasses.asdict(check) for check in page.checks], "rows": list(rows)}
-    text = json.dumps(strict(made | content), indent=1, allow_nan=False)
-    write_file(folder / f"{page.name}.json", f"{text}\n".encode())
+    made = how_made(rows, settings)
+    checks = [dataclasses.asdict(check) for check in page.checks]
+    write_json(folder / f"{page.name}.json", made | {"checks": checks, "rows": list(rows)})
     for name, figure in page.figures.items():
         with styled():
-            figure.savefig(folder / f"{page.name}_{name}.svg", metadata={"Date": None})
+            figure.savefig(folder / _file(page, name), metadata={"Date": None})
     write_file(folder / f"{page.name}.md", as_markdown(page, made).encode())
+    for check in page.checks:
+        print(check)
+
+
+def how_made(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Command, date, commit, versions and machine, and seconds that the rows took."""
+    seconds = {"measurements": sum(row.get("seconds", 0.0) for row in rows)}
+    # Where the files go says nothing about the numbers, and something about the machine; a page
+    # is of all cases, whatever shares measured them.
+    asked = {name: value for name, value in settings.items() if name not in ("out", "share")}
+    made = dataclasses.asdict(collect_provenance(asked, seconds))
+    return made | {"command": command(), "date": datetime.date.today().isoformat()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes an object as JSON: the whole file or none of it."""
+    text = json.dumps(strict(dict(content)), indent=1, allow_nan=False)
+    write_file(path, f"{text}\n".encode())
+
+
+def _file(page: Page, name: str) -> str:
+    return f"{page.name}_{name}" if name.endswith(".png") else f"{page.name}_{name}.svg"
 
 
 def command() -> str:
@@ -86,7 +116,7 @@ def as_markdown(page: Page, made: Mapping[str, Any]) -> str:
     ]
     if page.checks:
         lines += ["## Figures and targets", "", *_checks(page.checks), ""]
-    lines += [line for name in page.figures for line in (f"![{name}]({page.name}_{name}.svg)", "")]
+    lines += [line for name in page.figures for line in (f"![{name}]({_file(page, name)})", "")]
     for table in page.tables:
         lines += [f"## {table.title}", "", *_rows(table.header, table.rows), ""]
         lines += [table.note, ""] if table.note else []

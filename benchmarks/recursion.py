@@ -5,14 +5,12 @@
 Writes `recursion.md` and `.json`; a run that was killed goes on where it stopped.
 """
 
-import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks import pages, rows
+from benchmarks import pages, rows, runs
 from benchmarks.recursion_cases import (
     RecursionCase,
     crossing,
@@ -95,20 +93,13 @@ def make_page(found: list[dict[str, Any]]) -> pages.Page:
 
 def main() -> int:
     """Runs what is missing, then writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     parser.add_argument("--cases", default="", help="only names that contain this")
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    journal = rows.Journal(
-        rows.WORK / "recursion.jsonl", {}, rows.source_digest("benchmarks/recursion*.py")
-    )
+    journal = rows.open_journal("recursion", {}, "benchmarks/recursion*.py")
     chosen = [case for case in cases() if options.cases in case.name]
-    found = rows.run_cases(journal, chosen, measure, num_keys=1)
-    page = make_page(found)
-    pages.write_page(page, found, {"cases": options.cases}, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
-    return 0
+    return runs.run(journal, chosen, measure, make_page=make_page, options=options)
 
 
 if __name__ == "__main__":

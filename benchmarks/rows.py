@@ -92,6 +92,17 @@ def source_digest(*own: str) -> str:
     return digest.hexdigest()
 
 
+def open_journal(name: str, settings: Mapping[str, Any], *own: str) -> Journal:
+    """The journal of a benchmark.
+
+    Args:
+        name: Stem of its file in `WORK`.
+        settings: JSON values that the rows depend on.
+        own: Patterns of the benchmark's own files, relative to the checkout.
+    """
+    return Journal(WORK / f"{name}.jsonl", settings, source_digest(*own))
+
+
 def case_key(name: str, number: int) -> jax.Array:
     """The random key of a case: it does not depend on the other cases of a run."""
     base = jax.random.fold_in(jax.random.key(0), zlib.crc32(name.encode()))
@@ -122,7 +133,7 @@ def run_cases(
     cases: Sequence[Case],
     measure: Callable[[Any, jax.Array], dict[str, Any]],
     *,
-    num_keys: int,
+    num_keys: int = 1,
 ) -> list[dict[str, Any]]:
     """Measures every case with every key that the journal does not have yet.
 

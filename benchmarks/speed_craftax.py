@@ -6,22 +6,18 @@
 less on purpose: it counts no events and keeps no account of episodes.
 """
 
-import argparse
 import functools
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks import single_file_ppo, speed_ppo, speed_runs
-from benchmarks.pages import command
+from benchmarks import pages, single_file_ppo, speed_ppo, speed_runs
 from slt_rl.agents import LearningSpec, NetworkSpec, RunSpec, WorldSpec
 from slt_rl.agents.agent import Agent, make_agent
-from slt_rl.report import collect_provenance
 from slt_rl.rl import init_runs, run_keys, train
 from slt_rl.rl.craftax import CraftaxEnv
 
@@ -88,9 +84,8 @@ def _entropy(logits: jax.Array) -> jax.Array:
 
 def main() -> int:
     """Times both in turns and writes the ratio of steps per second, library over reference."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     spec = RunSpec(
         world=WorldSpec(pool_size=64),
@@ -103,18 +98,14 @@ def main() -> int:
     found = speed_runs.take_turns(runs, seconds=options.seconds)
     times = {name: x.per(ITERATIONS * spec.steps_per_update) for name, x in found.items()}
     row = {
-        "command": command(),
         "rounds": len(found["slt_rl"].wall),
         "microseconds_per_step": times,
         "ratio_wall": speed_runs.ratio(found, "reference", "slt_rl"),
         "ratio_cpu": times["reference"]["cpu"] / times["slt_rl"]["cpu"],
-        "versions": dict(collect_provenance({}, {}).versions),
-        "commit": collect_provenance({}, {}).commit,
-        "machine": dict(collect_provenance({}, {}).machine),
     }
-    text = json.dumps(row, indent=1)
-    (options.out / "speed_craftax.json").write_text(f"{text}\n")
-    sys.stdout.write(f"{text}\n")
+    made = pages.how_made([row], vars(options))
+    pages.write_json(options.out / "speed_craftax.json", made | row)
+    print(json.dumps(row, indent=1))
     return 0
 
 

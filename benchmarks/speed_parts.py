@@ -6,7 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,11 +14,9 @@ import jax.numpy as jnp
 
 import slt_rl
 from benchmarks import (
-    pages,
     rows,
-    speed,
     speed_cases,
-    speed_page,
+    speed_loop,
     speed_peers,
     speed_ppo,
     speed_runs,
@@ -49,8 +47,8 @@ def cases(options: argparse.Namespace) -> list[PartCase]:
     # A case is bound as a default: a plain closure would see the last one.
     found = {
         "loop": [
-            PartCase(case.name, lambda options, case=case: speed.measure_loop(case, options))
-            for case in speed.loop_cases(options)
+            PartCase(case.name, lambda options, case=case: speed_loop.measure(case, options))
+            for case in speed_loop.cases(options)
         ],
         "call": [
             PartCase(f"call: {m.name}", lambda options, m=m: measure_call(m, options))
@@ -174,27 +172,3 @@ class _Target:
     def __call__(self, params, data):
         del params
         return self.model, data
-
-
-def main_cpu(options: argparse.Namespace) -> int:
-    """Measures what the journal lacks, then writes the page."""
-    settings = {name: getattr(options, name) for name in ("seconds", "examples", "quick", "peers")}
-    journal = rows.Journal(
-        rows.WORK / f"speed{'_quick' * options.quick}.jsonl",
-        settings,
-        rows.source_digest("benchmarks/speed*.py", "benchmarks/single_file_ppo.py"),
-    )
-    found = rows.run_cases(
-        journal, cases(options), lambda case, key: case.measure(options), num_keys=1
-    )
-    folder = options.out or pages.RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
-    page = speed_page.make_page(found)
-    pages.write_page(page, found, settings, folder=folder)
-    print(pages.RESULTS if options.out is None else folder)
-    return 0
-
-
-def parts_of(found: Sequence[dict[str, Any]], part: str) -> list[dict[str, Any]]:
-    """The rows of one part that were measured."""
-    return [row for row in found if row.get("part") == part]

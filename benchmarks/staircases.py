@@ -8,12 +8,10 @@ alone and compared with those of the exact phases. Writes `staircases.md`, `.jso
 run that was killed goes on where it stopped.
 """
 
-import argparse
 import dataclasses
 import functools
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -121,15 +119,13 @@ def measure_curves(case: CurveCase, key: jax.Array) -> dict[str, Any]:
 
 def main() -> int:
     """Measures and writes the page; 0 only if every check held."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--nulls", type=int, default=200)
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     settings = {"runs": options.runs}
-    source = rows.source_digest("benchmarks/staircases.py")
-    journal = rows.Journal(rows.WORK / "staircases.jsonl", settings, source)
+    journal = rows.open_journal("staircases", settings, "benchmarks/staircases.py")
     phases = [PhaseCase(phase.rank) for phase in staircases.phases()]
     found = rows.run_cases(journal, phases, measure_phase, num_keys=PHASE_KEYS)
     trainers = {
@@ -137,7 +133,7 @@ def main() -> int:
         "REINFORCE": staircases.reinforce_gradient,
     }
     cases = [CurveCase(name, fn, options.runs) for name, fn in trainers.items()]
-    curves = rows.run_cases(journal, cases, measure_curves, num_keys=1)
+    curves = rows.run_cases(journal, cases, measure_curves)
     page = staircases_summary.make_page(found, curves, num_nulls=options.nulls)
     pages.write_page(page, [*found, *curves], settings, folder=options.out)
     return int(not all(check.held for check in page.checks))

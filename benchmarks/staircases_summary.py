@@ -20,6 +20,7 @@ from slt_rl.development import (
     wilson_interval,
 )
 from slt_rl.development.partition import ar1_series
+from slt_rl.diagnostics import Z95
 from slt_rl.report import Check, Table
 from toy_models import staircases
 
@@ -189,7 +190,7 @@ def figure(rows: Sequence[Row]) -> Figure:
     for row, (top, bottom) in zip(rows, axes.T, strict=True):
         run = runs_of(row)[0]
         top.plot(run.steps, run.regret, color="C0")
-        bottom.errorbar(run.steps, run.llc, 1.96 * np.array(row["sem"][0]), fmt=".", color="C1")
+        bottom.errorbar(run.steps, run.llc, Z95 * np.array(row["sem"][0]), fmt=".", color="C1")
         for phase in staircases.phases():
             top.axhline(phase.regret, color="0.7", lw=0.8, zorder=0)
             bottom.axhline(phase.llc, color="0.7", lw=0.8, zorder=0)

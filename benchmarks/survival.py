@@ -33,8 +33,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import pages
-from benchmarks.rows import EVERY_CASE, WORK, Journal, add_share_argument, source_digest
+from benchmarks import pages, runs
+from benchmarks.rows import EVERY_CASE, WORK, open_journal
 from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
 
@@ -61,13 +61,11 @@ NOTE = (
 
 def main() -> int:
     """Kills every stage and writes the results."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = runs.parser(__doc__)
     kills = [f"{name}={number}" for name, number in KILLS.items()]
     parser.add_argument("--kills", nargs="+", type=parse_kills, default=kills, metavar="STAGE=N")
     parser.add_argument("--parts", type=int, default=1, help="so many of each stage")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=pages.RESULTS)
-    add_share_argument(parser)
     options = parser.parse_args()
     prepare()
     settings = {name: getattr(options, name) for name in ("parts", "seed")}
@@ -78,7 +76,6 @@ def main() -> int:
         return 0
     page = make_page(by_stage(rows))
     pages.write_page(page, rows, settings, folder=options.out)
-    print("\n".join(str(check) for check in page.checks))
     return 0 if all(check.held for check in page.checks) else 1
 
 
@@ -92,7 +89,7 @@ def parse_kills(text: str) -> tuple[str, int]:
 
 def kill_all(parts: list[tuple[str, int]], settings: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of parts of stages, those that are missing measured."""
-    journal = Journal(WORK / "survival.jsonl", settings, source_digest("benchmarks/survival*.py"))
+    journal = open_journal("survival", settings, "benchmarks/survival*.py")
     for name, part in parts:
         if (name, part) not in journal.read():
             start, folder = time.perf_counter(), WORK / "survival" / f"{name}-{part}"

@@ -8,6 +8,9 @@ from numpyro import diagnostics as numpyro_diagnostics
 
 # Means of so many batches of a chain: long enough to average an oscillation out.
 NUM_BATCHES = 50
+# Half-width of an interval of 95 % in standard errors, where these are known well enough to be
+# taken for exact. Few values ask for a Student quantile in its place.
+Z95 = 1.96
 
 
 def check_trace(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from slt_rl.diagnostics import Z95
+
 # Friction that mixes the energy of a stiff direction best, in units of its frequency.
 STIFF_FRICTION = 0.3
 LEAST, LARGEST = 0.03, 0.5
@@ -47,7 +49,7 @@ def gliding_friction(omega: np.ndarray, size: np.ndarray, *, num_chains: int, to
     Returns:
         Friction in units of the stiffest frequency.
     """
-    independent = (1.96 / tolerance) ** 2 / (size * num_chains)
+    independent = (Z95 / tolerance) ** 2 / (size * num_chains)
     return omega * np.sqrt(np.maximum(independent, LEAST_INDEPENDENT) / RELAXATIONS)
 
 

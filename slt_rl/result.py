@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from slt_rl._checks import check_fraction
 from slt_rl.chains import Draws
 
 
@@ -74,8 +75,7 @@ class LLCEstimate:
         Raises:
             ValueError: if `level` is outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise ValueError(f"level: expected a number in (0, 1), got {level}")
+        check_fraction("level", level)
         terms = {k: v for k, v in self.error_budget.items() if np.isfinite(v)}
         random = self.sem if given_data else np.hypot(self.sem, terms.get("data_set", 0.0))
         apart = ("monte_carlo", "data_set", "localization")

@@ -10,7 +10,7 @@ import numpy as np
 from slt_rl import chains, probes
 from slt_rl.calibration import Plan
 from slt_rl.compilation import LightJit
-from slt_rl.diagnostics import split_r_hat
+from slt_rl.diagnostics import Z95, split_r_hat
 from slt_rl.estimators import mean_estimate
 from slt_rl.parts import blocks_in_parts
 from slt_rl.samplers import SGLD, KineticLangevin
@@ -227,7 +227,7 @@ def _settled(run: Run, draws: chains.Draws) -> tuple[bool, float]:
         estimate = estimate if at_zero is None else at_zero.estimate
         if estimate.mean < 2 * estimate.sem + drop:
             continue
-        error = 1.96 * estimate.sem / (run.settings.tolerance * estimate.mean)
+        error = Z95 * estimate.sem / (run.settings.tolerance * estimate.mean)
         shortage = max(shortage, error**2)
         relaxed &= _is_relaxed(one, run.problem.leaf_sizes, steps)
     return relaxed, shortage

@@ -14,10 +14,9 @@ from slt_rl.budget import (
     make_budget,
 )
 from slt_rl.chains import Draws
+from slt_rl.diagnostics import Z95
 from slt_rl.result import LLCEstimate
 
-# Half-width of the interval of a slope, in standard errors.
-INTERVAL = 1.96
 EQUIPARTITION = (0.95, 1.05)
 EQUIPARTITION_REFUSED = (0.8, 1.25)
 # No direction of a loss that grows at least like a distance holds more than one unit: a chain at so
@@ -87,7 +86,7 @@ def _reaches_limit(slope: float, sem: float) -> bool:
     A slope that cannot be told from zero says nothing, unless it is not known at all.
     """
     is_there = abs(slope) > SIGNIFICANT * sem
-    return is_there and abs(slope) + INTERVAL * sem > PLATEAU_SLOPE
+    return is_there and abs(slope) + Z95 * sem > PLATEAU_SLOPE
 
 
 def _sure_slope(numbers: dict[str, float]) -> float:
@@ -243,7 +242,7 @@ def _relaxation_flags(budget: Budget, context: Context, flags: Flags) -> None:
 
 def _precision_flags(budget: Budget, context: Context, flags: Flags) -> None:
     estimate = budget.estimate
-    half_width = INTERVAL * estimate.sem
+    half_width = Z95 * estimate.sem
     if estimate.ess < 50 or half_width > 2 * context.tolerance * abs(estimate.mean):
         flags.add(
             f"interval half-width {half_width:.3g} is more than twice the tolerance "

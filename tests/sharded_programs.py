@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import slt_rl
+from benchmarks.plans import anchor_plan, block_plan, planned_bytes
 from slt_rl import chains
 from slt_rl.data import as_dataset
 from slt_rl.groups import Sizes
@@ -92,8 +93,8 @@ def parameters_over_devices():
         "difference": difference([estimate(params)], [estimate(split)]),
         "share": largest_share(problem(split), slt_rl.SGLD(1e-5), num_chains=4),
         "parameters": sum(leaf.nbytes for leaf in params.values()),
-        "whole": {name: bytes_of(plan) for name, plan in one.items()},
-        "parts": {name: bytes_of(plan) for name, plan in laid.items()},
+        "whole": {name: planned_bytes(plan) for name, plan in one.items()},
+        "parts": {name: planned_bytes(plan) for name, plan in laid.items()},
         "sent": {name: sent_by(plan) for name, plan in laid.items()},
     }
 
@@ -101,16 +102,19 @@ def parameters_over_devices():
 def plans(problem):
     """The compiled programs of one chain: its anchor, and blocks with full data and minibatches."""
     anchors = chains.find_anchors(jax.random.key(1), problem)
-    compiled = chains._find_anchors.lower(
-        problem.make_target, problem.centers, problem.shared, jax.random.key(1), 30
-    ).compile()
     variate = slt_rl.SGLD(1e-5, control_variate=True)
     return {
-        "anchor": compiled,
-        "full": block_plan(problem, anchors, slt_rl.SGLD(1e-5), num_chains=1),
-        "minibatch": block_plan(problem, anchors, variate, num_chains=1, batch_size=8),
+        "anchor": anchor_plan(problem),
+        "full": block(problem, anchors, slt_rl.SGLD(1e-5)),
+        "minibatch": block(problem, anchors, variate, batch_size=8),
         "momenta": start_plan(problem, anchors, slt_rl.KineticLangevin(1e-3, 1.0)),
     }
+
+
+def block(problem, anchors, sampler, *, num_chains=1, batch_size=None):
+    """The compiled block of the chains of a problem, all side by side."""
+    sizes = Sizes(8, batch_size, num_chains)
+    return block_plan(problem, anchors, sampler, num_chains=num_chains, sizes=sizes)
 
 
 def start_plan(problem, anchors, sampler):
@@ -120,26 +124,6 @@ def start_plan(problem, anchors, sampler):
     numbers = chains.numbers_of(problem, anchors)._replace(shared=None)
     sampler = chains.per_chain(sampler, problem, 1)
     return chains._init.lower(None, numbers, sampler, keys, 1, None).compile()
-
-
-def block_plan(problem, anchors, sampler, *, num_chains, batch_size=None):
-    """The compiled block of the chains of a problem."""
-    keys = chains.center_keys(jax.random.key(2), problem.num_centers)
-    state = chains.start_chains(
-        keys, problem, anchors, sampler=sampler, num_chains=num_chains, batch_size=batch_size
-    )
-    numbers = chains.numbers_of(problem, anchors)
-    sampler = chains.per_chain(sampler, problem, num_chains)
-    return chains._advance.lower(
-        problem.make_target, numbers, sampler, state, keys, Sizes(8, batch_size, num_chains), None
-    ).compile()
-
-
-def bytes_of(plan):
-    """What a device needs for a program: arguments, results and work space."""
-    found = plan.memory_analysis()
-    total = found.argument_size_in_bytes + found.output_size_in_bytes + found.temp_size_in_bytes
-    return total - found.alias_size_in_bytes
 
 
 def largest_share(problem, sampler, *, num_chains):
@@ -190,7 +174,7 @@ def sent(checkpoints):
         jnp.float32(10),
     )  # fmt: skip
     anchors = chains.find_anchors(jax.random.key(1), problem)
-    return sent_by(block_plan(problem, anchors, SGLD, num_chains=4))
+    return sent_by(block(problem, anchors, SGLD, num_chains=4))
 
 
 def sent_by(plan):

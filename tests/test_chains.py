@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
+from benchmarks import plans
 from slt_rl import chains, groups
 from slt_rl.samplers import HMC, MALA, SGLD, KineticLangevin
 
@@ -123,15 +124,9 @@ def test_large_chains_hold_their_state_once(monkeypatch):
 
     centers, number = jnp.zeros((1, 2**17), jnp.float32), jnp.float32(1)
     problem = chains.Problem(chains.constant_target(loss_fn), centers, None, number, number)
-    anchors, keys = chains.find_anchors(KEY, problem), chains.center_keys(KEY, 1)
-    state = chains.start_chains(keys, problem, anchors, sampler=SGLD(1e-6), num_chains=64)
-    together = groups.group_size(state.sampler_state.position)
-    assert together == 4
-    sampler = chains.per_chain(SGLD(1e-6), problem, 64)
-    numbers, sizes = chains.numbers_of(problem, anchors), groups.Sizes(4, None, together)
-    block = chains._advance.lower(
-        problem.make_target, numbers, sampler, state, keys, sizes, None
-    ).compile()
+    anchors, sizes = chains.find_anchors(KEY, problem), groups.Sizes(4, None, 4)
+    assert groups.group_size(np.broadcast_to(centers, (1, 64, 2**17))) == sizes.together
+    block = plans.block_plan(problem, anchors, SGLD(1e-6), num_chains=64, sizes=sizes)
     plan, states = block.memory_analysis(), 64 * centers.nbytes
     assert plan.alias_size_in_bytes >= states
     new = plan.output_size_in_bytes - plan.alias_size_in_bytes + plan.temp_size_in_bytes

@@ -125,21 +125,6 @@ def block_levels(
     return _levels(np.concatenate([walls, walls]), cheese, alpha)
 
 
-def with_share(levels: Levels, alpha: float) -> Levels:
-    """The same levels with another share of those whose cheese is off the corner.
-
-    Corner levels are equally likely among themselves, and so are the others.
-
-    Args:
-        levels: At least one of each class; their law is not used.
-        alpha: Share of levels with the cheese off the corner, in [0, 1].
-
-    Raises:
-        ValueError: If `alpha` is out of range or a class has no level.
-    """
-    return _levels(levels.walls, levels.cheese, alpha)
-
-
 def successors(walls: jax.Array) -> jax.Array:
     """Where each action leads from each cell, `[cell, 4]`; a wall leaves the mouse in place.
 
@@ -311,7 +296,5 @@ def _levels(walls: Any, cheese: Any, alpha: float) -> Levels:
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha: got {alpha}, expected a share in [0, 1]")
     corner = np.asarray(cheese) == CORNER
-    if corner.all() or not corner.any():
-        raise ValueError("levels: expected some with the cheese in the corner and some without")
     law = np.where(corner, (1 - alpha) / corner.sum(), alpha / (~corner).sum())
     return Levels(jnp.asarray(walls), jnp.asarray(cheese), jnp.asarray(law, float))

@@ -15,6 +15,7 @@ References:
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -225,19 +226,7 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
     Returns:
         The problem, centered at the optimal gain, factored by its singular values.
     """
-    a, q = np.asarray(dynamics, float), np.asarray(cost, float)
-    best, weight = _riccati(a, q)
-
-    def regret(gain):
-        closed, start = jnp.asarray(a, gain.dtype) - gain, jnp.eye(2, dtype=gain.dtype)
-        recursion = jnp.eye(4, dtype=gain.dtype) - 0.95 * jnp.kron(closed, closed)
-        covariance = jnp.linalg.solve(recursion, start.ravel()).reshape(2, 2)
-        error = gain - jnp.asarray(best, gain.dtype)
-        value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, gain.dtype) @ error)
-        # The equation has a solution for unstable gains too, which is then no covariance.
-        stable = (jnp.trace(covariance) > 0) & (jnp.linalg.det(covariance) > 0)
-        return jnp.where(stable, value, jnp.inf)
-
+    best, regret = _regret_of_gains(np.asarray(dynamics, float), np.asarray(cost, float))
     if not factored:
 
         def potential(params):
@@ -264,6 +253,23 @@ def regulator(name: str, dynamics, cost, *, factored: bool) -> ToyProblem:
         multiplicity=multiplicity,
         potential=lambda params: regret(deep_linear.product(params)),
     )
+
+
+def _regret_of_gains(a: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """The optimal gain, and the regret of a gain: infinite beyond the stable ones."""
+    best, weight = _riccati(a, q)
+
+    def regret(gain):
+        closed, start = jnp.asarray(a, gain.dtype) - gain, jnp.eye(2, dtype=gain.dtype)
+        recursion = jnp.eye(4, dtype=gain.dtype) - 0.95 * jnp.kron(closed, closed)
+        covariance = jnp.linalg.solve(recursion, start.ravel()).reshape(2, 2)
+        error = gain - jnp.asarray(best, gain.dtype)
+        value = jnp.trace(covariance @ error.T @ jnp.asarray(weight, gain.dtype) @ error)
+        # The equation has a solution for unstable gains too, which is then no covariance.
+        stable = (jnp.trace(covariance) > 0) & (jnp.linalg.det(covariance) > 0)
+        return jnp.where(stable, value, jnp.inf)
+
+    return best, regret
 
 
 def _riccati(a: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

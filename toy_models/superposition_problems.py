@@ -6,6 +6,7 @@ In the contextual bandit the state is ``x``, the policy ``N(f(x), sigma^2 I)`` a
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +40,11 @@ def supervised(label: PhaseClass, num_features: int = 6) -> ToyProblem:
     Raises:
         ValueError: If the learning coefficient of the class is not known.
     """
-    llc, multiplicity = _known(label, num_features)
-    return ToyProblem(
+    return _problem(
+        label,
+        num_features,
         name=f"superposition_{label}_supervised",
         kind="supervised",
-        params=critical_point(label, num_features),
-        llc=llc,
-        multiplicity=multiplicity,
         potential=population_loss,
         loss_fn=example_loss,
         dataset=lambda key, n: Dataset(sample_examples(key, n, num_features)),
@@ -69,13 +68,11 @@ def regret(label: PhaseClass, num_features: int = 6, sigma: float = 0.1) -> ToyP
     Raises:
         ValueError: If the learning coefficient of the class is not known.
     """
-    llc, multiplicity = _known(label, num_features)
-    return ToyProblem(
+    return _problem(
+        label,
+        num_features,
         name=f"superposition_{label}_regret",
         kind="rl",
-        params=critical_point(label, num_features),
-        llc=llc,
-        multiplicity=multiplicity,
         potential=population_loss,
         loss_fn=functools.partial(_sampled_regret, sigma=sigma),
         dataset=functools.partial(_states_with_noise, num_features=num_features),
@@ -98,30 +95,30 @@ def policy_kl(label: PhaseClass, num_features: int = 6, sigma: float = 0.1) -> T
     Raises:
         ValueError: If the learning coefficient of the class is not known.
     """
-    llc, multiplicity = _known(label, num_features)
     center = critical_point(label, num_features)
 
     def state_kl(params, examples):
         difference = outputs(params, examples) - outputs(center, examples)
         return jnp.sum(difference**2, axis=-1) / (2 * sigma**2)
 
-    return ToyProblem(
+    return _problem(
+        label,
+        num_features,
         name=f"superposition_{label}_kl",
         kind="rl",
-        params=center,
-        llc=llc,
-        multiplicity=multiplicity,
         potential=lambda params: population_kl(params, center, sigma),
         loss_fn=state_kl,
         dataset=lambda key, n: Dataset(sample_examples(key, n, num_features)),
     )
 
 
-def _known(label: PhaseClass, num_features: int) -> tuple[float, int]:
+def _problem(label: PhaseClass, num_features: int, **parts: Any) -> ToyProblem:
+    """A problem at a critical point whose learning coefficient must be known."""
     known = exact_llc(label, num_features)
     if known is None:
         raise ValueError(f"label: got {label} for {num_features} features, expected a known llc")
-    return known
+    params, (llc, multiplicity) = critical_point(label, num_features), known
+    return ToyProblem(params=params, llc=llc, multiplicity=multiplicity, **parts)
 
 
 def _sampled_regret(params: Params, examples: Examples, *, sigma: float) -> jax.Array:

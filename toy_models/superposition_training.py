@@ -52,9 +52,7 @@ def square_start(key: jax.Array, num_features: int) -> Params:
     Returns:
         ``{"W": [2, c], "b": [c]}``.
     """
-    key, key_bias = jax.random.split(key)
-    params = _square(key, num_features, length=1.0)
-    return {"W": params["W"], "b": 0.01 * jax.random.normal(key_bias, (num_features,))}
+    return _square(key, num_features, length=1.0, bias=0.01)
 
 
 def wide_bias_start(key: jax.Array, num_features: int) -> Params:
@@ -69,17 +67,19 @@ def wide_bias_start(key: jax.Array, num_features: int) -> Params:
     Returns:
         ``{"W": [2, c], "b": [c]}``.
     """
+    return _square(key, num_features, length=0.9, bias=1.0)
+
+
+def _square(key: jax.Array, num_features: int, *, length: float, bias: float) -> Params:
     key, key_bias = jax.random.split(key)
-    params = _square(key, num_features, length=0.9)
-    return {"W": params["W"], "b": jax.random.normal(key_bias, (num_features,))}
-
-
-def _square(key: jax.Array, num_features: int, *, length: float) -> Params:
     key_angle, key_noise = jax.random.split(key)
     angles = 2 * jnp.pi * (jax.random.uniform(key_angle) + jnp.arange(4) / 4)
     hull = length * jnp.stack([jnp.cos(angles), jnp.sin(angles)])
     weights = jnp.zeros((2, num_features)).at[:, :4].set(hull)
-    return {"W": weights + 0.01 * jax.random.normal(key_noise, (2, num_features))}
+    return {
+        "W": weights + 0.01 * jax.random.normal(key_noise, (2, num_features)),
+        "b": bias * jax.random.normal(key_bias, (num_features,)),
+    }
 
 
 def start_runs(

@@ -16,7 +16,6 @@ from slt_rl.report.style import INK, MUTED, step_axis, styled
 
 # After Okabe and Ito: apart for all common kinds of color vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-VERDICT_FACES = {"trusted": None, "doubtful": "white"}
 STEP_LABEL = "environment steps"
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
+from slt_rl._checks import check_fraction
 from slt_rl.development.events import EventTotals
 
 
@@ -118,8 +119,7 @@ def seed_mean(values: np.ndarray, *, level: float = 0.95) -> SeedMean:
     values = np.asarray(values, np.float64)
     if values.ndim < 1 or values.shape[0] < 2:
         raise ValueError(f"values: got shape {values.shape}, expected at least two runs")
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, expected a probability between 0 and 1")
+    check_fraction("level", level)
     num_runs = values.shape[0]
     mean = values.mean(axis=0)
     sem = values.std(axis=0, ddof=1) / math.sqrt(num_runs)

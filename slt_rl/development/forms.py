@@ -60,13 +60,6 @@ class FormFit:
         penalty = (self.params.size + 1) * np.log(self.num_points)
         return float(self.num_points * np.log(self.rss / self.num_points) + penalty)
 
-    @property
-    def aicc(self) -> float:
-        """`n log(rss / n) + 2 (k + 1) + 2 (k + 1)(k + 2) / (n - k - 2)`."""
-        n, k = self.num_points, self.params.size
-        correction = 2 * (k + 1) * (k + 2) / (n - k - 2) if n > k + 2 else np.inf
-        return float(n * np.log(self.rss / n) + 2 * (k + 1) + correction)
-
     def predict(self, times: np.ndarray) -> np.ndarray:
         """The fitted curve at times in the unit of the data."""
         first, last = self.time_range

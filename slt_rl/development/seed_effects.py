@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._checks import check_fraction
 from slt_rl.diagnostics import effective_sample_size, split_r_hat
 
 # Half-widths of the priors, in standard deviations of the values (and of each variable).
@@ -115,8 +116,7 @@ def _checked(values, variables, *, seeds, sem, level):
     if variables.ndim != 2 or len(variables) != len(values):
         expected = f"({len(values)}, number of variables)"
         raise ValueError(f"variables: got shape {variables.shape}, expected {expected}")
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, expected a probability between 0 and 1")
+    check_fraction("level", level)
     kept = np.isfinite(values)
     values, variables, seeds, sem = values[kept], variables[kept], seeds[kept], sem[kept]
     if not (np.isfinite(variables).all() and np.isfinite(sem).all() and (sem >= 0).all()):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slt_rl._checks import check_fraction
 from slt_rl.development.partition import best_partition, null_statistics, p_value
 
 
@@ -320,8 +321,7 @@ def _check_values(name: str, values: np.ndarray, min_segment: int, max_changes: 
 
 
 def _check_level(level: float, num_null: int) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, expected a probability between 0 and 1")
+    check_fraction("level", level)
     if num_null * level < 1:
         raise ValueError(
             f"num_null: got {num_null}, expected at least {int(np.ceil(1 / level))} series to "

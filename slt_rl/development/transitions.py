@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from slt_rl._checks import check_fraction
+
 TRANSIT = "transit"
 
 
@@ -295,8 +297,7 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
     """
     if not 0 <= successes <= trials:
         raise ValueError(f"successes: got {successes}, expected 0 ... {trials}")
-    if not 0 < level < 1:
-        raise ValueError(f"level: got {level}, expected a probability between 0 and 1")
+    check_fraction("level", level)
     if trials == 0:
         return 0.0, 1.0
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2

@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from slt_rl.diagnostics import Z95
 from slt_rl.difficulty.measure import EXACT
 from slt_rl.difficulty.protocol import CLASSES
 from slt_rl.difficulty.rungs import Rung, limits
 from slt_rl.difficulty.score import MAX_REFUSED, Score, families, is_too_few
 from slt_rl.report.checks import Check
-from slt_rl.validation.curve_checks import Z95
 
 VALUES, RECOMMENDED, DRIFT = "Values", "Recommended estimator", "Drift and visitation"
 # On these rungs the learning coefficient is that of the supervised problem, at the same points.

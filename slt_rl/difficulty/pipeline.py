@@ -81,8 +81,6 @@ def measure_rungs(
     Raises:
         ValueError: As in `climb`.
     """
-    if not jax.config.read("jax_enable_x64"):
-        raise ValueError("jax_enable_x64: got False, expected True; the exact points need it")
     chosen = protocol.rungs if numbers is None else numbers
     store = open_store(out, protocol)
     rungs = [rung for rung in ladder_rungs() if rung.number in chosen]

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
+from slt_rl.diagnostics import Z95
 from slt_rl.difficulty.measure import EXACT, VERDICTS
 from slt_rl.difficulty.methods import Method, methods_of
 from slt_rl.difficulty.protocol import CLASSES
 from slt_rl.difficulty.rungs import Rung
-from slt_rl.validation.curve_checks import Z95
 
 LEVEL = 0.95
 # An estimator that is refused more often than this does not serve, and one that keeps the order of

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl.diagnostics import Z95
 from slt_rl.numpyro_nuts import nuts_posterior
 from slt_rl.report.checks import Check
 from slt_rl.report.records import Occupancy
@@ -68,12 +69,12 @@ def occupancy(arrays: Mapping[str, np.ndarray], nuts: Mapping[str, np.ndarray] |
     # Particles share ancestors: their effective number is smaller than their number by about
     # the share that one resampling keeps.
     effective = 0.5 * hulls.shape[1]
-    error = {k: 1.96 * np.sqrt(p * (1 - p) / effective) for k, p in probability.items()}
+    error = {k: Z95 * np.sqrt(p * (1 - p) / effective) for k, p in probability.items()}
     audit = {}
     if nuts is not None:
         for k in HULLS:
             chains = (nuts["hulls"] == k).mean(axis=1)
-            half = 1.96 * chains.std(ddof=1) / np.sqrt(len(chains))
+            half = Z95 * chains.std(ddof=1) / np.sqrt(len(chains))
             audit[str(k)] = (float(NUTS_EXAMPLES), float(chains.mean()), float(half))
     return Occupancy(
         title="Posterior exp(-nL) N(0, 1)",
@@ -105,11 +106,11 @@ def occupancy_checks(found: Occupancy) -> list[Check]:
     if found.audit:
         at = int(np.flatnonzero(found.num_examples == NUTS_EXAMPLES)[0])
         scores = {
-            k: abs(found.probability[k][at] - mean) / np.hypot(found.error[k][at], half) * 1.96
+            k: abs(found.probability[k][at] - mean) / np.hypot(found.error[k][at], half) * Z95
             for k, (_, mean, half) in found.audit.items()
         }
         values = {
-            k: f"SMC {found.probability[k][at]:.3f}, NUTS {mean:.3f} ± {half / 1.96:.3f}"
+            k: f"SMC {found.probability[k][at]:.3f}, NUTS {mean:.3f} ± {half / Z95:.3f}"
             for k, (_, mean, half) in found.audit.items()
         }
         checks.append(

@@ -15,6 +15,7 @@ from slt_rl.development.transitions import (
     score_transitions,
     total_score,
 )
+from slt_rl.diagnostics import Z95
 from slt_rl.report.checks import Check
 from slt_rl.report.records import Comparison, Jump
 from slt_rl.validation.curves import DEEP
@@ -23,7 +24,6 @@ from slt_rl.validation.training import PERSISTENCE
 from toy_models import superposition as tms
 
 GROUP = "Learning coefficient along training"
-Z95 = 1.959963984540054
 # Smallest changes that count as a transition: two thirds of the smallest gap between the
 # logarithms of neighboring levels; and less than the steps between 5 and 5+ or 6 (1.0 at these
 # settings), more than the dips of the estimate while a plateau turns into a saddle (0.5).

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from slt_rl import report as rp
+from slt_rl.diagnostics import Z95
 from slt_rl.validation import curve_checks
 from slt_rl.validation.bayesian import CONVENTION
 from slt_rl.validation.curve_checks import Measured
@@ -87,8 +88,8 @@ def training_curves(
     sem = measured.stack(f"{potential}_sem")
     found["mean"][measured.runs] = measured.stack(f"{potential}_mean")
     # The bands are Monte-Carlo intervals: the other terms of the budget are in the tables.
-    found["lower"][measured.runs] = found["mean"][measured.runs] - curve_checks.Z95 * sem
-    found["upper"][measured.runs] = found["mean"][measured.runs] + curve_checks.Z95 * sem
+    found["lower"][measured.runs] = found["mean"][measured.runs] - Z95 * sem
+    found["upper"][measured.runs] = found["mean"][measured.runs] + Z95 * sem
     true, detected = [()] * len(arrays["loss"]), [()] * len(arrays["loss"])
     for run, known, seen in zip(measured.runs, *transitions, strict=True):
         true[run], detected[run] = known, seen

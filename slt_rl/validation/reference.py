@@ -20,6 +20,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from slt_rl.estimators import mean_estimate
+from slt_rl.posterior import mean_loss
 
 PyTree = Any
 # In units of the largest stable step, 2, of the whitened quadratic: near-independent draws.
@@ -181,10 +182,6 @@ def value_on_data(
 @functools.partial(jax.jit, static_argnums=0)
 def _losses(loss_fn, positions, center, data):
     """`L_n(w) - L_n(w*)` at positions `[chain, draw]`, draw by draw to bound the memory."""
-
-    def mean_loss(params):
-        return data.mean(loss_fn(params, data.examples))
-
-    base = mean_loss(center)
+    loss = functools.partial(mean_loss, loss_fn, data)
     by_draw = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), positions)
-    return jax.lax.map(jax.vmap(mean_loss), by_draw).T - base
+    return jax.lax.map(jax.vmap(loss), by_draw).T - loss(center)

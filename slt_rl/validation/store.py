@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 import slt_rl
@@ -72,7 +73,12 @@ def open_store(out: Path, protocol: Any) -> Store:
     Args:
         out: Folder of the run.
         protocol: A dataclass of JSON values.
+
+    Raises:
+        ValueError: If double precision is off, which all runs need: they check exact values.
     """
+    if not jax.config.read("jax_enable_x64"):
+        raise ValueError("jax_enable_x64: got False, expected True; exact values need it")
     settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
     return Store(Path(out) / "stages", settings)
 

@@ -94,16 +94,17 @@ def test_pairs_that_act_alike_are_counted():
 def test_the_page_counts_seeds_and_the_figure_is_drawn(tmp_path):
     found = [row(seed=i, alpha=alpha) for alpha in (0.01, 0.02) for i in range(2)]
     settings = cheese.settings(cheese_agents.cases(quick=True, gpu=False)[0])
-    page = cheese_page.make_page(found, settings, name="cheese")
+    curves = cheese_figure.curves(found)
+    page = cheese_page.make_page(found, settings, name="cheese", curves=curves)
     line = page.tables[0].rows[1]
     assert line[:4] == [0.02, 2, "2 of 2 [0.34, 1.00]", 4]
     assert [check.held for check in page.checks] == [True, True, False, True]
     pages.write_page(page, found, settings, folder=tmp_path)
     assert "Opposing staircases" in (tmp_path / "cheese.md").read_text()
-    cheese_figure.save_curves(found, tmp_path / "cheese.png")
-    assert (tmp_path / "cheese.png").stat().st_size > 10_000
-    failed = cheese_page.make_page([row(rises=False)], settings, name="cheese").checks
-    assert not failed[0].held
+    assert "![curves.png](cheese_curves.png)" in (tmp_path / "cheese.md").read_text()
+    assert (tmp_path / "cheese_curves.png").stat().st_size > 10_000
+    failed = cheese_page.make_page([row(rises=False)], settings, name="cheese", curves=curves)
+    assert not failed.checks[0].held
 
 
 @pytest.mark.parametrize("options", [(False, False), (True, False), (False, True)])

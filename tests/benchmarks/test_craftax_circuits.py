@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.craftax_circuits import FIELDS, Able, contexts_of, interval, last_units, numbers
+from benchmarks.analysis import interval
+from benchmarks.craftax_circuits import FIELDS, Able, contexts_of, last_units, numbers
 from benchmarks.craftax_decode import LEVELS
 from slt_rl.development import ensemble_diversity
 
@@ -80,4 +81,5 @@ def test_the_attributions_are_those_of_planting():
 
 
 def test_an_interval_over_seeds():
-    assert interval(np.array([2.0])) == "2" and interval(np.array([1.0, 1.0, 1.0])) == "1 [1, 1]"
+    assert interval(np.array([2.0])) == "2" and interval([1.0, 1.0, 1.0]) == "1 [1, 1]"
+    assert interval([2.0, np.nan], ".1f") == "2.0, –"

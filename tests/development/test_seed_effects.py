@@ -72,7 +72,7 @@ def test_known_errors_widen_the_intervals(found):
         ({"seeds": np.zeros(6, int)}, "got 6 runs of 1 seeds, expected at least 3 runs"),
         ({"seeds": np.zeros(5, int)}, "expected one number, seed and error of each run"),
         ({"sem": np.full(6, -1.0)}, "expected finite numbers, errors not negative"),
-        ({"level": 1.0}, "level: got 1.0"),
+        ({"level": 1.0}, "level: expected .*, got 1.0"),
         ({"num_draws": 5}, "num_draws: chains of 5 draws have split R-hat"),
     ],
 )

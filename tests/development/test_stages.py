@@ -242,7 +242,7 @@ def test_a_small_step_after_a_large_one_is_found():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": 0.0}, "level: got 0.0"),
+        ({"level": 0.0}, "level: expected .*, got 0.0"),
         ({"level": 0.001}, "num_null: got 200"),
         ({"min_segment": 1}, "min_segment: got 1"),
         ({"max_changes": 0}, "max_changes: got 0"),

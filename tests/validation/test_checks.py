@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from slt_rl.diagnostics import Z95
 from slt_rl.validation import bayesian, curve_checks, exact, training
 from slt_rl.validation.protocol import FULL, NUM_FEATURES
 from toy_models import superposition as tms
@@ -99,7 +100,7 @@ def measured_runs(values=VALUES, shift=0.0, sem=0.12):
         for name, values_ in drawn.items():
             width = np.full(means.shape[1], sem)
             curve |= {f"{name}_mean": values_[run], f"{name}_sem": width}
-            curve |= {f"{name}_half_width": curve_checks.Z95 * width}
+            curve |= {f"{name}_half_width": Z95 * width}
         curves.append(curve)
     return curve_checks.Measured("Supervised", arrays, np.arange(len(means)), curves)
 

@@ -1,0 +1,47 @@
+"""A whole benchmark: its arguments, the rows that its journal lacks, and the page of all rows."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks import pages, rows
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """A command line that knows where results go (`--out`) and of shares (`--share`).
+
+    Args:
+        doc: Docstring of the benchmark; its first line describes the command.
+    """
+    found = pages.parser(doc)
+    rows.add_share_argument(found)
+    return found
+
+
+def run(
+    journal: rows.Journal,
+    cases: Sequence[rows.Case],
+    measure: Callable[[Any, Any], dict[str, Any]],
+    *,
+    make_page: Callable[[list[dict[str, Any]]], pages.Page],
+    options: argparse.Namespace,
+    num_keys: int = 1,
+) -> int:
+    """Measures what is missing, then writes the page; a share only measures.
+
+    Args:
+        journal: Where rows are kept; its settings go to the page, with the options.
+        cases: What is measured.
+        measure: `(case, key) -> row` of JSON values.
+        make_page: The page of all rows.
+        options: Of a command line that `parser` began.
+        num_keys: Keys per case.
+
+    Returns:
+        The exit status, 0.
+    """
+    found = rows.run_cases(journal, cases[options.share], measure, num_keys=num_keys)
+    if options.share == rows.EVERY_CASE:
+        settings = {**vars(options), **journal.settings}
+        pages.write_page(make_page(found), found, settings, folder=options.out)
+    return 0

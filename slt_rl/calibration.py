@@ -158,7 +158,7 @@ def _cut(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> float:
 
 def _grow_batch(run: _Run) -> _Run:
     """The next batch size; full data once a batch is no longer small beside it."""
-    num_examples = probes.num_examples_of(run.problem)
+    num_examples = probes.num_examples_of(run.anchors)
     assert num_examples is not None and run.batch_size is not None
     larger = BATCH_GROWTH * run.batch_size
     return run._replace(batch_size=larger if 2 * larger < num_examples else None)

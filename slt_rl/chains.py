@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from slt_rl.compilation import LightJit
 from slt_rl.data import Dataset
 from slt_rl.dots import dot, squared_norm
+from slt_rl.draws import Draws
 from slt_rl.groups import Sizes, group_size, in_groups
 from slt_rl.keys import unrolled
 from slt_rl.observer import Observer, scan_and_observe
@@ -30,34 +32,6 @@ from slt_rl.posterior import (
 PyTree = Any
 # Long enough that a block's own work (the center's loss, dispatch) does not count.
 BLOCK_LENGTH = 128
-
-
-class Draws(NamedTuple):
-    """What is recorded at a draw; axes `[chain, draw]`, or `[center, chain, draw]` for a curve.
-
-    Args:
-        excess_loss: `L(w) - L(w*)`, paired on the same examples for minibatches.
-        virial: `[..., leaf]`, `(w - w*) . grad U` per parameter of each leaf (1 at equilibrium).
-        squared_distance: `|w - w*|^2`.
-        acceptance: Metropolis acceptance probability, NaN where none is computed.
-        kinetic_temperature: mean squared momentum, NaN without momenta.
-        num_gradients: gradient evaluations of the draw.
-        alive: false from the first non-finite step on; the chain is frozen where it was.
-    """
-
-    excess_loss: Any
-    virial: Any
-    squared_distance: Any
-    acceptance: Any
-    kinetic_temperature: Any
-    num_gradients: Any
-    alive: Any
-
-    def after(self, num_burnin: int) -> "Draws":
-        """Drops the first `num_burnin` draws of every chain."""
-        axis = np.ndim(self.excess_loss) - 1
-        keep = (slice(None),) * axis + (slice(num_burnin, None),)
-        return Draws(*(np.asarray(x)[keep] for x in self))
 
 
 class Problem(NamedTuple):
@@ -129,7 +103,7 @@ def _oracle(posterior: LocalPosterior, sampler, batch_size: int | None):
     return minibatch_oracle(posterior, batch_size, sampler.control_variate)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(LightJit, static_argnums=(0, 4))
 def _find_anchors(make_target, centers, shared, key, num_iterations) -> Anchor:
     def one(params):
         loss_fn, data = make_target(params, shared)
@@ -143,7 +117,7 @@ def find_anchors(key: jax.Array, problem: Problem, *, num_iterations: int = 30) 
     return _find_anchors(problem.make_target, problem.centers, problem.shared, key, num_iterations)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+@functools.partial(LightJit, static_argnums=(0, 4, 5))
 def _init(make_target, numbers, sampler, keys, num_chains, batch_size) -> ChainState:
     def one_center(numbers, sampler, key):
         if batch_size is None:
@@ -186,7 +160,10 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
 
 @functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=3)
 def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
-    """Runs all chains of all centers for a block, whose end takes the place of `state`."""
+    """Runs all chains of all centers for a block, whose end takes the place of `state`.
+
+    `keys` are those of the centers, or `[center, chain]` of the chains.
+    """
 
     def one_chain(posterior, fixed, start):
         sampler, key = fixed
@@ -209,7 +186,7 @@ def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer)
 
     def one_center(numbers, sampler, key, chain_states, alive):
         posterior = posterior_of(make_target, numbers)
-        keys = unrolled(jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(alive.shape[0])))
+        keys = unrolled(key if key.ndim else center_keys(key, alive.shape[0]))
         over_chains = jax.vmap(functools.partial(one_chain, posterior), in_axes=((axes, 0), 0))
         return in_groups(over_chains, (sampler, keys), (chain_states, alive), size=sizes.together)
 
@@ -287,7 +264,7 @@ def observe_chains(
     what is needed longer.
 
     Args:
-        keys: `[center]` random keys, the same as at the start.
+        keys: `[center]` random keys, the same as at the start; or `chain_keys` of them.
         problem: centers and target.
         anchors: from `find_anchors`.
         sampler: as in `start_chains`.
@@ -321,14 +298,15 @@ def run_chains(
         yield state, draws
 
 
-def center_keys(key: jax.Array, num_centers: int, first: int = 0) -> jax.Array:
+def center_keys(key: jax.Array, num_centers: int, first: Any = 0) -> jax.Array:
     """The keys of the centers: `fold_in(key, index)`, whatever the chunking."""
-    return _fold_in_all(key, np.arange(first, first + num_centers))
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(num_centers))
 
 
-@jax.jit
-def _fold_in_all(key, indices):
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+@functools.partial(LightJit, static_argnums=1)
+def chain_keys(keys: jax.Array, num_chains: int) -> jax.Array:
+    """The keys of the chains of every center, `[center, chain]`."""
+    return jax.vmap(lambda key: center_keys(key, num_chains))(keys)
 
 
 def constant_target(loss_fn: Callable) -> "_ConstantTarget":

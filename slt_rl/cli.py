@@ -5,17 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from slt_rl.compilation import light_options
 
 # No threads within one operation: a program was seen to hang for ever in the pool
 # (docs/gotchas.md). Chunks of a curve still run side by side, each on one thread.
 SINGLE_THREAD = ("--xla_cpu_multi_thread_eigen=false",)
-# With these the programs of the main job compile in little more than half the time and run as fast.
-# Set only in the version they were measured with: a flag that XLA does not know ends the process.
-LIGHT_COMPILATION = ("--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false")
-MEASURED_JAXLIB = "0.10."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -100,8 +97,8 @@ def _add_report(
 def set_xla_flags() -> None:
     """Adds to `XLA_FLAGS`, before the first operation, what the user has not set."""
     given = os.environ.get("XLA_FLAGS", "")
-    is_measured = metadata.version("jaxlib").startswith(MEASURED_JAXLIB)
-    flags = SINGLE_THREAD + (LIGHT_COMPILATION if is_measured else ())
+    light = (f"--{name}={str(value).lower()}" for name, value in light_options().items())
+    flags = (*SINGLE_THREAD, *light)
     added = [flag for flag in flags if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 

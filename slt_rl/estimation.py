@@ -1,13 +1,13 @@
 """From centers to estimates: anchor, calibrate, sample, judge. What both public calls share."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from slt_rl import chains, probes
 from slt_rl.budget import (
@@ -18,6 +18,7 @@ from slt_rl.budget import (
     growth_on_rays,
 )
 from slt_rl.calibration import Plan, calibrate
+from slt_rl.compilation import LightJit
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -46,11 +47,10 @@ def estimate_centers(
     Raises:
         ValueError: if the loss or its gradient at a center is not finite.
     """
-    key_anchor, key_calibrate, key_sample, key_probe = jax.random.split(key, 4)
+    key_anchor, key_calibrate, keys, key_probe = _split(key, problem.num_centers, first)
     given = {} if settings.sampler is None else {"num_iterations": JUDGED_ITERATIONS}
     anchors = chains.find_anchors(key_anchor, problem, **given)
     _check_anchors(anchors, first)
-    keys = chains.center_keys(key_sample, problem.num_centers, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
     run = Run(keys, problem, anchors, plan, settings)
     # Before the chains run, which consumes where they start.
@@ -68,6 +68,14 @@ def estimate_centers(
     ]
 
 
+@functools.partial(LightJit, static_argnums=1)
+def _split(key, num_centers, first):
+    """Keys of the anchors, of calibration, of the chains at each center, and of probes."""
+    key_anchor, key_calibrate, key_sample, key_probe = jax.random.split(key, 4)
+    keys = chains.center_keys(key_sample, num_centers, first)
+    return key_anchor, key_calibrate, keys, key_probe
+
+
 def _check_anchors(anchors: Any, first: int) -> None:
     finite = np.isfinite(np.asarray(anchors.loss))
     if not finite.all():
@@ -76,18 +84,13 @@ def _check_anchors(anchors: Any, first: int) -> None:
             f"loss_fn: expected a finite loss at the center, got {bad} not finite: a NaN in the "
             "data, or a recorded action that the policy does not have?"
         )
-    finite = np.isfinite(np.asarray(_sums(anchors.gradient)))
+    finite = np.isfinite(np.asarray(anchors.squared_gradient))
     if not finite.all():
         bad = first + np.flatnonzero(~finite)
         raise ValueError(
             f"loss_fn: expected a finite gradient at the center, got {bad} not finite; the square "
             "root of a sum has none where the sum is zero: use the sum itself"
         )
-
-
-@jax.jit
-def _sums(gradients):
-    return jax.vmap(optax.tree.sum)(gradients)
 
 
 def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
@@ -162,7 +165,7 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     if len(sample.losses) < MIN_SNAPSHOTS:
         return np.full(run.problem.num_centers, np.nan)
     losses = np.stack(sample.losses, axis=2)
-    num_examples = probes.num_examples_of(run.problem)
+    num_examples = probes.num_examples_of(run.anchors)
     assert num_examples is not None
     # Of a sample of the examples the sum of squares is that of as many examples.
     share = losses.shape[-1] / num_examples
@@ -214,7 +217,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     drops, heating = run.anchor_drops(), run.plan.heating
     step_biases = _step_biases(run, sample, key)
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
-    num_examples = probes.num_examples_of(problem)
+    num_examples = probes.num_examples_of(run.anchors)
     used, aside = sample.num_gradients
     growths = _growths_at_center(run, sample)
     order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2

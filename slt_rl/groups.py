@@ -13,6 +13,10 @@ PyTree = Any
 ON_A_CPU, ELSEWHERE = 2**17, 2**27
 
 
+# Multiplications of a step that are worth a thread of their own.
+WORTH_A_THREAD = 2**17
+
+
 class Sizes(NamedTuple):
     """What a block is compiled for: steps, examples a minibatch, chains run side by side."""
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import _checks, chains
+from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
@@ -20,7 +21,7 @@ from slt_rl.processes import of_all_processes, share_of
 from slt_rl.progress import shown
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.sampling import Settings
-from slt_rl.threads import default_threads
+from slt_rl.threads import default_parts, default_threads
 
 PyTree = Any
 # The default localization, and the mean squared displacement it allows at most.
@@ -103,8 +104,9 @@ def estimate_llc(
     _checks.check_allowed(loss_fn, allow_negative_control)
     _checks.check_loss(loss_fn, params, dataset)
     observer = _observer(observe_fn, observe_every, params, dataset)
-    settings = settings._replace(batch_size=batch_size, observer=observer)
-    centers = jax.tree.map(lambda x: x[None], params)
+    parts = default_parts(loss_fn, params, dataset, num_chains=num_chains, batch_size=batch_size)
+    settings = settings._replace(batch_size=batch_size, observer=observer, num_parts=parts)
+    centers = _one_center(params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
     return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
 
@@ -338,6 +340,11 @@ def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
     return jax.tree.map(lay, centers, _taken(centers, indices))
 
 
-@jax.jit
+@LightJit
+def _one_center(params):
+    return jax.tree.map(lambda x: x[None], params)
+
+
+@LightJit
 def _taken(centers, indices):
     return jax.tree.map(lambda x: x[indices], centers)

@@ -10,6 +10,8 @@ import optax
 
 from slt_rl.data import Dataset
 from slt_rl.dots import squared_norm, tree_dot
+from slt_rl.increments import normal_like
+from slt_rl.keys import unrolled
 
 PyTree = Any
 # `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
@@ -22,6 +24,7 @@ class Anchor(NamedTuple):
     Args:
         loss: `[]`, `L(w*)` in nats per example.
         gradient: the gradient of `L` at `w*`, a pytree like the parameters.
+        squared_gradient: `[]`, `|g|^2`.
         curvature: `[]`, largest absolute eigenvalue of the Hessian of `L` near `w*`.
         gradient_curvature: `[]`, `g'Hg / |g|^2`, the curvature along the gradient.
         example_losses: `[n]`, the losses of the examples at `w*`, `None` for an exact potential.
@@ -29,6 +32,7 @@ class Anchor(NamedTuple):
 
     loss: jax.Array
     gradient: PyTree
+    squared_gradient: jax.Array
     curvature: jax.Array
     gradient_curvature: jax.Array
     example_losses: jax.Array | None
@@ -175,7 +179,7 @@ def largest_curvature(
 
 
 def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30):
-    """The largest curvature, and `g'Hg / |g|^2` for a direction `g` in the same program.
+    """The largest curvature, and `g'Hg` for a direction `g` in the same program.
 
     With a direction the first of the products is along it: one more iteration, and the Hessian is
     compiled once.
@@ -197,13 +201,12 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
         vector = jax.tree.map(lambda p, v: jnp.where(moves, p * scale, v), product, vector)
         return (vector, along), norm
 
-    start = optax.tree.random_like(key, params, jax.random.normal)
+    start = normal_like(unrolled(key), params)
     start = optax.tree.scale(1 / optax.tree.norm(start), start)
     numbers = jnp.arange(0 if direction is None else -1, num_iterations)
     zero = jnp.zeros((), optax.tree.norm(start).dtype)
     (_, along), norms = jax.lax.scan(iterate, (start, zero), numbers)
-    norm = zero if direction is None else optax.tree.norm(direction, squared=True)
-    return norms[-1], jnp.where(norm > 0, along / jnp.where(norm > 0, norm, 1), 0)
+    return norms[-1], along
 
 
 def find_anchor(
@@ -229,4 +232,6 @@ def find_anchor(
     curvature, along = _curvatures(
         key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
     )
-    return Anchor(loss, gradient, curvature, along, losses)
+    square = optax.tree.norm(gradient, squared=True)
+    along = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
+    return Anchor(loss, gradient, square, curvature, along, losses)

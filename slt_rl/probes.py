@@ -4,11 +4,11 @@ import functools
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from slt_rl.chains import PER_CENTER, ChainState, Problem, numbers_of, posterior_of
+from slt_rl.compilation import LightJit
 from slt_rl.posterior import Anchor, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
@@ -16,7 +16,7 @@ PyTree = Any
 CURVATURE_MARGIN = 1.2
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5, 6))
+@functools.partial(LightJit, static_argnums=(0, 5, 6))
 def _curvatures(make_target, centers, shared, positions, key, num_iterations, num_examples):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
@@ -63,12 +63,12 @@ def stiffness_of(problem: Problem, curvature: np.ndarray) -> np.ndarray:
     return np.maximum(stiffness + float(problem.localization), 1.0)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4, 5))
+@functools.partial(LightJit, static_argnums=(0, 4, 5))
 def _gradient_noise(make_target, numbers, positions, key, batch_size, control_variate):
     def one(posterior, position):
         oracle = minibatch_oracle(posterior, batch_size, control_variate)
-        first, second = (oracle(k, position)[1] for k in jax.random.split(key))
-        difference = optax.tree.sub(first, second)
+        gradients = jax.lax.map(lambda k: oracle(k, position)[1], jax.random.split(key))
+        difference = jax.tree.map(lambda g: g[0] - g[1], gradients)
         return optax.tree.norm(difference, squared=True) / (2 * optax.tree.size(difference))
 
     def one_center(numbers, positions):
@@ -131,7 +131,7 @@ def step_sizes_of(sampler: Any, problem: Problem) -> np.ndarray:
     return np.broadcast_to(steps, (problem.num_centers, *(steps.shape[1:] or (1,))))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(LightJit, static_argnums=0)
 def _along_rays(make_target, centers, shared, positions, fractions):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
@@ -163,35 +163,42 @@ def along_rays(
     return _along_rays(problem.make_target, problem.centers, problem.shared, positions, fractions)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _example_losses(make_target, centers, shared, positions, indices):
-    def one(center, position):
+@functools.partial(LightJit, static_argnums=0)
+def _example_losses(make_target, centers, shared, center_losses, positions, indices):
+    def one_center(center, center_losses, positions):
         loss_fn, data = make_target(center, shared)
         batch = data.take(indices)
-        losses = loss_fn(position, batch.examples) - loss_fn(center, batch.examples)
+        losses = jax.vmap(loss_fn, in_axes=(0, None))(positions, batch.examples)
+        losses -= center_losses[indices]
         return losses if batch.weights is None else batch.weights * losses
 
-    over_chains = jax.vmap(one, in_axes=(None, 0))
-    return jax.vmap(over_chains)(centers, positions)
+    return jax.vmap(one_center)(centers, center_losses, positions)
 
 
-def example_losses(problem: Problem, positions: PyTree, indices: jax.Array) -> jax.Array:
+def example_losses(
+    problem: Problem, anchors: Anchor, *, positions: PyTree, indices: jax.Array | np.ndarray
+) -> jax.Array:
     """Weighted excess losses `l_i(w) - l_i(w*)` of chosen examples, `[center, chain, index]`."""
-    return _example_losses(problem.make_target, problem.centers, problem.shared, positions, indices)
+    return _example_losses(
+        problem.make_target,
+        problem.centers,
+        problem.shared,
+        anchors.example_losses,
+        positions,
+        indices,
+    )
 
 
-def num_examples_of(problem: Problem) -> int | None:
-    """Examples of the data set, the same for all centers; None for an exact potential.
-
-    From shapes alone: a target may make its data, which is not to be done again for their number.
-    """
-    center = jax.tree.map(lambda x: x[0], problem.centers)
-    data = jax.eval_shape(lambda *x: problem.make_target(*x)[1], center, problem.shared)
-    return None if data is None else len(data)
+def num_examples_of(anchors: Anchor) -> int | None:
+    """Examples of the data set, the same for all centers; None for an exact potential."""
+    return None if anchors.example_losses is None else anchors.example_losses.shape[1]
 
 
-def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array:
+def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array | np.ndarray:
     """Indices of all examples, or of `most` of them drawn without replacement."""
-    if num_examples <= most:
-        return jnp.arange(num_examples)
+    return _chosen(key, num_examples, most) if num_examples > most else np.arange(num_examples)
+
+
+@functools.partial(LightJit, static_argnums=(1, 2))
+def _chosen(key, num_examples, most):
     return jax.random.choice(key, num_examples, (most,), replace=False)

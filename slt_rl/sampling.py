@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from slt_rl import chains, probes
 from slt_rl.calibration import Plan
+from slt_rl.compilation import LightJit
 from slt_rl.diagnostics import Z95, split_r_hat
 from slt_rl.estimators import mean_estimate
+from slt_rl.parts import blocks_in_parts
 from slt_rl.samplers import SGLD, KineticLangevin
 from slt_rl.step_error import balance_of, extrapolate_step
 
@@ -39,6 +40,7 @@ class Settings(NamedTuple):
     batch_size: int | None
     tolerance: float
     observer: chains.Observer | None = None
+    num_parts: int = 1
 
 
 class Sample(NamedTuple):
@@ -94,18 +96,12 @@ class Run(NamedTuple):
     def anchor_drops(self) -> np.ndarray:
         """`nbeta^2 |g|^2 / (2 kappa_g)`: the drop of `U` to a better center along the gradient."""
         nbeta, anchors = float(self.problem.nbeta), self.anchors
-        squares = _squared_norms(anchors.gradient)
         stiffness = nbeta * np.maximum(np.asarray(anchors.gradient_curvature, np.float64), 0)
         stiffness = stiffness + float(self.problem.localization) + 1e-30
-        return nbeta**2 * np.asarray(squares, np.float64) / (2 * stiffness)
+        return nbeta**2 * np.asarray(anchors.squared_gradient, np.float64) / (2 * stiffness)
 
 
-@jax.jit
-def _squared_norms(gradients):
-    return jax.vmap(lambda g: optax.tree.norm(g, squared=True))(gradients)
-
-
-@jax.jit
+@LightJit
 def _copied(tree):
     return jax.tree.map(jnp.copy, tree)
 
@@ -118,16 +114,24 @@ def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
 def _blocks(
     run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
 ):
-    return chains.observe_chains(
-        run.keys,
-        run.problem,
-        run.anchors,
-        sampler=sampler,
-        state=state,
-        block_length=chains.BLOCK_LENGTH,
-        batch_size=run.plan.batch_size,
-        observer=observer,
-    )
+    def blocks_of(arguments):
+        keys, sampler, state = arguments
+        return chains.observe_chains(
+            keys,
+            run.problem,
+            run.anchors,
+            sampler=sampler,
+            state=state,
+            block_length=chains.BLOCK_LENGTH,
+            batch_size=run.plan.batch_size,
+            observer=observer,
+        )
+
+    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
+    if num_parts == 1:
+        return blocks_of((run.keys, sampler, state))
+    keys = chains.chain_keys(run.keys, num_chains)
+    return blocks_in_parts(blocks_of, (keys, sampler, state), num_parts=num_parts)
 
 
 def _aligned(run: Run) -> chains.Observer | None:
@@ -242,8 +246,8 @@ class _Snapshots:
     """Losses of single examples at the ends of blocks, for the error of the data set."""
 
     def __init__(self, run: Run, key: jax.Array):
-        self.problem = run.problem
-        num_examples = probes.num_examples_of(run.problem)
+        self.problem, self.anchors = run.problem, run.anchors
+        num_examples = probes.num_examples_of(run.anchors)
         self.indices = None
         if num_examples is not None:
             self.indices = probes.choose_examples(key, num_examples, MAX_EXAMPLES)
@@ -256,7 +260,9 @@ class _Snapshots:
             return
         if self.seen % self.every == 0:
             positions = state.sampler_state.position
-            found = probes.example_losses(self.problem, positions, self.indices)
+            found = probes.example_losses(
+                self.problem, self.anchors, positions=positions, indices=self.indices
+            )
             # Those of a chain that diverges may exceed single precision; nothing is made of them.
             with np.errstate(over="ignore"):
                 self.losses.append(np.asarray(found, np.float32))

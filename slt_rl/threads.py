@@ -10,6 +10,9 @@ from typing import Any
 
 import jax
 
+from slt_rl.data import Dataset
+from slt_rl.groups import ON_A_CPU, WORTH_A_THREAD
+
 # Those of `jax.lax.linalg`, and the transform that XLA runs in the same way.
 _WAITING = frozenset(
     ("cholesky", "cholesky_update", "eig", "eigh", "fft", "geqp3", "geqrf", "hessenberg")
@@ -47,6 +50,32 @@ def _primitives(jaxpr: Any) -> Iterator[str]:
 
 def _is_jaxpr(value: Any) -> bool:
     return hasattr(getattr(value, "jaxpr", value), "eqns")
+
+
+def default_parts(
+    loss_fn: Callable, params: Any, data: Dataset | None, *, num_chains: int, batch_size: int | None
+) -> int:
+    """Parts of the chains of one estimate to sample at the same time: two or one.
+
+    Two where the model is so small that one program does not keep two cores busy, and a step is
+    long enough to be worth a thread.
+
+    Args:
+        loss_fn: `loss_fn(params, examples) -> [n]`.
+        params: the center.
+        data: the data set; with `None` it is not known what a step costs.
+        num_chains: chains.
+        batch_size: examples per gradient, `None` for all.
+    """
+    if data is None or num_chains % 2:
+        return 1
+    leaves = jax.tree.leaves(params)
+    size = num_chains * sum(leaf.size for leaf in leaves)
+    work = size * (batch_size or len(data))
+    alone = any(len(leaf.devices()) > 1 for leaf in leaves)
+    if size > ON_A_CPU or work < 2 * WORTH_A_THREAD or alone or jax.default_backend() != "cpu":
+        return 1
+    return default_threads((loss_fn, (params, data.examples)))
 
 
 def default_threads(*programs: tuple[Callable, tuple]) -> int:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 import slt_rl
-from slt_rl.threads import default_threads, factors_matrices
+from slt_rl.data import as_dataset
+from slt_rl.threads import default_parts, default_threads, factors_matrices
 
 
 def solve(matrix):
@@ -38,6 +39,32 @@ def in_a_branch(matrix):
 )
 def test_a_factorization_is_found_wherever_it_is(fn):
     assert factors_matrices(fn, jnp.eye(2)) == (fn is not jnp.linalg.norm)
+
+
+def linear(params, inputs):
+    return jnp.sum((inputs @ params) ** 2, axis=1)
+
+
+def solving(params, inputs):
+    return linear(params, inputs) + solve(params)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({}, 2),
+        ({"batch_size": 64}, 1),
+        ({"num_chains": 3}, 1),
+        ({"data": None}, 1),
+        ({"loss_fn": solving}, 1),
+        ({"num_chains": 2**16}, 1),
+    ],
+    ids=["long steps", "short steps", "odd", "exact", "solving", "large"],
+)
+def test_chains_of_one_estimate_run_in_parts_where_it_pays(changes, parts):
+    data = as_dataset(jnp.ones((2**14, 2)))
+    call = {"loss_fn": linear, "data": data, "num_chains": 4, "batch_size": None} | changes
+    assert default_parts(call.pop("loss_fn"), jnp.ones((2, 2)), call.pop("data"), **call) == parts
 
 
 class Asked(Exception):

@@ -1,0 +1,58 @@
+"""Chains of small models in parts, one on each core, since one program keeps one core busy."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from slt_rl.compilation import LightJit
+
+PyTree = Any
+
+
+def blocks_in_parts(blocks_of: Callable, arguments: PyTree, *, num_parts: int) -> Iterator[tuple]:
+    """Yields what `blocks_of(arguments)` does, from several parts of the chains at the same time.
+
+    Args:
+        blocks_of: `arguments -> iterator of (state, *records)`, chains by themselves; records lie
+            on the host. Each part is advanced on a thread of its own.
+        arguments: pytree of arrays `[center, chain, ...]`, or of fewer axes for all chains.
+        num_parts: a divisor of the number of chains.
+
+    Yields:
+        State and records, with all chains where arrays have the axes `[center, chain, ...]`.
+    """
+    parts = [blocks_of(part) for part in _cut(arguments, num_parts)]
+    with ThreadPoolExecutor(num_parts) as pool:
+        while True:
+            # JAX runs what one thread starts one after another: each waits for its own records.
+            states, *records = zip(*pool.map(next, parts), strict=True)
+            yield _joined(states), *(jax.tree.map(_concatenated, *found) for found in records)
+
+
+def _concatenated(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts, axis=1)
+
+
+@LightJit
+def _joined(parts):
+    def join(*parts):
+        return jnp.concatenate(parts, axis=1) if jnp.ndim(parts[0]) > 1 else parts[0]
+
+    return jax.tree.map(join, *parts)
+
+
+def _part(x: jax.Array, number: int, num_parts: int) -> jax.Array:
+    if jnp.ndim(x) < 2:
+        return jnp.copy(x)  # Every part writes its next state where the last lay.
+    return jnp.split(x, num_parts, axis=1)[number]
+
+
+def _cut_in(tree: PyTree, num_parts: int) -> list[PyTree]:
+    return [jax.tree.map(lambda x, i=i: _part(x, i, num_parts), tree) for i in range(num_parts)]
+
+
+_cut = LightJit(_cut_in, static_argnums=1)

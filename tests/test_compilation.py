@@ -1,0 +1,40 @@
+"""Programs compile lightly, unless the user or the version of XLA forbids it."""
+
+import jax.numpy as jnp
+import pytest
+
+from slt_rl import compilation
+from slt_rl.compilation import LIGHT_COMPILATION, LightJit, light_options
+
+
+@pytest.fixture
+def no_flags(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+
+
+def test_what_the_user_has_set_stays(monkeypatch, no_flags):
+    monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
+    assert light_options() == LIGHT_COMPILATION
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    assert light_options() == {"xla_cpu_use_fusion_emitters": False}
+
+
+def test_another_version_gets_no_flag(monkeypatch, no_flags):
+    monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "none")
+    assert light_options() == {}
+
+
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, no_flags, backend):
+    given = {}
+
+    def jit(function, compiler_options, **options):
+        given.update(compiler_options or {}, **options)
+        return function
+
+    monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
+    monkeypatch.setattr(compilation.jax, "jit", jit)
+    monkeypatch.setattr(compilation.jax, "default_backend", lambda: backend)
+    assert LightJit(jnp.sum, static_argnums=1)(jnp.ones(2)) == 2
+    expected = LIGHT_COMPILATION if backend == "cpu" else {}
+    assert given == {**expected, "static_argnums": 1}

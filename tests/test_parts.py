@@ -1,0 +1,48 @@
+"""Chains in parts on threads of their own: the same chains."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from slt_rl import chains
+from slt_rl.parts import blocks_in_parts
+from slt_rl.samplers import SGLD, KineticLangevin
+
+KEY, SHAPE = jax.random.key(3), (2, 4)
+
+
+def quartic(params):
+    return jnp.sum((params - 1.0) ** 4)
+
+
+def steps_of(sampler):
+    """The sampler, with another step for every chain."""
+    steps = sampler.step_size * np.linspace(0.5, 1.5, 8).reshape(SHAPE)
+    return jax.tree.map(lambda x: steps * x / sampler.step_size, sampler)
+
+
+@pytest.mark.parametrize("sampler", [SGLD(1e-3), KineticLangevin(0.05, 1.0)])
+def test_draws_and_states_are_those_of_all_chains_together(sampler):
+    number = jnp.float64(2.0)
+    target, centers = chains.constant_target(quartic), jnp.zeros((2, 3))
+    problem = chains.Problem(target, centers, None, number, number)
+    anchors, keys = chains.find_anchors(KEY, problem), chains.center_keys(KEY, 2)
+    sampler = steps_of(sampler)
+
+    def start():
+        return chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=4)
+
+    def blocks_of(arguments):
+        keys, sampler, state = arguments
+        return chains.observe_chains(
+            keys, problem, anchors, sampler=sampler, state=state, block_length=6
+        )
+
+    whole = blocks_of((keys, sampler, start()))
+    arguments = (chains.chain_keys(keys, 4), sampler, start())
+    parts = blocks_in_parts(blocks_of, arguments, num_parts=2)
+    for _ in range(2):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), next(whole), next(parts)
+        )

@@ -12,7 +12,7 @@ then, in any empty folder, four commands:
     slt-rl report plants                                             # plants/report.html
 
 Each may be stopped and run again: it goes on where it was. Together they take about half an hour on
-a laptop with two cores, most of it the LLC; `--checkpoints 13` nearly halves that, and the same command
+a laptop with two cores, most of it the LLC; `--checkpoints 13` nearly halves it; the same command
 with 25 measures the other twelve later (`develop` needs eleven at least). Processor time of a run
 with 13, on two cores shared with other work: `train` 512 s, `curve` 12 s a point (78 points,
 compilation included), `develop` 13 s, `report` 36 s; the folder has 460 MB. This script runs the

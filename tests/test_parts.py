@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from slt_rl import chains
+import slt_rl
+from slt_rl import chains, llc
 from slt_rl.parts import blocks_in_parts
 from slt_rl.samplers import SGLD, KineticLangevin
 
@@ -46,3 +47,14 @@ def test_draws_and_states_are_those_of_all_chains_together(sampler):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), next(whole), next(parts)
         )
+
+
+def test_an_estimate_in_parts_is_the_same_estimate(monkeypatch):
+    def estimate(num_parts):
+        monkeypatch.setattr(llc, "default_parts", lambda *_, **__: num_parts)
+        settings = {"sampler": SGLD(1e-3), "num_draws": 140, "num_burnin": 20}
+        return slt_rl.estimate_llc(KEY, quartic, jnp.ones(3), nbeta=50.0, **settings)
+
+    whole, parts = estimate(1), estimate(2)
+    np.testing.assert_allclose(parts.draws.excess_loss, whole.draws.excess_loss, rtol=1e-9)
+    assert np.unique(whole.draws.excess_loss[:, -1]).size == len(whole.per_chain)

@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--permute", type=Path, metavar="RUN", help="measure, and write no page")
     options = parser.parse_args()
     if options.permute:
-        set_xla_flags()
+        set_xla_flags(light=False)
         measure_permuted(options.permute)
         return 0
     folders = sorted(path.parent for path in options.runs.glob("*/run.json"))

@@ -74,7 +74,7 @@ def main() -> int:
     page.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     page.set_defaults(run=write_results)
     options = parser.parse_args()
-    set_xla_flags()
+    set_xla_flags(light=False)
     options.run(options)
     return 0
 

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; `sys.argv` if None.
     """
     options = _parser().parse_args(arguments)
-    set_xla_flags()
+    set_xla_flags(light=options.light)
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slt-rl", description="The LLC in reinforcement learning."
     )
+    parser.set_defaults(light=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_report(
         commands,
@@ -94,11 +95,15 @@ def _add_report(
     command.set_defaults(run=run)
 
 
-def set_xla_flags() -> None:
-    """Adds to `XLA_FLAGS`, before the first operation, what the user has not set."""
+def set_xla_flags(*, light: bool = True) -> None:
+    """Adds to `XLA_FLAGS`, before the first operation, what the user has not set.
+
+    Args:
+        light: Compile every program lightly; not where those of large models run for minutes.
+    """
     given = os.environ.get("XLA_FLAGS", "")
-    light = (f"--{name}={str(value).lower()}" for name, value in light_options().items())
-    flags = (*SINGLE_THREAD, *light)
+    options = light_options() if light else {}
+    flags = (*SINGLE_THREAD, *(f"--{k}={str(v).lower()}" for k, v in options.items()))
     added = [flag for flag in flags if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 

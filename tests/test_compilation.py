@@ -1,9 +1,11 @@
 """Programs compile lightly, unless the user or the version of XLA forbids it."""
 
+import os
+
 import jax.numpy as jnp
 import pytest
 
-from slt_rl import compilation
+from slt_rl import cli, compilation
 from slt_rl.compilation import LIGHT_COMPILATION, LightJit, light_options
 
 
@@ -38,3 +40,14 @@ def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, n
     assert LightJit(jnp.sum, static_argnums=1)(jnp.ones(2)) == 2
     expected = LIGHT_COMPILATION if backend == "cpu" else {}
     assert given == {**expected, "static_argnums": 1}
+
+
+@pytest.mark.parametrize(
+    ("command", "light"),
+    [("validate", True), ("train craftax-classic", False), ("curve RUN", False)],
+)
+def test_commands_for_large_models_compile_as_usual(monkeypatch, no_flags, command, light):
+    monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
+    cli.set_xla_flags(light=cli._parser().parse_args(command.split()).light)
+    assert ("--xla_cpu_use_fusion_emitters=false" in os.environ["XLA_FLAGS"]) == light
+    assert "--xla_cpu_multi_thread_eigen=false" in os.environ["XLA_FLAGS"]

@@ -36,7 +36,7 @@ def add_curve(commands: Any) -> None:
         "--at-once", type=int, default=1, metavar="N", help="checkpoints side by side, on a GPU"
     )
     command.add_argument("--threads", type=int, default=None, help="points at the same time")
-    command.set_defaults(run=run_curve)
+    command.set_defaults(run=run_curve, light=False)
 
 
 def add_develop(commands: Any) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from benchmarks import pages, rows, runs
 from benchmarks.deep_linear import Net, classes, random_net, second_moments
 from benchmarks.deep_linear_gibbs import BURNIN, Posterior, sample
+from slt_rl.budget import PLATEAU_SLOPE
 from slt_rl.estimators import Estimate, mean_estimate
 from slt_rl.llc import LEAST_LOCALIZATION, MAX_SQUARED_DISPLACEMENT
 from slt_rl.report import Check, Table
@@ -27,7 +28,6 @@ from slt_rl.report import Check, Table
 # The higher localization over the lower one; the slope is that at their geometric mean.
 RATIO = 1.5
 NUM_CHAINS = 4
-PLATEAU_SLOPE = 0.1
 
 
 def measure(net: Net, key: jax.Array, *, num_sweeps: int) -> dict[str, Any]:

@@ -113,16 +113,16 @@ def make_budget(draws: Draws, context: Context) -> Budget:
             # Both errors are of first order in the step; their squares are what is left.
             terms["minibatch"] = context.heating**2 / size if size else 0.0
         else:
-            terms["discretization"] = _beyond(steps.bias, steps.bias_sem)
+            terms["discretization"] = beyond(steps.bias, steps.bias_sem)
     if context.audit is not None:
         numbers |= _audit(context, estimate)
         terms["discretization"] = max(
-            terms["discretization"], _beyond(numbers["audit_shift"], numbers["audit_shift_sem"])
+            terms["discretization"], beyond(numbers["audit_shift"], numbers["audit_shift_sem"])
         )
     return Budget(estimate, terms, numbers)
 
 
-def _beyond(value: float, sem: float) -> float:
+def beyond(value: float, sem: float) -> float:
     """What of a difference its own standard error does not explain."""
     return max(abs(value) - SIGNIFICANT * sem, 0.0)
 
@@ -130,7 +130,7 @@ def _beyond(value: float, sem: float) -> float:
 def _known_slope(numbers: dict[str, float]) -> float:
     """The size of the slope in localization; NaN where the draws do not tell it from none."""
     slope, sem = abs(numbers["localization_slope"]), numbers["localization_slope_sem"]
-    return slope if sem < PLATEAU_SLOPE or slope > SIGNIFICANT * sem else float("nan")
+    return slope if sem < PLATEAU_SLOPE or beyond(slope, sem) > 0 else float("nan")
 
 
 def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, float]:
@@ -163,13 +163,19 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
 
 def _slopes(draws: Draws, context: Context) -> dict[str, float]:
     """How the estimate follows localization and temperature; that of a flat loss stays at zero."""
-    kinds, scaled = ("localization", "temperature"), context.nbeta * np.asarray(draws.excess_loss)
-    names = [f"{kind}_slope{end}" for kind in kinds for end in ("", "_sem")]
-    if np.max(np.abs(scaled)) < ROUNDING:
-        return dict.fromkeys(names, 0.0)
-    slope = estimators.temperature_slope(draws.excess_loss, context.nbeta)
-    slope_sem = _temperature_slope_sem(scaled)
-    return dict(zip(names, (*_localization_slope(draws, context), slope, slope_sem), strict=True))
+    scaled = context.nbeta * np.asarray(draws.excess_loss)
+    slope = slope_sem = temperature = temperature_sem = 0.0
+    is_flat = np.max(np.abs(scaled)) < ROUNDING
+    if not is_flat:
+        slope, slope_sem = _localization_slope(draws, context)
+        temperature = estimators.temperature_slope(draws.excess_loss, context.nbeta)
+        temperature_sem = _temperature_slope_sem(scaled)
+    return {
+        "localization_slope": slope,
+        "localization_slope_sem": slope_sem,
+        "temperature_slope": temperature,
+        "temperature_slope_sem": temperature_sem,
+    }
 
 
 def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
@@ -266,13 +272,13 @@ def _drop_seen(scaled: np.ndarray, heating: float) -> float:
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:
     """The larger of two shortfalls: from equipartition, and between the halves of the chains."""
-    off_balance = size * _beyond(numbers["equipartition"] - 1, numbers["equipartition_sem"])
+    off_balance = size * beyond(numbers["equipartition"] - 1, numbers["equipartition_sem"])
     half = scaled.shape[1] // 2
     if half < 4:
         return off_balance
     first, second = (estimators.mean_estimate(x) for x in (scaled[:, :half], scaled[:, half:]))
     # The mean over both halves misses half of what still moves between them.
-    moving = _beyond(second.mean - first.mean, float(np.hypot(first.sem, second.sem))) / 2
+    moving = beyond(second.mean - first.mean, float(np.hypot(first.sem, second.sem))) / 2
     return max(off_balance, moving)
 
 

@@ -13,16 +13,18 @@ PyTree = Any
 ON_A_CPU, ELSEWHERE = 2**17, 2**27
 
 
-# Multiplications of a step that are worth a thread of their own.
-WORTH_A_THREAD = 2**17
-
-
 class Sizes(NamedTuple):
     """What a block is compiled for: steps, examples a minibatch, chains run side by side."""
 
     num_steps: int
     batch_size: int | None
     together: int
+
+
+def is_spread(tree: PyTree) -> bool:
+    """Whether an array lies over several devices."""
+    arrays = (x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array))
+    return any(len(x.devices()) > 1 for x in arrays)
 
 
 def group_size(positions: PyTree, *others: PyTree) -> int:
@@ -41,11 +43,10 @@ def group_size(positions: PyTree, *others: PyTree) -> int:
     """
     leaves = jax.tree.leaves(positions)
     num_chains = leaves[0].shape[1]
-    arrays = [x for x in jax.tree.leaves((positions, others)) if isinstance(x, jax.Array)]
-    devices = [x.devices() for x in arrays]
-    if any(len(found) > 1 for found in devices):
+    if is_spread((positions, others)):
         return num_chains
-    platform = next(iter(devices[0])).platform if devices else "cpu"
+    arrays = [x for x in jax.tree.leaves((positions, others)) if isinstance(x, jax.Array)]
+    platform = next(iter(arrays[0].devices())).platform if arrays else "cpu"
     most = ON_A_CPU if platform == "cpu" else ELSEWHERE
     size = sum(leaf.size for leaf in leaves) // num_chains
     fitting = (n for n in range(1, num_chains + 1) if num_chains % n == 0 and n * size <= most)

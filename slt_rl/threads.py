@@ -11,7 +11,10 @@ from typing import Any
 import jax
 
 from slt_rl.data import Dataset
-from slt_rl.groups import ON_A_CPU, WORTH_A_THREAD
+from slt_rl.groups import ON_A_CPU, is_spread
+
+# Multiplications of a step that are worth a thread of their own.
+WORTH_A_THREAD = 2**17
 
 # Those of `jax.lax.linalg`, and the transform that XLA runs in the same way.
 _WAITING = frozenset(
@@ -69,11 +72,9 @@ def default_parts(
     """
     if data is None or num_chains % 2:
         return 1
-    leaves = jax.tree.leaves(params)
-    size = num_chains * sum(leaf.size for leaf in leaves)
-    work = size * (batch_size or len(data))
-    alone = any(len(leaf.devices()) > 1 for leaf in leaves)
-    if size > ON_A_CPU or work < 2 * WORTH_A_THREAD or alone or jax.default_backend() != "cpu":
+    size = num_chains * sum(leaf.size for leaf in jax.tree.leaves(params))
+    is_short = size * (batch_size or len(data)) < 2 * WORTH_A_THREAD
+    if size > ON_A_CPU or is_short or is_spread(params) or jax.default_backend() != "cpu":
         return 1
     return default_threads((loss_fn, (params, data.examples)))
 

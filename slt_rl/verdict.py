@@ -7,10 +7,10 @@ import numpy as np
 from slt_rl.budget import (
     BELOW_SHARE,
     PLATEAU_SLOPE,
-    SIGNIFICANT,
     SMOOTH_GROWTH,
     Budget,
     Context,
+    beyond,
     make_budget,
 )
 from slt_rl.chains import Draws
@@ -85,15 +85,13 @@ def _reaches_limit(slope: float, sem: float) -> bool:
     Its interval decides, not its value: of two keys of one run one would else be a plateau by luck.
     A slope that cannot be told from zero says nothing, unless it is not known at all.
     """
-    is_there = abs(slope) > SIGNIFICANT * sem
-    return is_there and abs(slope) + Z95 * sem > PLATEAU_SLOPE
+    return beyond(slope, sem) > 0 and abs(slope) + Z95 * sem > PLATEAU_SLOPE
 
 
 def _sure_slope(numbers: dict[str, float]) -> float:
     """The slope in localization as far as its standard error does not explain it."""
     slope = numbers["localization_slope"]
-    sure = max(abs(slope) - SIGNIFICANT * numbers["localization_slope_sem"], 0.0)
-    return float(np.copysign(sure, slope))
+    return float(np.copysign(beyond(slope, numbers["localization_slope_sem"]), slope))
 
 
 def _runaway_flag(per_chain: np.ndarray, dimension: int, flags: Flags) -> None:

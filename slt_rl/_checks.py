@@ -13,20 +13,44 @@ from slt_rl.data import Dataset
 PyTree = Any
 
 
+def check_key(key: Any) -> jax.Array:
+    """Returns one typed random key, also for `jax.random.PRNGKey`; raises if it is none."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and key.ndim == 0:
+        return key
+    if dtype == np.uint32 and key.ndim == 1:
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    raise ValueError(f"key: expected one random key, jax.random.key(seed), got {key!r}")
+
+
+def check_callable(name: str, value: Any) -> Callable:
+    """Returns `value`; raises unless it can be called."""
+    if not callable(value):
+        raise ValueError(f"{name}: expected a function, got {value!r}")
+    return value
+
+
 def check_positive(name: str, value: Any) -> float:
     """Returns `value` as a float; raises unless it is finite and > 0."""
-    if not np.isscalar(value) and np.ndim(value) != 0:
-        raise ValueError(f"{name}: expected one number > 0, got an array of {np.shape(value)}")
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
-    return float(value)
+    number = _as_float(value)
+    if not math.isfinite(number) or number <= 0:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value!r}")
+    return number
 
 
 def check_nonnegative(name: str, value: Any) -> float:
     """Returns `value` as a float; raises unless it is finite and >= 0."""
-    if np.ndim(value) != 0 or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name}: expected a finite number >= 0, got {value}")
-    return float(value)
+    number = _as_float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name}: expected a finite number >= 0, got {value!r}")
+    return number
+
+
+def _as_float(value: Any) -> float:
+    """`value` as a float; NaN where it is not one real number."""
+    array = np.asarray(value)
+    real = jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)
+    return float(array) if array.ndim == 0 and real else math.nan
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> int:
@@ -38,9 +62,10 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
 
 def check_fraction(name: str, value: Any) -> float:
     """Returns `value` as a float; raises unless it lies in (0, 1)."""
-    if np.ndim(value) != 0 or not 0 < value < 1:
-        raise ValueError(f"{name}: expected a number in (0, 1), got {value}")
-    return float(value)
+    number = _as_float(value)
+    if not 0 < number < 1:
+        raise ValueError(f"{name}: expected a number in (0, 1), got {value!r}")
+    return number
 
 
 def check_params(name: str, params: PyTree) -> PyTree:
@@ -80,26 +105,29 @@ def check_batch_size(batch_size: Any, data: Dataset | None, sampler: Any) -> int
 
 def check_loss(loss_fn: Callable, params: PyTree, data: Dataset | None) -> None:
     """Raises unless `loss_fn` returns `[n]` losses with data, a scalar without."""
-    if data is None:
-        shape = _shape(jax.eval_shape(loss_fn, params))
-        if shape != ():
-            raise ValueError(
-                "loss_fn: without data an exact potential is expected, loss_fn(params) -> scalar; "
-                f"it returned shape {shape}. Pass data, or reduce to a scalar"
-            )
-        return
-    shape = _shape(jax.eval_shape(loss_fn, params, data.examples))
-    if shape != (len(data),):
+    check_callable("loss_fn", loss_fn)
+    found = jax.eval_shape(loss_fn, params, *(() if data is None else (data.examples,)))
+    shape = _shape(found)
+    if data is None and shape != ():
+        raise ValueError(
+            "loss_fn: without data an exact potential is expected, loss_fn(params) -> scalar; "
+            f"it returned shape {shape}. Pass data, or reduce to a scalar"
+        )
+    if data is not None and shape != (len(data),):
         raise ValueError(
             "loss_fn: with data, per-example losses are expected, loss_fn(params, examples) -> "
             f"[{len(data)}]; it returned shape {shape}. Do not average over examples"
+        )
+    if not jnp.issubdtype(found.dtype, jnp.floating):
+        raise ValueError(
+            f"loss_fn: expected floating-point losses, got {found.dtype}: a count of errors has no "
+            "gradient; pass the loss that was minimized"
         )
 
 
 def check_observe(observe_fn: Callable, params: PyTree, data: Dataset | None) -> None:
     """Raises unless `observe_fn` returns a pytree with at least one array."""
-    if not callable(observe_fn):
-        raise ValueError(f"observe_fn: expected a function, got {observe_fn!r}")
+    check_callable("observe_fn", observe_fn)
     output = jax.eval_shape(observe_fn, params, *(() if data is None else (data,)))
     if not jax.tree.leaves(output):
         raise ValueError(f"observe_fn: expected a pytree with at least one array, got {output!r}")

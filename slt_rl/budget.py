@@ -21,6 +21,8 @@ ROUNDING = 1e-3
 BELOW_SHARE = 0.01
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
 SMOOTH_GROWTH = 1.5
+# Share of the rise of the loss on the way to the chains that its slope must be able to explain.
+EXPLAINED_SHARE = 0.1
 # Fractions of the way from the center to the chains; 0 first, then each twice the one before.
 RAY_FRACTIONS = (0.0, *(2.0**-k for k in range(12, -1, -1)))
 # Halvings of the thermal distance at which growth is looked at.
@@ -66,6 +68,7 @@ class Context(NamedTuple):
     data_set: float
     beta: float
     growth_at_center: float
+    explained_by_slope: float
     audit: Draws | None
     stable: bool
     notes: tuple[str, ...]
@@ -153,6 +156,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "drop_seen": _drop_seen(context.nbeta * np.asarray(excess), context.heating),
         "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
         "growth_at_center": context.growth_at_center,
+        "explained_by_slope": context.explained_by_slope,
         "rms_distance": distance**0.5,
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
@@ -253,6 +257,28 @@ def growth_on_rays(losses: np.ndarray, slopes: np.ndarray, size: float) -> float
     if not both.any():
         return float("nan")
     return float(np.max(1 + np.log2(rise[:-1][both] / rise[1:][both])))
+
+
+def explained_on_rays(losses: np.ndarray, slopes: np.ndarray) -> float:
+    r"""The rise of the loss from the center to the chains that its slope can explain, relative.
+
+        sum int |s(t)| dt / sum (L(1) - L(0)),   s(t) = v . grad L(w* + t v)
+
+    One or more for a loss with a gradient, zero for one that is flat in pieces: a share of errors,
+    or what is rounded. A trapezoid rule over `RAY_FRACTIONS`: for a loss homogeneous of degree 2
+    it is exact, and 1.2 at degree 4.
+
+    Args:
+        losses: `[chain, t]`, the loss at `RAY_FRACTIONS`.
+        slopes: `[chain, t]`, `s(t)` there.
+
+    Returns:
+        The share; NaN if the loss does not rise.
+    """
+    rise = float(np.sum(losses[:, -1] - losses[:, 0]))
+    size = np.abs(slopes)
+    integral = float(np.sum((size[:, 1:] + size[:, :-1]) @ np.diff(RAY_FRACTIONS)) / 2)
+    return integral / rise if rise > 0 else float("nan")
 
 
 def _fraction_below(scaled: np.ndarray) -> float:

@@ -45,7 +45,7 @@ class Dataset:
     def __len__(self) -> int:
         return jax.tree.leaves(self.examples)[0].shape[0]
 
-    def take(self, indices: jax.Array) -> "Dataset":
+    def take(self, indices: jax.Array | np.ndarray) -> "Dataset":
         """Returns the examples (and weights) at `indices`, without renormalizing weights."""
         examples = jax.tree.map(lambda x: x[indices], self.examples)
         weights = None if self.weights is None else self.weights[indices]
@@ -73,7 +73,15 @@ def as_dataset(data: PyTree) -> Dataset:
     """Wraps a pytree of examples; a `Dataset` is returned as it is."""
     if isinstance(data, Dataset):
         return data
-    return Dataset(jax.tree.map(jnp.asarray, data))
+    return Dataset(jax.tree.map(_as_array, data))
+
+
+def _as_array(leaf: Any) -> jax.Array:
+    try:
+        return jnp.asarray(leaf)
+    except TypeError as error:
+        kind = getattr(leaf, "dtype", type(leaf).__name__)
+        raise ValueError(f"data: expected arrays of numbers, got {kind}") from error
 
 
 def check_examples(examples: PyTree) -> None:

@@ -14,6 +14,7 @@ from slt_rl.budget import (
     RAY_FRACTIONS,
     SMOOTH_GROWTH,
     Context,
+    explained_on_rays,
     growth_of,
     growth_on_rays,
 )
@@ -31,6 +32,8 @@ MIN_SNAPSHOTS = 4
 # Of a given sampler curvatures are only judged: on full data, with the iterations and examples of
 # calibration, they would cost more than the chains.
 JUDGED_ITERATIONS, JUDGED_EXAMPLES = 10, 512
+# Share of its size by which a loss may differ in another batch: rounding is far below it.
+MAX_BATCH_DEPENDENCE = 0.01
 
 
 def estimate_centers(
@@ -45,7 +48,8 @@ def estimate_centers(
         first: index of the first center, where the problem is a chunk of a longer one.
 
     Raises:
-        ValueError: if the loss or its gradient at a center is not finite.
+        ValueError: if the loss or its gradient at a center is not finite, or if the losses of
+            examples depend on the batch.
     """
     key_anchor, key_calibrate, keys, key_probe = _split(key, problem.num_centers, first)
     given = {} if settings.sampler is None else {"num_iterations": JUDGED_ITERATIONS}
@@ -90,6 +94,18 @@ def _check_anchors(anchors: Any, first: int) -> None:
         raise ValueError(
             f"loss_fn: expected a finite gradient at the center, got {bad} not finite; the square "
             "root of a sum has none where the sum is zero: use the sum itself"
+        )
+    _check_single_examples(np.asarray(anchors.batch_dependence), anchors.loss.dtype)
+
+
+def _check_single_examples(dependence: np.ndarray, dtype: Any) -> None:
+    """Refuses losses of examples that are other ones in another batch; NaN is no evidence."""
+    largest = float(np.max(np.nan_to_num(dependence, nan=0.0)))
+    if largest > max(MAX_BATCH_DEPENDENCE, 100 * float(jnp.finfo(dtype).eps)):
+        raise ValueError(
+            "loss_fn: expected losses of single examples, got ones that depend on the batch: in "
+            f"halves of one they differ by {largest:.2g} of their size. Statistics or means over "
+            "the batch, dropout, or a division by the number of examples? Freeze or drop them"
         )
 
 
@@ -190,11 +206,14 @@ def _heating(run: Run, key: jax.Array) -> np.ndarray:
     )
 
 
-def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
-    """The loss's exponents along rays to the chains, `[center]`; NaN if no draws ask for them."""
+def _along_rays(run: Run, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents along rays to the chains, and what the slope explains there, both `[center]`.
+
+    NaN if no draws ask for them.
+    """
     problem = run.problem
     nbeta, localization = float(problem.nbeta), float(problem.localization)
-    found = np.full(problem.num_centers, np.nan)
+    growths, explained = np.full((2, problem.num_centers), np.nan)
     doubted = []
     for i in range(problem.num_centers):
         draws = center_draws(sample.draws, i)
@@ -207,8 +226,9 @@ def _growths_at_center(run: Run, sample: Sample) -> np.ndarray:
         losses, slopes = (np.asarray(x, np.float64) for x in rays)
     for i in doubted:
         size = float(np.mean(sample.draws.excess_loss[i], dtype=np.float64))
-        found[i] = growth_on_rays(losses[i], slopes[i], size)
-    return found
+        growths[i] = growth_on_rays(losses[i], slopes[i], size)
+        explained[i] = explained_on_rays(losses[i], slopes[i])
+    return growths, explained
 
 
 def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
@@ -219,7 +239,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(run.anchors)
     used, aside = sample.num_gradients
-    growths = _growths_at_center(run, sample)
+    growths, explained = _along_rays(run, sample)
     order = 0 if not run.is_automatic else 1 if run.is_extrapolated else 2
     for i in range(problem.num_centers):
         yield Context(
@@ -236,6 +256,7 @@ def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
             data_set=float(data_sets[i]),
             beta=0.0 if num_examples is None else float(problem.nbeta) / num_examples,
             growth_at_center=float(growths[i]),
+            explained_by_slope=float(explained[i]),
             audit=None if sample.audit is None else center_draws(sample.audit, i),
             stable=bool(plan.stable[i]),
             notes=plan.notes,

@@ -97,7 +97,7 @@ def estimate_llc(
         Lau et al., "The Local Learning Coefficient", arXiv:2308.12108.
     """
     settings = _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance)
-    params = _checks.check_params("params", params)
+    key, params = _checks.check_key(key), _checks.check_params("params", params)
     dataset = None if data is None else as_dataset(data)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
@@ -181,11 +181,11 @@ def llc_curve(
         3
     """
     settings = _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance)
-    checkpoints = _checks.check_params("checkpoints", checkpoints)
+    key, checkpoints = _checks.check_key(key), _checks.check_params("checkpoints", checkpoints)
     chunk_size = _checks.check_count("chunk_size", chunk_size)
     if num_threads is not None:
         num_threads = _checks.check_count("num_threads", num_threads)
-    target = _CurveTarget(make_target, data is not None)
+    target = _CurveTarget(_checks.check_callable("make_target", make_target), data is not None)
     first = _taken(checkpoints, 0)
     loss_fn, dataset = target(first, data)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)

@@ -1,11 +1,13 @@
 """The local posterior: the only owner of `n * beta`, of the localization and of the center."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from slt_rl.data import Dataset
@@ -16,6 +18,8 @@ from slt_rl.keys import unrolled
 PyTree = Any
 # `(key, w) -> (U(w), grad U(w))`: all that samplers see of a posterior.
 Oracle = Callable[[jax.Array, PyTree], tuple[jax.Array, PyTree]]
+# Examples in each of two batches whose losses are compared with those of both together.
+COMPARED_EXAMPLES = 16
 
 
 class Anchor(NamedTuple):
@@ -28,6 +32,7 @@ class Anchor(NamedTuple):
         curvature: `[]`, largest absolute eigenvalue of the Hessian of `L` near `w*`.
         gradient_curvature: `[]`, `g'Hg / |g|^2`, the curvature along the gradient.
         example_losses: `[n]`, the losses of the examples at `w*`, `None` for an exact potential.
+        batch_dependence: `[]`, see `batch_dependence`; 0 for an exact potential.
     """
 
     loss: jax.Array
@@ -36,6 +41,7 @@ class Anchor(NamedTuple):
     curvature: jax.Array
     gradient_curvature: jax.Array
     example_losses: jax.Array | None
+    batch_dependence: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -234,4 +240,53 @@ def find_anchor(
     )
     square = optax.tree.norm(gradient, squared=True)
     along = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
-    return Anchor(loss, gradient, square, curvature, along, losses)
+    dependence = jnp.zeros(()) if data is None else batch_dependence(loss_fn, data, params)
+    return Anchor(loss, gradient, square, curvature, along, losses, dependence)
+
+
+def batch_dependence(loss_fn: Callable, data: Dataset, params: PyTree) -> jax.Array:
+    r"""By how much the loss of an example depends on the others in its batch, relative.
+
+        sum_i |l_i(together) - l_i(apart)| / sum_i |l_i(together)|
+
+    over `2k` examples that are spread over the data: all of them in one batch, and in two batches
+    of `k`. Zero but for rounding where the loss is one of single examples. It is asked beside the
+    parameters, for at them all losses may be zero; any point tells.
+
+    Raises:
+        ValueError: if the loss of a batch of `k` examples has not the shape `[k]`.
+    """
+    size = min(COMPARED_EXAMPLES, len(data) // 2)
+    if size == 0:
+        return jnp.zeros(())
+    spread = np.linspace(0, len(data) - 1, 2 * size).astype(int)
+    together = data.take(spread).examples
+    apart = jax.tree.map(lambda x: x.reshape(2, size, *x.shape[1:]), together)
+    beside = jax.tree.map(_beside, params)
+    losses_fn = functools.partial(_batch_losses, loss_fn, len(data))
+    whole = losses_fn(beside, together)
+    halves = jax.vmap(losses_fn, in_axes=(None, 0))(beside, apart).reshape(2 * size)
+    scale = jnp.sum(jnp.abs(whole))
+    return jnp.sum(jnp.abs(whole - halves)) / jnp.where(scale > 0, scale, 1)
+
+
+def _beside(leaf: jax.Array) -> jax.Array:
+    """Parameters moved by about a tenth, each by another amount, zeros as well."""
+    moves = jnp.cos(jnp.arange(1, leaf.size + 1).reshape(leaf.shape))
+    return (leaf + 0.1 * (1 + jnp.abs(leaf)) * moves).astype(leaf.dtype)
+
+
+def _batch_losses(loss_fn: Callable, num_examples: int, params: PyTree, examples: PyTree):
+    """The losses of a batch, or an error that says what is wrong with a loss that has none."""
+    size = jax.tree.leaves(examples)[0].shape[0]
+    expected = (
+        f"loss_fn: of a batch of {size} of the {num_examples} examples, [{size}] losses are "
+        "expected, from the examples it is handed and no others; "
+    )
+    try:
+        losses = loss_fn(params, examples)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{expected}it failed: {error}") from error
+    if losses.shape != (size,):
+        raise ValueError(f"{expected}it returned shape {losses.shape}")
+    return losses

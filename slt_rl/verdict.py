@@ -6,6 +6,7 @@ import numpy as np
 
 from slt_rl.budget import (
     BELOW_SHARE,
+    EXPLAINED_SHARE,
     PLATEAU_SLOPE,
     SMOOTH_GROWTH,
     Budget,
@@ -138,6 +139,13 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "center (a norm or square root instead of its square doubles the coefficient)",
             refuse=True,
         )
+    if estimate.mean > noise and numbers["explained_by_slope"] < EXPLAINED_SHARE:
+        flags.add(
+            "the loss rises from the center but its gradient does not say so: it is flat in "
+            "pieces, as a share of errors or what is rounded, and has no learning coefficient by "
+            "gradients; use the loss that was minimized",
+            refuse=True,
+        )
     _localization_slope(numbers, flags)
 
 
@@ -195,7 +203,7 @@ def _step_flags(budget: Budget, context: Context, flags: Flags) -> None:
     if numbers["kinetic_temperature"] > EQUIPARTITION[1] + 2 * error:
         flags.add(
             f"kinetic temperature {numbers['kinetic_temperature']:.3f} > 1: step size or gradient "
-            "noise too large",
+            "noise too large; use a smaller step or a larger batch",
             refuse=False,
         )
 
@@ -270,9 +278,9 @@ def _refuse_frozen(draws: Draws, context: Context, alive: np.ndarray) -> LLCEsti
     per_chain = np.where(alive, context.nbeta * excess.mean(axis=1), np.nan)
     names = ", ".join(str(i) for i in np.flatnonzero(~alive))
     flag = (
-        f"step size too large, or no basin: chain(s) {names} left the finite numbers and were "
-        "frozen; the others are in per_chain but not averaged: use a smaller step or larger "
-        "localization"
+        "step size too large, or no basin, or a loss that is NaN near the center: chain(s) "
+        f"{names} left the finite numbers and were frozen; the others are in per_chain but not "
+        "averaged: use a smaller step or larger localization"
     )
     nan = float("nan")
     return LLCEstimate(

@@ -153,6 +153,7 @@ def exact_draws(curvatures, *, num_free):
         data_set=np.nan,
         beta=0.0,
         growth_at_center=np.nan,
+        explained_by_slope=np.nan,
         audit=None,
         stable=True,
         notes=(),

@@ -108,7 +108,7 @@ class LLCEstimate:
         lines = [
             f"local learning coefficient {self.mean:.4g}  (95% interval {low:.4g} to {high:.4g})",
             f"  {self.verdict}; {self.regime} at nbeta={self.nbeta:.6g}, "
-            f"localization={self.localization:.4g}",
+            f"localization={self.localization:.4g}{self._slopes()}",
             f"  {len(self.per_chain)} chains, effective draws {self.diagnostics['ess']:.0f}, "
             f"{self.num_gradient_evaluations} gradient evaluations",
             # What is far below the Monte-Carlo error changes nothing.
@@ -117,6 +117,17 @@ class LLCEstimate:
         ]
         lines += [f"  - {flag}" for flag in self.flags]
         return "\n".join(lines + [f"  (note) {note}" for note in self.notes])
+
+    def _slopes(self) -> str:
+        """What `regime` rests on; nothing where some chain left the finite numbers."""
+        if "localization_slope" not in self.diagnostics:
+            return ""
+        texts = [
+            f"{self.diagnostics[f'{name}_slope']:.2g} +- "
+            f"{self.diagnostics[f'{name}_slope_sem']:.1g} in log {symbol}"
+            for name, symbol in (("localization", "localization"), ("temperature", "nbeta"))
+        ]
+        return f" (relative slope {', '.join(texts)})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
     if estimate.mean > noise and growth < SMOOTH_GROWTH:
         flags.add(
             f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
-            "center (a norm or square root instead of its square doubles the coefficient)",
+            "center (a norm or square root doubles the coefficient of its square); use the square",
             refuse=True,
         )
     if estimate.mean > noise and numbers["explained_by_slope"] < EXPLAINED_SHARE:
@@ -173,7 +173,9 @@ def _step_flags(budget: Budget, context: Context, flags: Flags) -> None:
     size, numbers = abs(budget.estimate.mean), budget.numbers
     if not context.stable:
         flags.add(
-            "no stable step size was found: the loss may not be smooth at this scale", refuse=True
+            "no stable step size was found: the loss may not be smooth at this scale; raise "
+            "localization, or use a smooth loss",
+            refuse=True,
         )
     if context.step_bias > context.tolerance:
         flags.add(
@@ -184,7 +186,8 @@ def _step_flags(budget: Budget, context: Context, flags: Flags) -> None:
     elif budget.terms["discretization"] > context.tolerance * size:
         flags.add(
             "step size too large: chains with different steps, or with accepted and rejected "
-            f"steps, differ by {budget.terms['discretization']:.3g} more than their errors",
+            f"steps, differ by {budget.terms['discretization']:.3g} more than their errors; use a "
+            "smaller tolerance, which takes smaller steps, or raise localization",
             refuse=budget.terms["discretization"] > 0.25 * size,
         )
     if budget.terms["minibatch"] > context.tolerance * size:

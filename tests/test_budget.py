@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl.budget import RAY_FRACTIONS, Context, growth_on_rays, make_budget
+from slt_rl.budget import RAY_FRACTIONS, Context, explained_on_rays, growth_on_rays, make_budget
 from slt_rl.chains import Draws
 from slt_rl.estimators import mean_estimate
 from slt_rl.step_error import balance_of, extrapolate_step
@@ -199,6 +199,10 @@ def test_growth_on_rays_is_the_degree(degree, gradient):
     slopes = degree * lengths**degree * t ** (degree - 1) * (t > 0) + gradient * lengths
     for size in (0.01, 1.0, 100.0):
         assert growth_on_rays(losses, slopes, size) == pytest.approx(degree)
+    if gradient == 0:
+        trapezoid = degree * (0.5 ** (degree - 1) + 1) / 4 / (1 - 0.5**degree)
+        assert explained_on_rays(losses, slopes) == pytest.approx(trapezoid, rel=1e-3)
+    assert explained_on_rays(losses, 0 * slopes) == 0
 
 
 def test_growth_on_rays_is_that_at_thermal_distances():

@@ -109,6 +109,44 @@ def test_links_lead_somewhere(page):
             assert fragment in anchors(path), target
 
 
+def _texts(node: ast.AST) -> list[str]:
+    """A string of the source with `...` for what is formatted into it; no string, nothing."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return [node.value]
+    if not isinstance(node, ast.JoinedStr):
+        return []
+    return ["".join(x.value if isinstance(x, ast.Constant) else "..." for x in node.values)]
+
+
+def flags_in_the_code() -> list[str]:
+    """What `verdict` may raise: the first argument of each `flags.add`, and `flag = ...`."""
+    tree = ast.parse((ROOT / "slt_rl" / "verdict.py").read_text(encoding="utf-8"))
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "flags.add":
+            found += _texts(node.args[0])
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "flag":
+            found += _texts(node.value)
+    return found
+
+
+def test_every_flag_is_explained():
+    text = (ROOT / "docs" / "how-to-choose.md").read_text(encoding="utf-8")
+    table = text.split("|flag begins with|", 1)[1].split("\n\n", 1)[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    flags = flags_in_the_code()
+    assert len(flags) >= 20
+    # Not by more than one row: `equipartition ...` alone would explain four flags.
+    explained = {flag: sum(flag.startswith(row) for row in rows) for flag in flags}
+    assert [flag for flag, times in explained.items() if times != 1] == []
+    assert [row for row in rows if not any(flag.startswith(row) for flag in flags)] == []
+
+
+def test_every_flag_says_what_to_do():
+    remedy = re.compile(r"\b(use|run|raise|polish|train)\b")
+    assert [flag for flag in flags_in_the_code() if not remedy.search(flag)] == []
+
+
 def test_every_page_can_be_reached_from_the_index():
     text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     pages = [path for path in (ROOT / "docs").glob("*.md") if path.name != "index.md"]

@@ -132,6 +132,7 @@ def test_result_reads_as_text_and_json():
     text = str(result)
     assert "local learning coefficient" in text
     assert result.verdict in text
+    assert f"{result.diagnostics['temperature_slope']:.2g} +-" in text and "in log nbeta)" in text
     loaded = json.loads(json.dumps(result.to_dict()))
     assert loaded["mean"] == result.mean
     low, high = result.interval()
@@ -175,6 +176,15 @@ NAN_PARAMS = {"w": jnp.array([1.0, jnp.nan, 0.0])}
         ({"data": {"x": np.zeros((5, 3)), "y": np.zeros(4)}}, r"leading axes differ.*\[4, 5\]"),
         ({"params": NAN_PARAMS}, r"params\['w'\]: expected finite numbers"),
         ({"params": {"w": np.array([1, 2, 3])}}, r"params\['w'\]: expected floating-point"),
+        ({"data": {"x": INPUTS, "y": np.array(["a"] * 400)}}, "data: expected arrays of numbers"),
+        ({"loss_fn": None}, "loss_fn: expected a function, got None"),
+        (
+            {"loss_fn": lambda w, e: (e["x"] @ w["w"] > e["y"]).astype(int)},
+            "loss_fn: expected floating-point losses, got int",
+        ),
+        ({"nbeta": "auto"}, "nbeta: expected a finite number > 0, got 'auto'"),
+        ({"localization": np.ones(2)}, "localization: expected a finite number >= 0, got array"),
+        ({"tolerance": None}, r"tolerance: expected a number in \(0, 1\), got None"),
         ({"params": {}}, "params: expected a pytree with at least one array"),
         ({"nbeta": 0.0}, "nbeta: expected a finite number > 0, got 0.0"),
         ({"nbeta": -2.0}, "nbeta: expected a finite number > 0, got -2.0"),
@@ -196,6 +206,34 @@ NAN_PARAMS = {"w": jnp.array([1.0, jnp.nan, 0.0])}
 def test_bad_arguments_are_refused_before_anything_runs(changes, message):
     with pytest.raises(ValueError, match=message):
         estimate(**changes)
+
+
+@pytest.mark.parametrize("key", [0, None, jax.random.split(KEY, 2), np.zeros(2)])
+def test_what_is_no_random_key_is_named(key):
+    with pytest.raises(ValueError, match="key: expected one random key"):
+        slt_rl.estimate_llc(key, bowl, jnp.zeros(2), nbeta=10.0)
+    with pytest.raises(ValueError, match="key: expected one random key"):
+        slt_rl.llc_curve(key, lambda params: bowl, jnp.zeros((1, 2)), nbeta=10.0)
+
+
+def test_a_key_without_a_type_is_the_same_key():
+    options = {"nbeta": 10.0, "num_draws": 50, "num_burnin": 10}
+    a = slt_rl.estimate_llc(jax.random.key(3), bowl, jnp.zeros(2), **options)
+    b = slt_rl.estimate_llc(jax.random.PRNGKey(3), bowl, jnp.zeros(2), **options)
+    assert a.mean == b.mean
+
+
+def test_losses_that_depend_on_the_batch_are_refused():
+    def normalized(w, e):
+        return squared_error(w, e | {"x": e["x"] / jnp.std(e["x"], axis=0)})
+
+    with pytest.raises(ValueError, match="loss_fn: expected losses of single examples"):
+        estimate(loss_fn=normalized)
+
+
+def test_a_loss_that_closes_over_the_data_is_refused():
+    with pytest.raises(ValueError, match=r"batch of 32 of the 400 examples.*no others; it failed"):
+        estimate(loss_fn=lambda w, e: squared_error(w, e | {"x": INPUTS}))
 
 
 def test_a_non_finite_loss_at_the_center_is_refused():

@@ -7,7 +7,7 @@ import pytest
 
 from slt_rl import chains
 from slt_rl.data import Dataset
-from slt_rl.posterior import minibatch_oracle
+from slt_rl.posterior import batch_dependence, minibatch_oracle
 
 KEY = jax.random.key(2)
 
@@ -52,3 +52,23 @@ def test_the_center_is_not_evaluated_again():
     evaluations.clear()
     jax.make_jaxpr(minibatch_oracle(posterior, 8))(KEY, posterior.center)
     assert evaluations == [(8,)]
+
+
+def test_dependence_on_the_batch_is_the_relative_change_in_halves():
+    """Known for a loss divided by its batch: twice as large in each half. Rounding is far below."""
+    data = Dataset(jnp.linspace(-1.0, 2.0, 101, dtype=jnp.float32))
+    params = jnp.zeros(1, jnp.float32)
+
+    def loss_fn(w, x):
+        return (x * w[0] - x) ** 2
+
+    def found(loss_fn, data=data):
+        return float(jax.jit(batch_dependence, static_argnums=0)(loss_fn, data, params))
+
+    assert found(loss_fn) < 1e-6
+    assert found(lambda w, x: loss_fn(w, x) / len(x)) == pytest.approx(1.0, rel=1e-5)
+    # The smallest example is in one of the halves only.
+    assert found(lambda w, x: loss_fn(w, x) - jnp.min(x)) > 0.1
+    # At the center all of these losses are zero.
+    assert found(lambda w, x: (x * w[0]) ** 2 * jnp.mean(x)) > 0.1
+    assert found(lambda w, x: jnp.mean(x) + 0 * x, Dataset(jnp.ones(1))) == 0.0

@@ -1,5 +1,7 @@
 """Deliberately broken runs: each is refused or doubted for the right reason, sound ones are not."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,6 +88,19 @@ def test_a_norm_instead_of_its_square():
     assert abs(result.mean - 5.0) < 4 * result.sem + 0.1
 
 
+@pytest.mark.parametrize(("explained", "count"), [(0.0, 1), (1.04, 0), (np.nan, 0)])
+def test_a_loss_that_is_flat_in_pieces_is_named(explained, count):
+    """Its chains are those of no loss at all, and count errors that no gradient saw."""
+    numbers = {"drop_seen": 0.0, "growth_at_center": np.nan, "explained_by_slope": explained}
+    numbers |= {"localization_slope": 0.0, "localization_slope_sem": 0.01}
+    estimate = Estimate(26.3, 0.05, np.full(8, 26.3), 1125.0)
+    context = types.SimpleNamespace(anchor_drop=0.0, tolerance=0.05, heating=0.0)
+    flags = verdict.Flags([], [])
+    verdict._anchor_flags(Budget(estimate, {}, numbers), context, flags)
+    assert len(flags.refused) == count
+    assert all("its gradient does not say so: it is flat in pieces" in x for x in flags.refused)
+
+
 def test_a_smooth_loss_whose_chains_roam_is_not_called_a_norm():
     """Chains that reach singular first layers see a loss that falls outwards, and a sound value."""
     (problem,) = (p for p in toy_models.problems() if p.name == "linear_policy_kl_at_identity")
@@ -94,6 +109,7 @@ def test_a_smooth_loss_whose_chains_roam_is_not_called_a_norm():
     )
     assert result.diagnostics["growth"] < 1.5
     assert result.diagnostics["growth_at_center"] > 1.9
+    assert result.diagnostics["explained_by_slope"] > 0.9
     assert result.verdict != "refused", result.flags
     assert abs(result.mean - problem.finite_llc(1e4, 10.0)) < 4 * result.sem
 

@@ -18,6 +18,7 @@ from slt_rl.block_checks import is_stable, size_of
 from slt_rl.friction import choose_friction, gliding_note
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
+from slt_rl.settings import Settings
 
 MAX_RESTARTS = 8
 POWER_ITERATIONS = 20
@@ -79,14 +80,14 @@ class _Run(NamedTuple):
     """What all steps of a calibration share; `size` is the last block's estimate, `[center]`.
 
     `length` is how many steps a chain is given in all, `None` if as many as it asks for.
+    `batch_size` is that of the settings, or what it has grown to.
     """
 
     key: jax.Array
     keys: jax.Array
     problem: chains.Problem
     anchors: Anchor
-    num_chains: int
-    tolerance: float
+    settings: Settings
     batch_size: int | None
     length: int | None
     size: np.ndarray | None = None
@@ -98,10 +99,7 @@ def calibrate(
     problem: chains.Problem,
     *,
     anchors: Anchor,
-    num_chains: int,
-    tolerance: float,
-    batch_size: int | None = None,
-    lengths: tuple[int | None, int | None] = (None, None),
+    settings: Settings,
 ) -> Plan:
     """Chooses a sampler for every center of `problem` and burns its chains in.
 
@@ -114,15 +112,12 @@ def calibrate(
         keys: `[center]` keys of the chains, the same for the draws to come.
         problem: centers and target.
         anchors: from `find_anchors`.
-        num_chains: chains per center.
-        tolerance: relative error to aim at; the step sizes follow from it.
-        batch_size: examples per minibatch, `None` for full data.
-        lengths: of the burn-in, by default from relaxation times, within bounds; and of what will
-            be kept, by default as much as the result asks for.
+        settings: how to sample: the step sizes follow from the tolerance, and where no lengths are
+            given, that of the burn-in from relaxation times, within bounds.
     """
-    num_burnin, num_draws = lengths
+    num_burnin, num_draws = settings.num_burnin, settings.num_draws
     length = None if num_draws is None else (num_burnin or 0) + num_draws
-    run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size, length)
+    run = _Run(key, keys, problem, anchors, settings, settings.batch_size, length)
     curvature = np.asarray(anchors.curvature, np.float64)
     limit = np.full(problem.num_centers, np.inf)
     spent = 60  # The anchor's own power iteration.
@@ -144,9 +139,7 @@ def calibrate(
         spent,
         burnin.stable,
         burnin.heating,
-        _notes(run, batch_size, _cut(run, curvature, limit))
-        + burnin.design.notes
-        + _anchoring(run, burnin),
+        _notes(run, _cut(run, curvature, limit)) + burnin.design.notes + _anchoring(run, burnin),
     )
 
 
@@ -164,9 +157,9 @@ def _grow_batch(run: _Run) -> _Run:
     return run._replace(batch_size=larger if 2 * larger < num_examples else None)
 
 
-def _notes(run: _Run, batch_size: int | None, cut: float) -> tuple[str, ...]:
+def _notes(run: _Run, cut: float) -> tuple[str, ...]:
     """What was mended, in words."""
-    notes = []
+    notes, batch_size = [], run.settings.batch_size
     if run.batch_size != batch_size:
         now = "full data" if run.batch_size is None else f"a batch of {run.batch_size}"
         notes.append(f"remedy for gradient noise: {now} instead of a batch of {batch_size}")
@@ -180,15 +173,9 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
     """Names the control variate where plain minibatches would not do, worst center first."""
     if run.batch_size is None:
         return ()
-    plain = probes.heating_of(
-        run.key,
-        run.problem,
-        run.anchors,
-        sampler=dataclasses.replace(burnin.design.sampler, control_variate=False),
-        state=burnin.state,
-        batch_size=run.batch_size,
-    )
-    if not np.any(plain > run.tolerance * burnin.size):
+    sampler = dataclasses.replace(burnin.design.sampler, control_variate=False)
+    plain = _heating(run, run.key, sampler, burnin.state)
+    if not np.any(plain > run.settings.tolerance * burnin.size):
         return ()
     worst = int(np.argmax(plain / burnin.size))
     return (
@@ -225,7 +212,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         run.problem,
         run.anchors,
         sampler=design.sampler,
-        num_chains=run.num_chains,
+        num_chains=run.settings.num_chains,
         batch_size=run.batch_size,
     )
     num_blocks, spent, check = 0, 0, 1
@@ -239,24 +226,30 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         reduction = np.full(run.problem.num_centers, REDUCTION)
         planned = _lengths(design)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
+        if run.settings.bar is not None:
+            run.settings.bar.burn_in(num_blocks * chains.BLOCK_LENGTH, planned)
         if num_blocks >= check or done or not stable.all():
             check = min(2 * check, check + MAX_BLOCKS_UNSEEN)
             key = jax.random.fold_in(run.key, num_blocks)
             curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
-            spent += run.num_chains * 2 * POWER_ITERATIONS
+            spent += run.settings.num_chains * 2 * POWER_ITERATIONS
             size = size_of(draws, float(run.problem.nbeta))
             if run.batch_size is not None:
-                heating = probes.heating_of(
-                    key, run.problem, run.anchors, sampler=design.sampler, state=state,
-                    batch_size=run.batch_size,
-                )  # fmt: skip
-                excess = heating / (size * run.tolerance)
+                heating = _heating(run, key, design.sampler, state)
+                excess = heating / (size * run.settings.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
             run = run._replace(size=size)
             design = design_fn(run, curvature, limit)
         if done or not stable.all():
             return _BurnIn(design, state, curvature, step, stable, heating, reduction, size, spent)
+
+
+def _heating(run: _Run, key, sampler, state) -> np.ndarray:
+    """What the noise of minibatches adds to the estimate, `[center]`."""
+    assert run.batch_size is not None
+    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
+    return probes.heating_of(key, run.problem, run.anchors, **options)
 
 
 def _one_block(run: _Run, sampler, state):
@@ -278,9 +271,9 @@ def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.n
 
 def _per_chain(values: np.ndarray, run: _Run, groups: tuple[float, float]) -> np.ndarray:
     """`[center]` values times the group factors of alternating chains, `[center, chain]`."""
-    if run.num_chains == 1:
+    if run.settings.num_chains == 1:
         return values[:, None]
-    return values[:, None] * np.resize(np.asarray(groups), run.num_chains)
+    return values[:, None] * np.resize(np.asarray(groups), run.settings.num_chains)
 
 
 def _step(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> np.ndarray:
@@ -292,8 +285,8 @@ def _step(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """
     stiffness = probes.stiffness_of(run.problem, curvature)
     if run.batch_size is not None:
-        return np.minimum(2 * run.tolerance / stiffness, limit)
-    ordinary = np.clip(0.5 * (run.tolerance / 0.05) ** 0.5, 0.5, 0.7) / np.sqrt(stiffness)
+        return np.minimum(2 * run.settings.tolerance / stiffness, limit)
+    ordinary = np.clip(0.5 * (run.settings.tolerance / 0.05) ** 0.5, 0.5, 0.7) / np.sqrt(stiffness)
     return np.minimum(ordinary / np.where(np.isfinite(limit), REDUCTION, 1.0), limit)
 
 
@@ -312,8 +305,8 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Des
     friction, glides = choose_friction(
         omega,
         run.size,
-        num_chains=run.num_chains,
-        tolerance=run.tolerance,
+        num_chains=run.settings.num_chains,
+        tolerance=run.settings.tolerance,
         length=None if run.length is None else run.length * step * root,
     )
     sampler = KineticLangevin(_per_chain(step, run, KINETIC_GROUPS), friction * root, 0.0)
@@ -335,7 +328,9 @@ def _design_sgld(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Design
 
 
 def _design(run: _Run, sampler: Any, step: np.ndarray, relaxation: np.ndarray) -> _Design:
-    return _Design(chains.per_chain(sampler, run.problem, run.num_chains), step, relaxation)
+    return _Design(
+        chains.per_chain(sampler, run.problem, run.settings.num_chains), step, relaxation
+    )
 
 
 def _lengths(design: _Design) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import _checks, chains
+from slt_rl.chunks import center_of, chunks_of, size_of_chunks
 from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
 from slt_rl.processes import of_all_processes, share_of
-from slt_rl.progress import shown
+from slt_rl.progress import DrawsBar, shown
 from slt_rl.result import LLCCurve, LLCEstimate
-from slt_rl.sampling import Settings
+from slt_rl.settings import Settings
 from slt_rl.threads import default_parts, default_threads
 
 PyTree = Any
@@ -43,6 +44,7 @@ def estimate_llc(
     num_burnin: int | None = None,
     batch_size: int | None = None,
     tolerance: float = 0.05,
+    progress: bool = False,
     allow_negative_control: bool = False,
     observe_fn: Callable | None = None,
     observe_every: int = 1,
@@ -71,6 +73,8 @@ def estimate_llc(
             the relaxation time (half of `num_draws` with a given sampler).
         batch_size: examples per gradient; `None` for full data.
         tolerance: relative error to aim at, in (0, 1).
+        progress: show a bar: steps of each chain, time left, the estimate from the draws so far;
+            a line every ten seconds where standard error is a file. It changes no draw.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: what else to compute at kept draws, `observe_fn(params, dataset) -> pytree of
             arrays` (without data `observe_fn(params)`); it changes no draw. Compiled once for
@@ -108,7 +112,12 @@ def estimate_llc(
     settings = settings._replace(batch_size=batch_size, observer=observer, num_parts=parts)
     centers = _one_center(params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
-    return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
+    if not progress:
+        return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
+    with DrawsBar(num_chains) as bar:
+        estimate = estimate_centers(key, problem, settings._replace(bar=bar))[0]
+        bar.finish(estimate)
+    return _stated(estimate, loss_fn)
 
 
 def llc_curve(
@@ -156,7 +165,8 @@ def llc_curve(
             checkpoints lie on several.
         num_threads: chunks sampled at the same time on the host; two, or one where a loss factors
             matrices on the CPU, where two would wait for each other (`slt_rl.threads`).
-        progress: show a bar: chunks, time left, the last estimate, how many are not trusted.
+        progress: show a bar: checkpoints, time left, the last estimate, how many are not trusted;
+            a line every ten seconds where standard error is a file.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
         observe_every: as in `estimate_llc`.
@@ -186,7 +196,7 @@ def llc_curve(
     if num_threads is not None:
         num_threads = _checks.check_count("num_threads", num_threads)
     target = _CurveTarget(make_target, data is not None)
-    first = _taken(checkpoints, 0)
+    first = center_of(checkpoints, 0)
     loss_fn, dataset = target(first, data)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
@@ -199,7 +209,7 @@ def llc_curve(
     if steps.shape != (problem.num_centers,):
         raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
 
-    kept, size = None, _size_of_chunks(checkpoints, chunk_size)
+    kept, size = None, size_of_chunks(checkpoints, chunk_size)
     if folder is not None:
         identity = identity_of(key, problem, settings, target_fn=target.losses)
         kept = KeptEstimates(Path(folder), {**identity, "num_together": size})
@@ -207,17 +217,19 @@ def llc_curve(
     def run(chunk):
         start, part = chunk
         measure = functools.partial(estimate_centers, key, part, settings, first=start)
-        return measure() if kept is None else kept.get(start, part, measure)
+        estimates = measure() if kept is None else kept.get(start, part, measure)
+        return estimates[: problem.num_centers - start]
 
-    pieces = list(_chunks(problem, size))
+    pieces = list(chunks_of(problem, size))
     mine = share_of(pieces)
+    num_mine = sum(min(size, problem.num_centers - start) for start, _ in mine)
     if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
         programs = _programs(target, observe_fn, first, shared=data, dataset=dataset)
         num_threads = default_threads(*programs)
     with ThreadPoolExecutor(num_threads or 1) as pool:
-        found = list(shown(pool.map(run, mine), len(mine), progress))
+        found = list(shown(pool.map(run, mine), num_mine, progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
-    return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates[: problem.num_centers]))
+    return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates))
 
 
 def _stated(estimate: LLCEstimate, loss_fn: Callable) -> LLCEstimate:
@@ -310,41 +322,6 @@ def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     )
 
 
-def _size_of_chunks(checkpoints: PyTree, most: int) -> int:
-    """So many checkpoints go together, at most `most`, that few places of the last chunk are empty.
-
-    An even number of chunks, so that two threads end together; it does not depend on the threads
-    or processes, which may be others when a stored curve goes on.
-    """
-    leaf = jax.tree.leaves(checkpoints)[0]
-    if len(leaf) <= most or len(leaf.sharding.device_set) > 1:
-        return most  # of a size that the devices divide
-    num_chunks = -(-len(leaf) // most)
-    return -(-len(leaf) // (num_chunks + num_chunks % 2))
-
-
-def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Problem]]:
-    """Cuts the centers into chunks of one size; the last is filled up with its last center."""
-    size = min(size, problem.num_centers)
-    for start in range(0, problem.num_centers, size):
-        indices = np.minimum(np.arange(start, start + size), problem.num_centers - 1)
-        yield start, problem._replace(centers=_take(problem.centers, indices))
-
-
-def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
-    """Some of the centers, on the devices that all of them lie on."""
-
-    def lay(leaf, part):
-        return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
-
-    return jax.tree.map(lay, centers, _taken(centers, indices))
-
-
 @LightJit
 def _one_center(params):
     return jax.tree.map(lambda x: x[None], params)
-
-
-@LightJit
-def _taken(centers, indices):
-    return jax.tree.map(lambda x: x[indices], centers)

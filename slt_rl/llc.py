@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import _checks, chains
-from slt_rl.chunks import center_of, chunks_of, size_of_chunks
+from slt_rl.chunks import center_of, chunks_of, most_together, size_of_chunks
 from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
@@ -22,7 +22,7 @@ from slt_rl.processes import of_all_processes, share_of
 from slt_rl.progress import DrawsBar, shown
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.settings import Settings
-from slt_rl.threads import default_parts, default_threads
+from slt_rl.threads import MOST_THREADS, default_parts, default_threads
 
 PyTree = Any
 # The default localization, and the mean squared displacement it allows at most.
@@ -136,6 +136,7 @@ def llc_curve(
     steps: np.ndarray | None = None,
     data: PyTree = None,
     chunk_size: int = 16,
+    memory_bytes: int | None = None,
     num_threads: int | None = None,
     progress: bool = False,
     allow_negative_control: bool = False,
@@ -163,6 +164,8 @@ def llc_curve(
         chunk_size: checkpoints sampled together, at most: chunks are made about equal. Bounds
             memory, does not change the draws. A multiple of the number of devices where the
             checkpoints lie on several.
+        memory_bytes: what all chunks in work may need on the device, at most; chunks are then
+            as small as it asks for (`slt_rl.chunks.checkpoint_bytes`). `None` for no limit.
         num_threads: chunks sampled at the same time on the host; two, or one where a loss factors
             matrices on the CPU, where two would wait for each other (`slt_rl.threads`).
         progress: show a bar: checkpoints, time left, the last estimate, how many are not trusted;
@@ -205,6 +208,10 @@ def llc_curve(
     observer = _observer(observe_fn, observe_every, first, dataset)
     settings = settings._replace(batch_size=batch_size, observer=observer)
     problem = _problem(target, checkpoints, data, nbeta, localization)
+    if memory_bytes is not None:
+        limit = _checks.check_count("memory_bytes", memory_bytes)
+        threads = num_threads or MOST_THREADS
+        chunk_size = min(chunk_size, most_together(limit, problem, settings, num_threads=threads))
     steps = np.arange(problem.num_centers) if steps is None else np.asarray(steps)
     if steps.shape != (problem.num_centers,):
         raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")

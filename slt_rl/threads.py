@@ -13,6 +13,8 @@ import jax
 from slt_rl.data import Dataset
 from slt_rl.groups import ON_A_CPU, is_spread
 
+# Chunks of a curve that are sampled at the same time, if nothing is in the way.
+MOST_THREADS = 2
 # Multiplications of a step that are worth a thread of their own.
 WORTH_A_THREAD = 2**17
 
@@ -87,4 +89,4 @@ def default_threads(*programs: tuple[Callable, tuple]) -> int:
     """
     if jax.default_backend() == "cpu" and any(factors_matrices(f, *xs) for f, xs in programs):
         return 1
-    return 2
+    return MOST_THREADS

@@ -18,6 +18,7 @@ from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
+from slt_rl.precision import doubted, low_precision
 from slt_rl.processes import of_all_processes, share_of
 from slt_rl.progress import DrawsBar, shown
 from slt_rl.result import LLCCurve, LLCEstimate
@@ -112,12 +113,14 @@ def estimate_llc(
     settings = settings._replace(batch_size=batch_size, observer=observer, num_parts=parts)
     centers = _one_center(params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
+    precision = low_precision(loss_fn, params, *([] if dataset is None else [dataset.examples]))
     if not progress:
-        return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
+        return _stated(estimate_centers(key, problem, settings)[0], loss_fn, precision)
     with DrawsBar(num_chains) as bar:
-        estimate = estimate_centers(key, problem, settings._replace(bar=bar))[0]
+        found = estimate_centers(key, problem, settings._replace(bar=bar))[0]
+        estimate = _stated(found, loss_fn, precision)
         bar.finish(estimate)
-    return _stated(estimate, loss_fn)
+    return estimate
 
 
 def llc_curve(
@@ -236,11 +239,14 @@ def llc_curve(
     with ThreadPoolExecutor(num_threads or 1) as pool:
         found = list(shown(pool.map(run, mine), num_mine, progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
-    return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates))
+    precision = low_precision(target.losses, first, data)
+    return LLCCurve(steps, tuple(_stated(e, loss_fn, precision) for e in estimates))
 
 
-def _stated(estimate: LLCEstimate, loss_fn: Callable) -> LLCEstimate:
-    """The estimate, with what the loss says of its own scale."""
+def _stated(estimate: LLCEstimate, loss_fn: Callable, precision: str | None) -> LLCEstimate:
+    """The estimate, with what the loss says of its own scale, and its precision if that is low."""
+    if precision is not None:
+        estimate = doubted(estimate, precision)
     said = getattr(loss_fn, "scale_note", None)
     if said is None:
         return estimate

@@ -29,6 +29,7 @@ LAYERS = (
     ("slt_rl.verdict", "slt_rl.sampling"),
     ("slt_rl.estimation", "slt_rl.kept"),
     ("slt_rl.chunks", "slt_rl.processes", "slt_rl.sharding", "slt_rl.threads"),
+    ("slt_rl.precision",),
     ("slt_rl.llc",),
     ("slt_rl.ladder",),
     ("slt_rl.__init__",),

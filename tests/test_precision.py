@@ -24,7 +24,7 @@ half = functools.partial(quadratic, dtype=jnp.bfloat16)
 
 
 def test_a_rounded_loss_moves_the_estimate_and_is_flagged():
-    """The exact value is that of a quadratic at this step; rounding adds a spread of its own to the chains'."""
+    """The exact value is that of a quadratic at this step; rounding adds a spread of its own."""
     step = 1e-6
     options = {"sampler": slt_rl.SGLD(step), "num_draws": 2000, "num_chains": 8}
     given = {"nbeta": NBETA, "localization": LOCALIZATION, **options}

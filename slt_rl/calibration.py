@@ -92,6 +92,16 @@ class _Run(NamedTuple):
     length: int | None
     size: np.ndarray | None = None
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of each center."""
+        return self.settings.num_chains
+
+    @property
+    def tolerance(self) -> float:
+        """Relative error to aim at."""
+        return self.settings.tolerance
+
 
 def calibrate(
     key: jax.Array,
@@ -174,8 +184,8 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
     if run.batch_size is None:
         return ()
     sampler = dataclasses.replace(burnin.design.sampler, control_variate=False)
-    plain = _heating(run, run.key, sampler, burnin.state)
-    if not np.any(plain > run.settings.tolerance * burnin.size):
+    plain = _heating(run, run.key, sampler, state=burnin.state)
+    if not np.any(plain > run.tolerance * burnin.size):
         return ()
     worst = int(np.argmax(plain / burnin.size))
     return (
@@ -183,6 +193,13 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
         f"{run.batch_size} would add {plain[worst]:.2g} to the estimate at this step, "
         f"{burnin.heating[worst]:.2g} is left of it before it is carried to step zero",
     )
+
+
+def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
+    """What gradient noise adds where the chains are."""
+    assert run.batch_size is not None
+    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
+    return probes.heating_of(key, run.problem, run.anchors, **options)
 
 
 class _BurnIn(NamedTuple):
@@ -212,7 +229,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         run.problem,
         run.anchors,
         sampler=design.sampler,
-        num_chains=run.settings.num_chains,
+        num_chains=run.num_chains,
         batch_size=run.batch_size,
     )
     num_blocks, spent, check = 0, 0, 1
@@ -232,24 +249,17 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
             check = min(2 * check, check + MAX_BLOCKS_UNSEEN)
             key = jax.random.fold_in(run.key, num_blocks)
             curvature = _met_curvature(run, key, state, curvature=curvature, stable=stable)
-            spent += run.settings.num_chains * 2 * POWER_ITERATIONS
+            spent += run.num_chains * 2 * POWER_ITERATIONS
             size = size_of(draws, float(run.problem.nbeta))
             if run.batch_size is not None:
-                heating = _heating(run, key, design.sampler, state)
-                excess = heating / (size * run.settings.tolerance)
+                heating = _heating(run, key, design.sampler, state=state)
+                excess = heating / (size * run.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
             run = run._replace(size=size)
             design = design_fn(run, curvature, limit)
         if done or not stable.all():
             return _BurnIn(design, state, curvature, step, stable, heating, reduction, size, spent)
-
-
-def _heating(run: _Run, key, sampler, state) -> np.ndarray:
-    """What the noise of minibatches adds to the estimate, `[center]`."""
-    assert run.batch_size is not None
-    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
-    return probes.heating_of(key, run.problem, run.anchors, **options)
 
 
 def _one_block(run: _Run, sampler, state):
@@ -271,9 +281,9 @@ def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.n
 
 def _per_chain(values: np.ndarray, run: _Run, groups: tuple[float, float]) -> np.ndarray:
     """`[center]` values times the group factors of alternating chains, `[center, chain]`."""
-    if run.settings.num_chains == 1:
+    if run.num_chains == 1:
         return values[:, None]
-    return values[:, None] * np.resize(np.asarray(groups), run.settings.num_chains)
+    return values[:, None] * np.resize(np.asarray(groups), run.num_chains)
 
 
 def _step(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> np.ndarray:
@@ -285,8 +295,8 @@ def _step(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> np.ndarray:
     """
     stiffness = probes.stiffness_of(run.problem, curvature)
     if run.batch_size is not None:
-        return np.minimum(2 * run.settings.tolerance / stiffness, limit)
-    ordinary = np.clip(0.5 * (run.settings.tolerance / 0.05) ** 0.5, 0.5, 0.7) / np.sqrt(stiffness)
+        return np.minimum(2 * run.tolerance / stiffness, limit)
+    ordinary = np.clip(0.5 * (run.tolerance / 0.05) ** 0.5, 0.5, 0.7) / np.sqrt(stiffness)
     return np.minimum(ordinary / np.where(np.isfinite(limit), REDUCTION, 1.0), limit)
 
 
@@ -305,8 +315,8 @@ def _design_kinetic(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Des
     friction, glides = choose_friction(
         omega,
         run.size,
-        num_chains=run.settings.num_chains,
-        tolerance=run.settings.tolerance,
+        num_chains=run.num_chains,
+        tolerance=run.tolerance,
         length=None if run.length is None else run.length * step * root,
     )
     sampler = KineticLangevin(_per_chain(step, run, KINETIC_GROUPS), friction * root, 0.0)
@@ -328,9 +338,7 @@ def _design_sgld(run: _Run, curvature: np.ndarray, limit: np.ndarray) -> _Design
 
 
 def _design(run: _Run, sampler: Any, step: np.ndarray, relaxation: np.ndarray) -> _Design:
-    return _Design(
-        chains.per_chain(sampler, run.problem, run.settings.num_chains), step, relaxation
-    )
+    return _Design(chains.per_chain(sampler, run.problem, run.num_chains), step, relaxation)
 
 
 def _lengths(design: _Design) -> tuple[int, int]:

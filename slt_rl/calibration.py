@@ -195,13 +195,6 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
     )
 
 
-def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
-    """What gradient noise adds where the chains are."""
-    assert run.batch_size is not None
-    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
-    return probes.heating_of(key, run.problem, run.anchors, **options)
-
-
 class _BurnIn(NamedTuple):
     """How a burn-in ended; `reduction` is by how much the step must shrink where not stable.
 
@@ -268,6 +261,13 @@ def _one_block(run: _Run, sampler, state):
         run.keys, run.problem, run.anchors, sampler=sampler, state=state, **options
     )
     return next(blocks)
+
+
+def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
+    """What gradient noise adds where the chains are."""
+    assert run.batch_size is not None
+    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
+    return probes.heating_of(key, run.problem, run.anchors, **options)
 
 
 def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.ndarray):

@@ -104,12 +104,7 @@ class _Run(NamedTuple):
 
 
 def calibrate(
-    key: jax.Array,
-    keys: jax.Array,
-    problem: chains.Problem,
-    *,
-    anchors: Anchor,
-    settings: Settings,
+    key: jax.Array, keys: jax.Array, problem: chains.Problem, *, anchors: Anchor, settings: Settings
 ) -> Plan:
     """Chooses a sampler for every center of `problem` and burns its chains in.
 

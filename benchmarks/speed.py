@@ -1,6 +1,6 @@
 """How fast the library samples: beside the bare gradient, and beside other libraries.
 
-    python -m benchmarks.speed [--models MLP] [--parts loop,call,curve,ppo] [--seconds 10] [--quick]
+    python -m benchmarks.speed [--models MLP] [--parts loop,calibration] [--seconds 10] [--quick]
     python -m benchmarks.speed --device gpu --minutes 2 --out FOLDER
 
 All runs of a case take turns, and a ratio is the median over the rounds, so that a busy machine
@@ -20,7 +20,7 @@ import jax
 
 from benchmarks import pages, rows, runs, speed_cases, speed_loop, speed_page, speed_parts
 
-PARTS = ("loop", "call", "curve", "ppo")
+PARTS = ("loop", "call", "calibration", "curve", "ppo")
 GPU_MODELS, GPU_CHAINS = ("MLP", "convolutional"), (4, 64, 1024)
 
 

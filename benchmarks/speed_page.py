@@ -23,10 +23,16 @@ LEADING_PEER = "devinterp==2.0.1"
 
 def make_page(found: Sequence[Row]) -> pages.Page:
     """Checks, tables and the figure of the rows."""
-    parts = {p: [r for r in found if r.get("part") == p] for p in ("loop", "call", "curve", "ppo")}
+    makers = {
+        "loop": _loop_table,
+        "call": _call_table,
+        "calibration": _calibration_table,
+        "curve": _curve_table,
+        "ppo": _ppo_table,
+    }
+    parts = {part: [row for row in found if row.get("part") == part] for part in makers}
     checks = [*_floor_checks(parts["loop"]), *_peer_checks(parts["call"])]
     checks += [*_calibration_checks(), *_curve_checks(parts["curve"]), *_ppo_checks(parts["ppo"])]
-    makers = {"loop": _loop_table, "call": _call_table, "curve": _curve_table, "ppo": _ppo_table}
     tables = [maker(parts[part]) for part, maker in makers.items() if parts[part]]
     figures = {"ratios": _figure(parts["loop"])} if parts["loop"] else {}
     abstract = (
@@ -190,6 +196,31 @@ def _call_table(found: Sequence[Row]) -> Table:
         "process and compiles. Their estimates count all draws from the center on, as ours do here."
     )
     return Table("Whole estimates", header, cells, " ".join([note, *sorted(set(skipped))]))
+
+
+def _calibration_table(found: Sequence[Row]) -> Table:
+    header = ("model", "sampler", "gradients", "ratio", "wall", "CPU", "ratio", "effective draws")
+    cells = [
+        (
+            row["model"],
+            name,
+            f"{row['gradients_per_draw'][name]:.3g}",
+            "1" if name == "given" else f"{row['ratio_gradients']:.2f}",
+            f"{times['wall']:.4g}",
+            f"{times['cpu']:.4g}",
+            "1" if name == "given" else f"{row['ratio_wall']:.2f}",
+            f"{row['effective_draws'][name]:.0f}",
+        )
+        for row in found
+        for name, times in row["microseconds"].items()
+    ]
+    note = (
+        f"{found[0]['num_chains']} chains of {found[0]['num_steps']} kept draws, batch "
+        f"{found[0]['batch_size']}; gradients and microseconds for each kept draw, all that is "
+        "spent in the call counted. The given sampler starts at the center and drops nothing; "
+        "calibration drops its burn-in, and its control variate takes two gradients a step."
+    )
+    return Table("Automatic calibration", header, cells, note)
 
 
 def _curve_table(found: Sequence[Row]) -> Table:

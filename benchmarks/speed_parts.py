@@ -54,6 +54,10 @@ def cases(options: argparse.Namespace) -> list[PartCase]:
             PartCase(f"call: {m.name}", lambda options, m=m: measure_call(m, options))
             for m in dense
         ],
+        "calibration": [
+            PartCase(f"calibration: {m.name}", lambda options, m=m: measure_calibration(m, options))
+            for m in dense
+        ],
         "curve": [
             PartCase(f"curve: {m.name}", lambda options, m=m: measure_curve(m, options))
             for m in linear
@@ -97,6 +101,33 @@ def measure_call(model: speed_cases.Model, options: argparse.Namespace) -> dict[
         "estimates": {p: run.values[-1] for p, run in runs.items() if p != "slt_rl"}
         | {"slt_rl": float(runs["slt_rl"]().mean)},
         "skipped": skipped,
+    }
+
+
+def measure_calibration(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:
+    """Times whole estimates with a given sampler and with automatic calibration, both compiled."""
+    work = speed_runs.workload(model, options.examples)
+    size = {"num_chains": NUM_CHAINS, "batch_size": min(BATCH_SIZE, options.examples)}
+    size["num_steps"] = 8 if options.quick else NUM_DRAWS
+    runs = {
+        name: speed_runs.call(work, calibrated=name == "calibrated", **size)
+        for name in ("given", "calibrated")
+    }
+    found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
+    count = NUM_CHAINS * size["num_steps"]
+    # The same key in every round, and so the same numbers.
+    estimates = {name: run() for name, run in runs.items()}
+    gradients = {name: e.num_gradient_evaluations / count for name, e in estimates.items()}
+    return {
+        "part": "calibration",
+        "model": model.name,
+        **size,
+        "rounds": len(found["given"].wall),
+        "microseconds": {name: value.per(count) for name, value in found.items()},
+        "gradients_per_draw": gradients,
+        "effective_draws": {name: e.diagnostics["ess"] for name, e in estimates.items()},
+        "ratio_wall": speed_runs.ratio(found, "calibrated", "given"),
+        "ratio_gradients": gradients["calibrated"] / gradients["given"],
     }
 
 

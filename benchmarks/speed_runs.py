@@ -164,8 +164,14 @@ def sampling(
     return lambda: next(blocks)
 
 
-def call(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) -> Callable:
-    """Returns what estimates the LLC: anchor, `num_steps` draws of each chain, and verdict."""
+def call(
+    work: Workload, *, num_chains: int, batch_size: int, num_steps: int, calibrated: bool = False
+) -> Callable:
+    """Returns what estimates the LLC: anchor, `num_steps` draws of each chain, and verdict.
+
+    With a given sampler from the center on, or with everything calibrated in a burn-in before.
+    """
+    sampler = None if calibrated else slt_rl.SGLD(speed_cases.STEP_SIZE)
 
     def run():
         return slt_rl.estimate_llc(
@@ -175,10 +181,10 @@ def call(work: Workload, *, num_chains: int, batch_size: int, num_steps: int) ->
             work.data,
             nbeta=speed_cases.NBETA,
             localization=speed_cases.LOCALIZATION,
-            sampler=slt_rl.SGLD(speed_cases.STEP_SIZE),
+            sampler=sampler,
             num_chains=num_chains,
             num_draws=num_steps,
-            num_burnin=0,
+            num_burnin=None if calibrated else 0,
             batch_size=batch_size,
         )
 

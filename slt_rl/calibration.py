@@ -18,6 +18,7 @@ from slt_rl.block_checks import is_stable, size_of
 from slt_rl.friction import choose_friction, gliding_note
 from slt_rl.posterior import Anchor
 from slt_rl.samplers import SGLD, KineticLangevin
+from slt_rl.settings import Settings
 
 MAX_RESTARTS = 8
 POWER_ITERATIONS = 20
@@ -79,29 +80,31 @@ class _Run(NamedTuple):
     """What all steps of a calibration share; `size` is the last block's estimate, `[center]`.
 
     `length` is how many steps a chain is given in all, `None` if as many as it asks for.
+    `batch_size` is that of the settings, or what it has grown to.
     """
 
     key: jax.Array
     keys: jax.Array
     problem: chains.Problem
     anchors: Anchor
-    num_chains: int
-    tolerance: float
+    settings: Settings
     batch_size: int | None
     length: int | None
     size: np.ndarray | None = None
 
+    @property
+    def num_chains(self) -> int:
+        """Chains of each center."""
+        return self.settings.num_chains
+
+    @property
+    def tolerance(self) -> float:
+        """Relative error to aim at."""
+        return self.settings.tolerance
+
 
 def calibrate(
-    key: jax.Array,
-    keys: jax.Array,
-    problem: chains.Problem,
-    *,
-    anchors: Anchor,
-    num_chains: int,
-    tolerance: float,
-    batch_size: int | None = None,
-    lengths: tuple[int | None, int | None] = (None, None),
+    key: jax.Array, keys: jax.Array, problem: chains.Problem, *, anchors: Anchor, settings: Settings
 ) -> Plan:
     """Chooses a sampler for every center of `problem` and burns its chains in.
 
@@ -114,15 +117,12 @@ def calibrate(
         keys: `[center]` keys of the chains, the same for the draws to come.
         problem: centers and target.
         anchors: from `find_anchors`.
-        num_chains: chains per center.
-        tolerance: relative error to aim at; the step sizes follow from it.
-        batch_size: examples per minibatch, `None` for full data.
-        lengths: of the burn-in, by default from relaxation times, within bounds; and of what will
-            be kept, by default as much as the result asks for.
+        settings: how to sample: the step sizes follow from the tolerance, and where no lengths are
+            given, that of the burn-in from relaxation times, within bounds.
     """
-    num_burnin, num_draws = lengths
+    num_burnin, num_draws = settings.num_burnin, settings.num_draws
     length = None if num_draws is None else (num_burnin or 0) + num_draws
-    run = _Run(key, keys, problem, anchors, num_chains, tolerance, batch_size, length)
+    run = _Run(key, keys, problem, anchors, settings, settings.batch_size, length)
     curvature = np.asarray(anchors.curvature, np.float64)
     limit = np.full(problem.num_centers, np.inf)
     spent = 60  # The anchor's own power iteration.
@@ -144,9 +144,7 @@ def calibrate(
         spent,
         burnin.stable,
         burnin.heating,
-        _notes(run, batch_size, _cut(run, curvature, limit))
-        + burnin.design.notes
-        + _anchoring(run, burnin),
+        _notes(run, _cut(run, curvature, limit)) + burnin.design.notes + _anchoring(run, burnin),
     )
 
 
@@ -164,9 +162,9 @@ def _grow_batch(run: _Run) -> _Run:
     return run._replace(batch_size=larger if 2 * larger < num_examples else None)
 
 
-def _notes(run: _Run, batch_size: int | None, cut: float) -> tuple[str, ...]:
+def _notes(run: _Run, cut: float) -> tuple[str, ...]:
     """What was mended, in words."""
-    notes = []
+    notes, batch_size = [], run.settings.batch_size
     if run.batch_size != batch_size:
         now = "full data" if run.batch_size is None else f"a batch of {run.batch_size}"
         notes.append(f"remedy for gradient noise: {now} instead of a batch of {batch_size}")
@@ -180,14 +178,8 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
     """Names the control variate where plain minibatches would not do, worst center first."""
     if run.batch_size is None:
         return ()
-    plain = probes.heating_of(
-        run.key,
-        run.problem,
-        run.anchors,
-        sampler=dataclasses.replace(burnin.design.sampler, control_variate=False),
-        state=burnin.state,
-        batch_size=run.batch_size,
-    )
+    sampler = dataclasses.replace(burnin.design.sampler, control_variate=False)
+    plain = _heating(run, run.key, sampler, state=burnin.state)
     if not np.any(plain > run.tolerance * burnin.size):
         return ()
     worst = int(np.argmax(plain / burnin.size))
@@ -239,6 +231,8 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
         reduction = np.full(run.problem.num_centers, REDUCTION)
         planned = _lengths(design)[0] if length is None else length
         done = num_blocks * chains.BLOCK_LENGTH >= planned
+        if run.settings.bar is not None:
+            run.settings.bar.burn_in(num_blocks * chains.BLOCK_LENGTH, planned)
         if num_blocks >= check or done or not stable.all():
             check = min(2 * check, check + MAX_BLOCKS_UNSEEN)
             key = jax.random.fold_in(run.key, num_blocks)
@@ -246,10 +240,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
             spent += run.num_chains * 2 * POWER_ITERATIONS
             size = size_of(draws, float(run.problem.nbeta))
             if run.batch_size is not None:
-                heating = probes.heating_of(
-                    key, run.problem, run.anchors, sampler=design.sampler, state=state,
-                    batch_size=run.batch_size,
-                )  # fmt: skip
+                heating = _heating(run, key, design.sampler, state=state)
                 excess = heating / (size * run.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
@@ -265,6 +256,13 @@ def _one_block(run: _Run, sampler, state):
         run.keys, run.problem, run.anchors, sampler=sampler, state=state, **options
     )
     return next(blocks)
+
+
+def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
+    """What gradient noise adds where the chains are."""
+    assert run.batch_size is not None
+    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
+    return probes.heating_of(key, run.problem, run.anchors, **options)
 
 
 def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.ndarray):

@@ -23,7 +23,8 @@ from slt_rl.compilation import LightJit
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
-from slt_rl.sampling import Run, Sample, Settings, center_draws, sample_chains
+from slt_rl.sampling import Run, Sample, center_draws, sample_chains
+from slt_rl.settings import Settings
 from slt_rl.verdict import judge
 
 GIVEN_NUM_DRAWS = 1000
@@ -112,16 +113,7 @@ def _check_single_examples(dependence: np.ndarray, dtype: Any) -> None:
 def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     """Calibrates and burns in, or wraps a given sampler as it is."""
     if settings.sampler is None:
-        plan = calibrate(
-            key,
-            keys,
-            problem,
-            anchors=anchors,
-            num_chains=settings.num_chains,
-            tolerance=settings.tolerance,
-            batch_size=settings.batch_size,
-            lengths=(settings.num_burnin, settings.num_draws),
-        )
+        plan = calibrate(key, keys, problem, anchors=anchors, settings=settings)
         draws = plan.num_draws if settings.num_draws is None else settings.num_draws
         return plan._replace(num_draws=draws)
     sampler = chains.per_chain(settings.sampler, problem, settings.num_chains)

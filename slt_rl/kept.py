@@ -13,7 +13,7 @@ import numpy as np
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.chains import Draws, Problem
 from slt_rl.result import LLCEstimate
-from slt_rl.sampling import Settings
+from slt_rl.settings import Settings
 
 _DRAWS = "draws/"
 
@@ -81,6 +81,8 @@ def identity_of(
             "folder: expected None, since neither a sampler's preconditioner nor observe_fn can be "
             "told from another one in a file"
         )
+    fields = settings._replace(sampler=None)._asdict()
+    del fields["bar"]  # It shows, and changes nothing.
     first = jax.tree.map(lambda x: x[0], problem.centers)
     shared = [np.asarray(leaf) for leaf in jax.tree.leaves(problem.shared)]
     return {
@@ -90,7 +92,7 @@ def identity_of(
         "numbers": [np.asarray(problem.nbeta), np.asarray(problem.localization)],
         # Its class and what is fixed in a program, then its numbers.
         "sampler": [str(jax.tree.structure(sampler)), *map(np.asarray, jax.tree.leaves(sampler))],
-        "settings": [repr(x) for x in settings._replace(sampler=None)],
+        "settings": [repr(x) for x in fields.values()],
         "versions": {name: metadata.version(name) for name in ("slt_rl", "jax", "jaxlib")},
         "backend": jax.default_backend(),
     }

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl import _checks, chains
+from slt_rl.chunks import center_of, chunks_of, most_together, size_of_chunks
 from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
 from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
+from slt_rl.precision import doubted, low_precision
 from slt_rl.processes import of_all_processes, share_of
-from slt_rl.progress import shown
+from slt_rl.progress import DrawsBar, shown
 from slt_rl.result import LLCCurve, LLCEstimate
-from slt_rl.sampling import Settings
-from slt_rl.threads import default_parts, default_threads
+from slt_rl.settings import Settings
+from slt_rl.threads import MOST_THREADS, default_parts, default_threads
 
 PyTree = Any
 # The default localization, and the mean squared displacement it allows at most.
@@ -43,6 +45,7 @@ def estimate_llc(
     num_burnin: int | None = None,
     batch_size: int | None = None,
     tolerance: float = 0.05,
+    progress: bool = False,
     allow_negative_control: bool = False,
     observe_fn: Callable | None = None,
     observe_every: int = 1,
@@ -71,6 +74,8 @@ def estimate_llc(
             the relaxation time (half of `num_draws` with a given sampler).
         batch_size: examples per gradient; `None` for full data.
         tolerance: relative error to aim at, in (0, 1).
+        progress: show a bar: steps of each chain, time left, the estimate from the draws so far;
+            a line every ten seconds where standard error is a file. It changes no draw.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: what else to compute at kept draws, `observe_fn(params, dataset) -> pytree of
             arrays` (without data `observe_fn(params)`); it changes no draw. Compiled once for
@@ -108,7 +113,14 @@ def estimate_llc(
     settings = settings._replace(batch_size=batch_size, observer=observer, num_parts=parts)
     centers = _one_center(params)
     problem = _problem(chains.constant_target(loss_fn), centers, dataset, nbeta, localization)
-    return _stated(estimate_centers(key, problem, settings)[0], loss_fn)
+    precision = low_precision(loss_fn, params, *([] if dataset is None else [dataset.examples]))
+    if not progress:
+        return _stated(estimate_centers(key, problem, settings)[0], loss_fn, precision)
+    with DrawsBar(num_chains) as bar:
+        found = estimate_centers(key, problem, settings._replace(bar=bar))[0]
+        estimate = _stated(found, loss_fn, precision)
+        bar.finish(estimate)
+    return estimate
 
 
 def llc_curve(
@@ -127,6 +139,7 @@ def llc_curve(
     steps: np.ndarray | None = None,
     data: PyTree = None,
     chunk_size: int = 16,
+    memory_bytes: int | None = None,
     num_threads: int | None = None,
     progress: bool = False,
     allow_negative_control: bool = False,
@@ -154,9 +167,12 @@ def llc_curve(
         chunk_size: checkpoints sampled together, at most: chunks are made about equal. Bounds
             memory, does not change the draws. A multiple of the number of devices where the
             checkpoints lie on several.
+        memory_bytes: what all chunks in work may need on the device, at most; chunks are then
+            as small as it asks for (`slt_rl.chunks.checkpoint_bytes`). `None` for no limit.
         num_threads: chunks sampled at the same time on the host; two, or one where a loss factors
             matrices on the CPU, where two would wait for each other (`slt_rl.threads`).
-        progress: show a bar: chunks, time left, the last estimate, how many are not trusted.
+        progress: show a bar: checkpoints, time left, the last estimate, how many are not trusted;
+            a line every ten seconds where standard error is a file.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
         observe_every: as in `estimate_llc`.
@@ -186,7 +202,7 @@ def llc_curve(
     if num_threads is not None:
         num_threads = _checks.check_count("num_threads", num_threads)
     target = _CurveTarget(_checks.check_callable("make_target", make_target), data is not None)
-    first = _taken(checkpoints, 0)
+    first = center_of(checkpoints, 0)
     loss_fn, dataset = target(first, data)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
@@ -195,11 +211,15 @@ def llc_curve(
     observer = _observer(observe_fn, observe_every, first, dataset)
     settings = settings._replace(batch_size=batch_size, observer=observer)
     problem = _problem(target, checkpoints, data, nbeta, localization)
+    if memory_bytes is not None:
+        limit = _checks.check_count("memory_bytes", memory_bytes)
+        threads = num_threads or MOST_THREADS
+        chunk_size = min(chunk_size, most_together(limit, problem, settings, num_threads=threads))
     steps = np.arange(problem.num_centers) if steps is None else np.asarray(steps)
     if steps.shape != (problem.num_centers,):
         raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
 
-    kept, size = None, _size_of_chunks(checkpoints, chunk_size)
+    kept, size = None, size_of_chunks(checkpoints, chunk_size)
     if folder is not None:
         identity = identity_of(key, problem, settings, target_fn=target.losses)
         kept = KeptEstimates(Path(folder), {**identity, "num_together": size})
@@ -207,21 +227,26 @@ def llc_curve(
     def run(chunk):
         start, part = chunk
         measure = functools.partial(estimate_centers, key, part, settings, first=start)
-        return measure() if kept is None else kept.get(start, part, measure)
+        estimates = measure() if kept is None else kept.get(start, part, measure)
+        return estimates[: problem.num_centers - start]
 
-    pieces = list(_chunks(problem, size))
+    pieces = list(chunks_of(problem, size))
     mine = share_of(pieces)
+    num_mine = sum(min(size, problem.num_centers - start) for start, _ in mine)
     if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
         programs = _programs(target, observe_fn, first, shared=data, dataset=dataset)
         num_threads = default_threads(*programs)
     with ThreadPoolExecutor(num_threads or 1) as pool:
-        found = list(shown(pool.map(run, mine), len(mine), progress))
+        found = list(shown(pool.map(run, mine), num_mine, progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
-    return LLCCurve(steps, tuple(_stated(e, loss_fn) for e in estimates[: problem.num_centers]))
+    precision = low_precision(target.losses, first, data)
+    return LLCCurve(steps, tuple(_stated(e, loss_fn, precision) for e in estimates))
 
 
-def _stated(estimate: LLCEstimate, loss_fn: Callable) -> LLCEstimate:
-    """The estimate, with what the loss says of its own scale."""
+def _stated(estimate: LLCEstimate, loss_fn: Callable, precision: str | None) -> LLCEstimate:
+    """The estimate, with what the loss says of its own scale, and its precision if that is low."""
+    if precision is not None:
+        estimate = doubted(estimate, precision)
     said = getattr(loss_fn, "scale_note", None)
     if said is None:
         return estimate
@@ -310,41 +335,6 @@ def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     )
 
 
-def _size_of_chunks(checkpoints: PyTree, most: int) -> int:
-    """So many checkpoints go together, at most `most`, that few places of the last chunk are empty.
-
-    An even number of chunks, so that two threads end together; it does not depend on the threads
-    or processes, which may be others when a stored curve goes on.
-    """
-    leaf = jax.tree.leaves(checkpoints)[0]
-    if len(leaf) <= most or len(leaf.sharding.device_set) > 1:
-        return most  # of a size that the devices divide
-    num_chunks = -(-len(leaf) // most)
-    return -(-len(leaf) // (num_chunks + num_chunks % 2))
-
-
-def _chunks(problem: chains.Problem, size: int) -> Iterator[tuple[int, chains.Problem]]:
-    """Cuts the centers into chunks of one size; the last is filled up with its last center."""
-    size = min(size, problem.num_centers)
-    for start in range(0, problem.num_centers, size):
-        indices = np.minimum(np.arange(start, start + size), problem.num_centers - 1)
-        yield start, problem._replace(centers=_take(problem.centers, indices))
-
-
-def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
-    """Some of the centers, on the devices that all of them lie on."""
-
-    def lay(leaf, part):
-        return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
-
-    return jax.tree.map(lay, centers, _taken(centers, indices))
-
-
 @LightJit
 def _one_center(params):
     return jax.tree.map(lambda x: x[None], params)
-
-
-@LightJit
-def _taken(centers, indices):
-    return jax.tree.map(lambda x: x[indices], centers)

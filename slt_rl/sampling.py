@@ -14,6 +14,7 @@ from slt_rl.diagnostics import Z95, split_r_hat
 from slt_rl.estimators import mean_estimate
 from slt_rl.parts import blocks_in_parts
 from slt_rl.samplers import SGLD, KineticLangevin
+from slt_rl.settings import Settings
 from slt_rl.step_error import balance_of, extrapolate_step
 
 # Chains are lengthened until they are relaxed and the interval meets the tolerance, to at most this
@@ -28,19 +29,6 @@ EXTRAPOLATED_LENGTHENING = 4
 AUDIT_SHARE = 0.1
 # Examples whose losses are kept for the error of the data set, and blocks at whose ends they are.
 MAX_EXAMPLES, MAX_SNAPSHOTS = 2048, 64
-
-
-class Settings(NamedTuple):
-    """How to sample: checked arguments of the public calls."""
-
-    sampler: Any
-    num_chains: int
-    num_draws: int | None
-    num_burnin: int | None
-    batch_size: int | None
-    tolerance: float
-    observer: chains.Observer | None = None
-    num_parts: int = 1
 
 
 class Sample(NamedTuple):
@@ -168,6 +156,8 @@ def sample_chains(run: Run, key: jax.Array) -> Sample:
         state, draws, observations = next(blocks)
         kept.append(draws)
         observed.append(observations)
+        if run.settings.bar is not None:
+            run.settings.bar.sample(draws, start, total, nbeta=float(run.problem.nbeta))
         if len(kept) * chains.BLOCK_LENGTH > start:
             snapshots.take(state)
         if len(kept) * chains.BLOCK_LENGTH < total:

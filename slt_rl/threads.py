@@ -13,6 +13,8 @@ import jax
 from slt_rl.data import Dataset
 from slt_rl.groups import ON_A_CPU, is_spread
 
+# Chunks of a curve that are sampled at the same time, if nothing is in the way.
+MOST_THREADS = 2
 # Multiplications of a step that are worth a thread of their own.
 WORTH_A_THREAD = 2**17
 
@@ -39,16 +41,16 @@ def factors_matrices(fn: Callable, *arguments: Any) -> bool:
         False
     """
     jaxpr = jax.make_jaxpr(fn)(*arguments)
-    return not _WAITING.isdisjoint(_primitives(jaxpr.jaxpr))
+    return not _WAITING.isdisjoint(e.primitive.name for e in equations_of(jaxpr.jaxpr))
 
 
-def _primitives(jaxpr: Any) -> Iterator[str]:
-    """Names of all operations, those of functions inside included."""
+def equations_of(jaxpr: Any) -> Iterator[Any]:
+    """All operations of a traced function, those of functions inside included."""
     for equation in jaxpr.eqns:
-        yield equation.primitive.name
+        yield equation
         inside = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
         for value in filter(_is_jaxpr, inside):
-            yield from _primitives(getattr(value, "jaxpr", value))
+            yield from equations_of(getattr(value, "jaxpr", value))
 
 
 def _is_jaxpr(value: Any) -> bool:
@@ -87,4 +89,4 @@ def default_threads(*programs: tuple[Callable, tuple]) -> int:
     """
     if jax.default_backend() == "cpu" and any(factors_matrices(f, *xs) for f, xs in programs):
         return 1
-    return 2
+    return MOST_THREADS

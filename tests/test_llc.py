@@ -9,7 +9,6 @@ import pytest
 
 import slt_rl
 from slt_rl._checks import check_key
-from slt_rl.llc import _size_of_chunks
 
 KEY = jax.random.key(11)
 RNG = np.random.default_rng(0)
@@ -93,13 +92,6 @@ def test_curve_equals_single_estimates_in_law_and_ignores_chunks():
     # The pilot of a chunk is shared, so chunks agree in law, not bit for bit.
     for a, b in zip(curve.estimates, again.estimates, strict=True):
         assert abs(a.mean - b.mean) < 4 * np.hypot(a.sem, b.sem)
-
-
-@pytest.mark.parametrize(
-    ("num", "most", "size"), [(100, 16, 13), (16, 16, 16), (17, 16, 9), (5, 2, 2), (9, 1, 1)]
-)
-def test_few_places_of_the_last_chunk_are_empty(num, most, size):
-    assert _size_of_chunks({"w": jnp.zeros((num, 2))}, most) == size
 
 
 def test_curve_recovers_half_the_rank_at_every_checkpoint():

@@ -1,14 +1,99 @@
-"""The bar of a curve says what was found so far."""
+"""Bars say what was found so far, a log gets lines, and neither changes a number."""
 
+import sys
 from types import SimpleNamespace
 
-from slt_rl.progress import shown
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import slt_rl
+from slt_rl import progress
+from slt_rl.draws import Draws
 
 
-def test_progress_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
-    verdicts = ["trusted", "doubtful", "refused"]
-    chunks = [[SimpleNamespace(mean=i + 0.5, verdict=v)] for i, v in enumerate(verdicts)]
-    assert list(shown(chunks, 3, False)) == list(shown(chunks, 3, True)) == chunks
+def quadratic(w):
+    return 0.5 * jnp.sum(w**2)
+
+
+def told(verdict, number):
+    flags = () if verdict == "trusted" else (f"flag {number}",)
+    return SimpleNamespace(mean=number + 0.5, verdict=verdict, flags=flags)
+
+
+def test_a_curve_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
+    chunks = [[told("trusted", 0), told("doubtful", 1)], [told("refused", 2)]]
+    assert list(progress.shown(chunks, 3, False)) == chunks
+    assert capsys.readouterr().err == ""
+    assert list(progress.shown(chunks, 3, True)) == chunks
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "3/3" in last
+    assert "llc 2.5 refused: flag 2; 2 of 3 not trusted" in last
+
+
+def block(values, alive=True):
+    """Draws of a block, excess losses `[chain, draw]`."""
+    values = np.asarray(values, np.float32)[None]
+    fields = dict.fromkeys(Draws._fields, np.zeros_like(values))
+    return Draws(**fields | {"excess_loss": values, "alive": np.full(values.shape, alive)})
+
+
+def test_draws_before_the_start_are_not_in_what_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    with progress.DrawsBar(2) as bar:
+        bar.burn_in(128, 256)
+        for level in (100.0, 1.0, 2.0, 3.0, 4.0):
+            bar.sample(block([[level] * 4, [level + 1] * 4]), 4, 20, nbeta=2.0)
+        bar.sample(block([[1.0] * 4, [np.nan] * 4], alive=False), 4, 24, nbeta=2.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert "128/256" in lines[1] and "calibrating" in lines[1]
+    assert "4/20" in lines[2] and "burn-in" in lines[2]
+    # Twice the mean of 1, 2, 3, 4 and of one more each.
+    assert "20/20" in lines[6] and "llc 6 +- " in lines[6]
+    assert "24/24" in lines[7] and "2 chains not finite" in lines[7]
+
+
+def test_a_bar_changes_no_draw_and_ends_with_the_result(capsys):
+    def estimate(**options):
+        sizes = {"num_chains": 2, "num_draws": 256, "num_burnin": 128}
+        sampler = slt_rl.SGLD(1e-3)
+        zero = jnp.zeros(3)
+        return slt_rl.estimate_llc(
+            jax.random.key(0), quadratic, zero, nbeta=100.0, sampler=sampler, **sizes, **options
+        )
+
+    silent = estimate()
+    assert capsys.readouterr().err == ""
+    loud = estimate(progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    np.testing.assert_array_equal(loud.draws.excess_loss, silent.draws.excess_loss)
+    assert len(lines) == 2  # Its start and its end: it took less than ten seconds.
+    assert "2 chains" in lines[-1] and "384/384" in lines[-1]
+    assert progress.described(silent) in lines[-1]
+
+
+def test_a_log_gets_a_line_when_one_is_due_and_none_is_drawn_over(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "time", lambda: now[0])
+    with progress.open_bar(40, show=True, unit="stage") as bar:
+        bar._time = lambda: now[0]
+        bar.last_print_t = bar.start_t = 0.0
+        for _ in range(40):
+            now[0] += 1.0
+            progress.tell(bar, "inner")
+            bar.update()
     said = capsys.readouterr().err
-    assert "3/3" in said
-    assert "llc 2.5 refused, 2 of 3 not trusted" in said
+    assert "\r" not in said and "\x1b" not in said
+    lines = said.splitlines()
+    assert [line.split("/")[0].split()[-1] for line in lines] == ["0", "9", "19", "29", "39", "40"]
+
+
+def test_a_terminal_gets_a_bar_that_is_drawn_over(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with progress.open_bar(2, show=True, unit="stage") as bar:
+        bar.update(2)
+    said = capsys.readouterr().err
+    assert "\r" in said and "2/2" in said
+    with progress.open_bar(2, show=False, unit="stage") as bar:
+        bar.update(2)
+    assert capsys.readouterr().err == ""

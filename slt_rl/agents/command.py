@@ -139,11 +139,10 @@ class Bar:
         self.returns = ""
 
     def __enter__(self) -> "Bar":
-        from tqdm import tqdm
+        from slt_rl.progress import open_bar
 
-        # None: no bar where standard error is not a terminal.
         total = self.num_updates * self.steps_per_update
-        self.bar = tqdm(total=total, unit="step", unit_scale=True, disable=None)
+        self.bar = open_bar(total, show=True, unit="step", unit_scale=True)
         self.start = time.monotonic()
         self.first: int | None = None
         return self
@@ -160,7 +159,7 @@ class Bar:
         episodes = statistics["num_episodes"].sum() if statistics else 0
         if episodes:
             self.returns = f"{statistics['total_return'].sum() / episodes:.2f}"
-            self.bar.set_postfix({"return": self.returns})
+            self.bar.set_postfix_str(f"return={self.returns}", refresh=False)
 
     @property
     def steps_done(self) -> int:

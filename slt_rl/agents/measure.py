@@ -20,6 +20,7 @@ from slt_rl.agents.points import Point
 from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, memory_of, own_states, stored_reference_states
 from slt_rl.agents.subjects import Subject, make_subject
+from slt_rl.progress import open_bar
 from slt_rl.report import collect_provenance
 
 
@@ -112,7 +113,7 @@ def measure_curve(
         seed: Seed of the sampling.
         localizations: In 1/parameter^2, the same for all checkpoints.
         sampling: Chains and draws, the same for all checkpoints.
-        progress: Show a bar on a terminal.
+        progress: Show a bar; in a log, a line every ten seconds.
         **options: `at_once` and `num_threads` of `measure_points`.
 
     Returns:
@@ -121,14 +122,11 @@ def measure_curve(
     Raises:
         ValueError: If an argument is out of its range, or what is stored belongs to other settings.
     """
-    from tqdm import tqdm
-
     start, points = time.perf_counter(), {}
     total = sum(len(s.steps) for s in subjects) * len(localizations)
-    # None: no bar where standard error is not a terminal.
-    with tqdm(total=total, unit="point", disable=None if progress else True) as bar:
+    with open_bar(total, show=progress, unit="point") as bar:
         for subject in subjects:
-            bar.set_description(f"{name}, seed {subject.seed}")
+            bar.set_description(f"{name}, seed {subject.seed}", refresh=False)
             points[subject.seed] = measure_points(
                 subject,
                 Path(folder) / name / f"seed-{subject.seed}",
@@ -150,5 +148,5 @@ def _show(bar: Any, point: Point) -> None:
     mean = "lost" if point["mean"] is None else f"{point['mean']:.4g}"
     text = f"step {point['step']}, localization {point['localization']:g}: {mean}"
     text += f" ({point['verdict']})" + "".join(f"; {flag[:60]}" for flag in point["flags"][:1])
-    bar.set_postfix_str(text)
+    bar.set_postfix_str(text, refresh=False)
     bar.update()

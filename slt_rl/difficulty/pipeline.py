@@ -15,6 +15,7 @@ from slt_rl.difficulty.measure import measure_rung
 from slt_rl.difficulty.protocol import Protocol
 from slt_rl.difficulty.rungs import Rung, ladder_rungs
 from slt_rl.difficulty.score import Climbed, rung_scores
+from slt_rl.progress import tell
 from slt_rl.report.summary import Report
 from slt_rl.validation.store import open_store, stage_bar
 
@@ -30,7 +31,7 @@ def climb(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
     Args:
         protocol: `FULL` or `QUICK`, or one of your own.
         out: Folder of the report, made if missing; rungs are kept in `out/stages`.
-        progress: Show a progress bar on a terminal.
+        progress: Show a progress bar; in a log, a line every ten seconds.
 
     Returns:
         The report, also written to `report.html` and `summary.json`.
@@ -48,7 +49,7 @@ def examine(protocol: Protocol, out: Path, *, progress: bool = True) -> Climbed:
     Args:
         protocol: As in `climb`.
         out: Rungs are kept in `out/stages`.
-        progress: Show a progress bar on a terminal.
+        progress: Show a progress bar; in a log, a line every ten seconds.
 
     Raises:
         ValueError: As in `climb`.
@@ -73,7 +74,7 @@ def measure_rungs(
         protocol: As in `climb`.
         out: Rungs are kept in `out/stages`.
         numbers: Only these rungs of the protocol; all if None. Processes may share them out.
-        progress: Show a progress bar on a terminal.
+        progress: Show a progress bar; in a log, a line every ten seconds.
 
     Returns:
         The rungs; for each number what was measured; wall time by name.
@@ -90,7 +91,7 @@ def measure_rungs(
     with stage_bar(len(rungs), unit="rung", show=progress) as bar:
 
         def inner(name: str, done: int, total: int) -> None:
-            bar.set_postfix_str(f"{name} {done}/{total}")
+            tell(bar, f"{name} {done}/{total}")
 
         for rung in rungs:
             part = jax.random.fold_in(key, rung.number)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from slt_rl.progress import tell
 from slt_rl.report.checks import Check
 from slt_rl.report.provenance import peak_memory_bytes
 from slt_rl.report.summary import Report
@@ -47,7 +48,7 @@ def validate(protocol: Protocol, out: Path, *, progress: bool = True) -> Report:
     Args:
         protocol: `FULL` or `QUICK`, or one of your own.
         out: Folder of the report, made if missing; stages are kept in `out/stages`.
-        progress: Show a progress bar on a terminal.
+        progress: Show a progress bar; in a log, a line every ten seconds.
 
     Returns:
         The report, also written to `report.html` and `summary.json`.
@@ -68,13 +69,13 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
     found = Stages({}, {}, {}, {})
 
     def inner(name: str, done: int, total: int) -> None:
-        bar.set_postfix_str(f"{name} {done}/{total}")
+        tell(bar, f"{name} {done}/{total}")
 
     tasks = _independent(keys, protocol, inner)
     with stage_bar(len(tasks) + 2 * protocol.num_llc_runs, unit="stage", show=show) as bar:
 
         def run(name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
-            bar.set_description(name)
+            bar.set_description(name, refresh=False)
             result: StageResult = store.stage(name, compute)
             found.arrays[name], found.seconds[name] = result.arrays, result.seconds
             bar.update()

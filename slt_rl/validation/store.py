@@ -12,6 +12,7 @@ import numpy as np
 
 import slt_rl
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
+from slt_rl.progress import open_bar
 
 
 class StageResult(NamedTuple):
@@ -85,15 +86,12 @@ def open_store(out: Path, protocol: Any) -> Store:
 
 @contextlib.contextmanager
 def stage_bar(total: int, *, unit: str, show: bool) -> Iterator[Any]:
-    """A progress bar over stages, on a terminal only.
+    """A progress bar over stages; in a log, a line every ten seconds.
 
     Args:
         total: Number of stages.
         unit: What a stage is called.
         show: Whether to show it at all.
     """
-    from tqdm import tqdm
-
-    # None: no bar where standard error is not a terminal.
-    with tqdm(total=total, unit=unit, disable=None if show else True) as bar:
+    with open_bar(total, show=show, unit=unit) as bar:
         yield bar

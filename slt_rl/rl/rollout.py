@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from slt_rl.rl.actions import check_action_space
 from slt_rl.rl.env import Env, Transition
-from slt_rl.rl.networks import Policy, ValueFn
+from slt_rl.rl.networks import Policy
 
 PyTree = Any
 
@@ -164,9 +164,7 @@ def step_env(key: jax.Array, state: PyTree, action: jax.Array, *, env: Env) -> T
     )
 
 
-def cut_values(
-    values_fn: Callable[[PyTree], jax.Array], transition: Transition
-) -> jax.Array:
+def cut_values(values_fn: Callable[[PyTree], jax.Array], transition: Transition) -> jax.Array:
     """Values `[env]` of the true successors where episodes were cut, zero elsewhere.
 
     A loop of at most one pass, not a `cond`: when many runs are mapped, a `cond` evaluates both

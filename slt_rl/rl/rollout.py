@@ -97,7 +97,7 @@ def rollout(
         batch: Environments in play, from `reset_envs` or an earlier call.
         num_steps: Steps per environment.
         value_fn: `observation -> []`; with it the values of successors where an episode was cut are
-            kept, and not the successors: nearly all of them are the next observation, and an
+            kept in place of all successors, nearly all of which are the next observation, and an
             observation may be large.
 
     Returns:

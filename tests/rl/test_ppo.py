@@ -156,6 +156,25 @@ def test_values_that_are_right_under_a_time_limit_leave_no_advantage():
     assert float(jnp.min(end.advantage)) < -5
 
 
+@pytest.mark.parametrize("end", [3, 10**6])
+def test_advantages_are_those_of_the_values_of_all_true_successors(end):
+    """Across the end of the play as well, which is within an episode."""
+    ppo = make_ppo(num_steps=5)
+    env = GymnaxEnv(CountingEnv(), CountingParams(end=end))
+    envs = reset_envs(jax.random.key(0), env, ppo.num_envs)
+    batch = play_batch(jax.random.key(1), ppo, PARAMS, env=env, envs=envs)
+    _, play, _ = rollout(
+        jax.random.key(1), learnable, PARAMS["policy"], env=env, batch=envs, num_steps=5
+    )
+    values_of = jax.vmap(jax.vmap(lambda x: linear_value(PARAMS["value"], x)))
+    values = values_of(play.observation)
+    advantages, targets, _ = ppo.estimate_advantages(
+        play, values=values, next_values=values_of(play.final_observation)
+    )
+    np.testing.assert_allclose(batch.advantage, np.ravel(advantages), rtol=1e-12)
+    np.testing.assert_allclose(batch.target, np.ravel(targets), rtol=1e-12)
+
+
 def test_advantages_are_normalized_over_the_whole_iteration():
     batch = make_batch(make_ppo(normalize_advantages=True))
     assert float(jnp.mean(batch.advantage)) == pytest.approx(0, abs=1e-12)

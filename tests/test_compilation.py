@@ -43,11 +43,18 @@ def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, n
 
 
 @pytest.mark.parametrize(
-    ("command", "light"),
-    [("validate", True), ("train craftax-classic", False), ("curve RUN", False)],
+    ("command", "light", "threads"),
+    [
+        ("validate", True, False),
+        ("train craftax-classic", False, True),
+        ("curve RUN", False, False),
+    ],
 )
-def test_commands_for_large_models_compile_as_usual(monkeypatch, no_flags, command, light):
+def test_large_models_compile_as_usual_and_training_alone_has_threads(
+    monkeypatch, no_flags, command, light, threads
+):
     monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
-    cli.set_xla_flags(light=cli._parser().parse_args(command.split()).light)
+    options = cli._parser().parse_args(command.split())
+    cli.set_xla_flags(light=options.light, threads=options.threads)
     assert ("--xla_cpu_use_fusion_emitters=false" in os.environ["XLA_FLAGS"]) == light
-    assert "--xla_cpu_multi_thread_eigen=false" in os.environ["XLA_FLAGS"]
+    assert ("--xla_cpu_multi_thread_eigen=false" in os.environ["XLA_FLAGS"]) != threads

@@ -1,6 +1,7 @@
 """Proximal policy optimization: hyper-parameters with pure `init` and `step`; state is separate."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,14 @@ import optax
 from slt_rl.rl.clipped import ClippedObjective, optimize
 from slt_rl.rl.env import Env
 from slt_rl.rl.networks import Policy, ValueFn
-from slt_rl.rl.rollout import EnvBatch, EpisodeSums, Rollout, reset_envs, rollout
+from slt_rl.rl.rollout import (
+    EnvBatch,
+    EpisodeSums,
+    Rollout,
+    reset_envs,
+    rollout,
+    successor_values,
+)
 
 PyTree = Any
 
@@ -138,36 +146,46 @@ class PPO(ClippedObjective):
             The next state, and what happened.
         """
         key_play, key_update = jax.random.split(jax.random.fold_in(key, state.iteration))
-        envs, trajectories, episodes = rollout(
+        envs, play, episodes = rollout(
             key_play,
             self.policy,
             state.params["policy"],
             env=env,
             batch=state.envs,
             num_steps=self.num_steps,
+            value_fn=functools.partial(self.value_fn, state.params["value"]),
         )
-        batch, explained = self.make_batch(state.params["value"], trajectories)
+        batch, explained = self.make_batch(state.params["value"], play, envs.observation)
         params, optimizer_state, losses = optimize(
             jax.random.split(key_update, self.num_epochs),
             (state.params, state.optimizer_state),
             optimizer=self.optimizer,
-            loss_fn=self.loss,
-            minibatches_fn=lambda key: self._minibatches(key, batch),
+            loss_fn=lambda params, chosen: self.loss(params, self._pick(batch, chosen)),
+            minibatches_fn=self._minibatches,
         )
         state = PPOState(params, optimizer_state, envs, state.iteration + 1)
         return state, PPOStats(episodes, **losses, explained_variance=explained)
 
-    def make_batch(self, value_params: PyTree, play: Rollout) -> tuple[Batch, jax.Array]:
+    def make_batch(
+        self, value_params: PyTree, play: Rollout, following: PyTree
+    ) -> tuple[Batch, jax.Array]:
         """Adds advantages and value targets to trajectories `[time, env]`, and flattens them.
+
+        Args:
+            value_params: Parameters of the value function.
+            play: From `rollout` with `value_fn`.
+            following: Observations `[env, ...]` to act on after the last step.
 
         Returns:
             The examples `[n]`, and the share of the targets' variance that the values explain.
         """
-        values_of = jax.vmap(jax.vmap(lambda x: self.value_fn(value_params, x)))
+        values_of = jax.vmap(functools.partial(self.value_fn, value_params))
+        values, last = jax.vmap(values_of)(play.observation), values_of(following)
+        done = play.terminated | play.truncated
         advantages, targets, explained = self.estimate_advantages(
             play,
-            values=values_of(play.observation),
-            next_values=values_of(play.final_observation),
+            values=values,
+            next_values=successor_values(values, last, cut=play.cut_value, done=done),
         )
         batch = Batch(play.observation, play.action, play.log_prob, advantages, targets)
         flat = jax.tree.map(lambda x: x.reshape(self.batch_size, *x.shape[2:]), batch)
@@ -179,12 +197,15 @@ class PPO(ClippedObjective):
         values = jax.vmap(lambda x: self.value_fn(params["value"], x))(batch.observation)
         return self.clipped_loss(batch, distribution=distribution, values=values)
 
-    def _minibatches(self, key: jax.Array, batch: Batch) -> Batch:
-        """Splits the examples at random; leaves `[minibatch, n / minibatches, ...]`."""
+    def _minibatches(self, key: jax.Array) -> jax.Array:
+        """Numbers of the examples of each minibatch, `[minibatch, n / minibatches]`, at random."""
+        return jax.random.permutation(key, self.batch_size).reshape(self.num_minibatches, -1)
+
+    def _pick(self, batch: Batch, chosen: jax.Array) -> Batch:
+        """The examples of some numbers: one minibatch at a time, never a second copy of all."""
         if self.num_minibatches == 1:  # A sum does not depend on the order.
-            return jax.tree.map(lambda x: x[None], batch)
-        order = jax.random.permutation(key, self.batch_size).reshape(self.num_minibatches, -1)
-        return jax.tree.map(lambda x: x[order], batch)
+            return batch
+        return jax.tree.map(lambda x: x[chosen], batch)
 
 
 def clipped_adam(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from slt_rl.rl.distributions import Categorical
-from slt_rl.rl.env import Env, Transition
+from slt_rl.rl.env import Env
 from slt_rl.rl.recurrent import Forgetful, RecurrentActorCritic
 from slt_rl.rl.rollout import (
     EnvBatch,
@@ -16,9 +16,11 @@ from slt_rl.rl.rollout import (
     act,
     choose,
     count_episodes,
+    cut_values,
     play_episodes,
     reset_envs,
     reset_key,
+    successor_values,
 )
 
 PyTree = Any
@@ -80,6 +82,9 @@ def recurrent_rollout(
     """
     num_envs = batch.episode_length.shape[0]
 
+    def value_of(hidden, observation, reset):
+        return see(network, params, hidden, observation=observation, reset=reset)[2]
+
     def step(carry, number):
         batch, hidden = carry
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
@@ -88,18 +93,18 @@ def recurrent_rollout(
             network, params, hidden, observation=batch.observation, reset=start
         )
         transition, action, log_prob = act(keys, distribution, env=env, batch=batch)
-        cut_value = _cut_values(network, params, hidden, transition, value)
+        no_reset = jnp.zeros_like(start)
+        cut = cut_values(lambda x: value_of(hidden, x, no_reset), transition)
         ends = transition.reward, transition.terminated, transition.truncated
-        record = (batch.observation, start, action, log_prob, *ends, value, cut_value)
+        record = (batch.observation, start, action, log_prob, *ends, value, cut)
         batch, sums = count_episodes(batch, transition)
         return (batch, hidden), (RecurrentRollout(*record), sums)
 
     (batch, hidden), (play, sums) = jax.lax.scan(step, (batch, hidden), jnp.arange(num_steps))
-    start = batch.episode_length == 0
-    last = see(network, params, hidden, observation=batch.observation, reset=start)[2]
-    following = jnp.concatenate([play.value[1:], last[None]])
+    last = value_of(hidden, batch.observation, batch.episode_length == 0)
     done = play.terminated | play.truncated
-    play = play._replace(next_value=jnp.where(done, play.next_value, following))
+    following = successor_values(play.value, last, cut=play.next_value, done=done)
+    play = play._replace(next_value=following)
     return batch, hidden, play, jax.tree.map(lambda x: jnp.sum(x, axis=0), sums)
 
 
@@ -157,21 +162,3 @@ def see(
     hidden, *seen = network.apply(params, hidden, observation, reset=reset)
     distribution, value = jax.tree.map(lambda x: x[0], seen)
     return hidden, distribution, value
-
-
-def _cut_values(network, params, hidden, transition: Transition, value: jax.Array) -> jax.Array:
-    """Values `[env]` of the true successors where episodes were cut, zero elsewhere.
-
-    A loop of at most one pass, not a `cond`: when many runs are mapped, a `cond` evaluates both
-    branches at every step, and a loop passes only if an episode was cut in some run.
-    """
-
-    def evaluate(_):
-        no_reset = jnp.zeros_like(transition.truncated)
-        successor = see(
-            network, params, hidden, observation=transition.final_observation, reset=no_reset
-        )[2]
-        return False, jnp.where(transition.truncated, successor, 0)
-
-    start = (jnp.any(transition.truncated), jnp.zeros_like(value))
-    return jax.lax.while_loop(lambda carry: carry[0], evaluate, start)[1]

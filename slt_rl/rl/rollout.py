@@ -40,7 +40,10 @@ class Rollout(NamedTuple):
         reward: Reward of the step.
         terminated: The episode ended for good.
         truncated: The episode was cut.
-        final_observation: True observation of the successor, before any reset.
+        final_observation: True observation of the successor, before any reset; None where values
+            were kept in its place.
+        cut_value: Value of the true successor where the episode was cut, zero elsewhere; None
+            unless asked for.
     """
 
     observation: PyTree
@@ -50,6 +53,7 @@ class Rollout(NamedTuple):
     terminated: jax.Array
     truncated: jax.Array
     final_observation: PyTree
+    cut_value: Any = None
 
 
 class EpisodeSums(NamedTuple):
@@ -74,7 +78,14 @@ def reset_envs(key: jax.Array, env: Env, num_envs: int) -> EnvBatch:
 
 
 def rollout(
-    key: jax.Array, policy: Policy, params: PyTree, *, env: Env, batch: EnvBatch, num_steps: int
+    key: jax.Array,
+    policy: Policy,
+    params: PyTree,
+    *,
+    env: Env,
+    batch: EnvBatch,
+    num_steps: int,
+    value_fn: Callable[[PyTree], jax.Array] | None = None,
 ) -> tuple[EnvBatch, Rollout, EpisodeSums]:
     """Plays `num_steps` steps in every environment; episodes go on from one call to the next.
 
@@ -85,6 +96,9 @@ def rollout(
         env: The environment.
         batch: Environments in play, from `reset_envs` or an earlier call.
         num_steps: Steps per environment.
+        value_fn: `observation -> []`; with it the values of successors where an episode was cut are
+            kept in place of all successors, nearly all of which are the next observation, and an
+            observation may be large.
 
     Returns:
         The environments after the last step, the trajectories, and the episodes that ended.
@@ -95,15 +109,11 @@ def rollout(
         keys = jax.random.split(jax.random.fold_in(key, number), (num_envs, 2))
         distribution = jax.vmap(lambda x: policy(params, x))(batch.observation)
         transition, action, log_prob = act(keys, distribution, env=env, batch=batch)
-        record = Rollout(
-            batch.observation,
-            action,
-            log_prob,
-            transition.reward,
-            transition.terminated,
-            transition.truncated,
-            transition.final_observation,
-        )
+        final, value = transition.final_observation, None
+        if value_fn is not None:
+            final, value = None, cut_values(jax.vmap(value_fn), transition)
+        ends = transition.reward, transition.terminated, transition.truncated
+        record = Rollout(batch.observation, action, log_prob, *ends, final, value)
         batch, sums = count_episodes(batch, transition)
         return batch, (record, sums)
 
@@ -152,6 +162,40 @@ def step_env(key: jax.Array, state: PyTree, action: jax.Array, *, env: Env) -> T
         f"env: step returned {kind}, expected a Transition; a gymnax environment is played as "
         "GymnaxEnv(environment, params)"
     )
+
+
+def cut_values(values_fn: Callable[[PyTree], jax.Array], transition: Transition) -> jax.Array:
+    """Values `[env]` of the true successors where episodes were cut, zero elsewhere.
+
+    A loop of at most one pass, not a `cond`: when many runs are mapped, a `cond` evaluates both
+    branches at every step, and a loop passes only if an episode was cut in some run.
+
+    Args:
+        values_fn: `observations [env, ...] -> [env]`.
+        transition: One step of every environment.
+    """
+    nothing = jnp.zeros_like(transition.reward)
+
+    def evaluate(_):
+        values = values_fn(transition.final_observation)
+        return False, jnp.where(transition.truncated, values, nothing).astype(nothing.dtype)
+
+    start = (jnp.any(transition.truncated), nothing)
+    return jax.lax.while_loop(lambda carry: carry[0], evaluate, start)[1]
+
+
+def successor_values(
+    values: jax.Array, last: jax.Array, *, cut: jax.Array, done: jax.Array
+) -> jax.Array:
+    """Values `[time, env]` of the true successors, before any reset; 0 after a termination.
+
+    Args:
+        values: `[time, env]`, of what was acted on.
+        last: `[env]`, of what would be acted on next.
+        cut: `[time, env]`, from `cut_values`.
+        done: `[time, env]` bool, the episode ended.
+    """
+    return jnp.where(done, cut, jnp.concatenate([values[1:], last[None]]))
 
 
 def count_episodes(batch: EnvBatch, transition: Transition) -> tuple[EnvBatch, EpisodeSums]:

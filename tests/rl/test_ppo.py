@@ -1,6 +1,7 @@
 """The objective of PPO, by its derivatives and by single updates."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,15 +41,20 @@ def make_ppo(**changes):
 def make_batch(ppo, params=PARAMS, env_params=None):
     env = GymnaxEnv(CountingEnv(), CountingParams() if env_params is None else env_params)
     envs = reset_envs(jax.random.key(0), env, ppo.num_envs)
-    _, play, _ = rollout(
-        jax.random.key(1),
+    return play_batch(jax.random.key(1), ppo, params, env=env, envs=envs)
+
+
+def play_batch(key, ppo, params, *, env, envs):
+    envs, play, _ = rollout(
+        key,
         ppo.policy,
         params["policy"],
         env=env,
         batch=envs,
         num_steps=ppo.num_steps,
+        value_fn=functools.partial(ppo.value_fn, params["value"]),
     )
-    return ppo.make_batch(params["value"], play)[0]
+    return ppo.make_batch(params["value"], play, envs.observation)[0]
 
 
 def assert_trees_close(one, two, **tolerance):
@@ -120,10 +126,7 @@ def test_one_step_is_one_step_of_the_optimizer():
     key = jax.random.key(5)
     new, stats = jax.jit(ppo.step)(key, env, state)
     key_play, _ = jax.random.split(jax.random.fold_in(key, 0))
-    _, play, _ = rollout(
-        key_play, ppo.policy, PARAMS["policy"], env=env, batch=state.envs, num_steps=ppo.num_steps
-    )
-    batch, _ = ppo.make_batch(PARAMS["value"], play)
+    batch = play_batch(key_play, ppo, PARAMS, env=env, envs=state.envs)
     gradient = jax.grad(lambda p: ppo.loss(p, batch)[0])(PARAMS)
     by_hand = jax.tree.map(lambda w, g: w - 0.1 * g, PARAMS, gradient)
     assert_trees_close(new.params, by_hand, rtol=1e-12)
@@ -135,7 +138,7 @@ def test_one_step_is_one_step_of_the_optimizer():
 def test_minibatches_share_out_every_example_once():
     ppo = make_ppo(num_minibatches=3)
     batch = make_batch(ppo)._replace(advantage=jnp.arange(24.0))
-    parts = ppo._minibatches(jax.random.key(0), batch)
+    parts = jax.vmap(lambda chosen: ppo._pick(batch, chosen))(ppo._minibatches(jax.random.key(0)))
     assert parts.advantage.shape == (3, 8)
     assert parts.observation.shape == (3, 8, 1)
     assert sorted(np.ravel(parts.advantage)) == list(range(24))
@@ -151,6 +154,25 @@ def test_values_that_are_right_under_a_time_limit_leave_no_advantage():
     np.testing.assert_allclose(cut.target, 10)
     end = make_batch(ppo, {"policy": None, "value": value}, CountingParams(end=3))
     assert float(jnp.min(end.advantage)) < -5
+
+
+@pytest.mark.parametrize("end", [3, 10**6])
+def test_advantages_are_those_of_the_values_of_all_true_successors(end):
+    """Across the end of the play as well, which is within an episode."""
+    ppo = make_ppo(num_steps=5)
+    env = GymnaxEnv(CountingEnv(), CountingParams(end=end))
+    envs = reset_envs(jax.random.key(0), env, ppo.num_envs)
+    batch = play_batch(jax.random.key(1), ppo, PARAMS, env=env, envs=envs)
+    _, play, _ = rollout(
+        jax.random.key(1), learnable, PARAMS["policy"], env=env, batch=envs, num_steps=5
+    )
+    values_of = jax.vmap(jax.vmap(lambda x: linear_value(PARAMS["value"], x)))
+    values = values_of(play.observation)
+    advantages, targets, _ = ppo.estimate_advantages(
+        play, values=values, next_values=values_of(play.final_observation)
+    )
+    np.testing.assert_allclose(batch.advantage, np.ravel(advantages), rtol=1e-12)
+    np.testing.assert_allclose(batch.target, np.ravel(targets), rtol=1e-12)
 
 
 def test_advantages_are_normalized_over_the_whole_iteration():

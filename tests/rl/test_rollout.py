@@ -42,6 +42,22 @@ def test_an_end_at_the_time_limit_is_a_termination_only():
     assert not np.any(trajectory.truncated)
 
 
+@pytest.mark.parametrize("end", [3, 10**6])
+def test_values_of_cut_episodes_are_those_of_the_true_successors(end):
+    env = GymnaxEnv(CountingEnv(), CountingParams(end=end))
+    start = reset_envs(jax.random.key(0), env, 2)
+    options = {"env": env, "batch": start, "num_steps": 7}
+    _, seen, _ = rollout(jax.random.key(1), always_one, None, **options)
+    _, valued, _ = rollout(
+        jax.random.key(1), always_one, None, value_fn=lambda x: 10 + x[0], **options
+    )
+    cut = np.where(seen.truncated, 10 + seen.final_observation[..., 0], 0)
+    np.testing.assert_array_equal(valued.cut_value, cut)
+    assert np.any(cut) == (end > 3)
+    kept = valued._replace(final_observation=seen.final_observation, cut_value=None)
+    jax.tree.map(np.testing.assert_array_equal, kept, seen)
+
+
 def test_episodes_are_counted_when_they_end_and_go_on_over_rollouts():
     batch, trajectory, sums = play(CountingParams())
     assert (int(sums.num_episodes), float(sums.total_return), int(sums.total_length)) == (4, 12, 12)

@@ -114,6 +114,8 @@ def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
 def _blocks(
     run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
 ):
+    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
+
     def blocks_of(arguments):
         keys, sampler, state = arguments
         return chains.observe_chains(
@@ -125,9 +127,9 @@ def _blocks(
             block_length=chains.BLOCK_LENGTH,
             batch_size=run.plan.batch_size,
             observer=observer,
+            on_one_core=num_parts > 1,
         )
 
-    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
     if num_parts == 1:
         return blocks_of((run.keys, sampler, state))
     keys = chains.chain_keys(run.keys, num_chains)

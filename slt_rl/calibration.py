@@ -180,14 +180,8 @@ def _anchoring(run: _Run, burnin: "_BurnIn") -> tuple[str, ...]:
     """Names the control variate where plain minibatches would not do, worst center first."""
     if run.batch_size is None:
         return ()
-    plain = probes.heating_of(
-        run.key,
-        run.problem,
-        run.anchors,
-        sampler=dataclasses.replace(burnin.design.sampler, control_variate=False),
-        state=burnin.state,
-        batch_size=run.batch_size,
-    )
+    sampler = dataclasses.replace(burnin.design.sampler, control_variate=False)
+    plain = _heating(run, run.key, sampler, state=burnin.state)
     if not np.any(plain > run.tolerance * burnin.size):
         return ()
     worst = int(np.argmax(plain / burnin.size))
@@ -246,10 +240,7 @@ def _burn_in(run: _Run, curvature: np.ndarray, limit: np.ndarray, length: int | 
             spent += run.num_chains * 2 * POWER_ITERATIONS
             size = size_of(draws, float(run.problem.nbeta))
             if run.batch_size is not None:
-                heating = probes.heating_of(
-                    key, run.problem, run.anchors, sampler=design.sampler, state=state,
-                    batch_size=run.batch_size,
-                )  # fmt: skip
+                heating = _heating(run, key, design.sampler, state=state)
                 excess = heating / (size * run.tolerance)
                 stable = stable & (excess <= 1)
                 reduction = np.clip(excess, 1.5, 10.0)
@@ -265,6 +256,14 @@ def _one_block(run: _Run, sampler, state):
         run.keys, run.problem, run.anchors, sampler=sampler, state=state, **options
     )
     return next(blocks)
+
+
+def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
+    """What gradient noise adds where the chains are."""
+    positions, options = state.sampler_state.position, {"batch_size": run.batch_size}
+    options |= {"control_variate": sampler.control_variate}
+    noise = probes.gradient_noise(key, run.problem, run.anchors, positions=positions, **options)
+    return probes.heating_of(noise(), sampler, run.problem)
 
 
 def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.ndarray):

@@ -2,7 +2,10 @@
 
 import functools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -41,6 +44,7 @@ class LightJit:
     def __init__(self, function: Callable, **options: Any):
         functools.update_wrapper(self, function)
         self._jit = functools.partial(jax.jit, function, **options)
+        self._compiling = threading.Lock()
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -51,6 +55,33 @@ class LightJit:
         """Calls the compiled function."""
         return self._compiled(*arguments)
 
+    def prepare(self, *arguments: Any) -> None:
+        """Compiles for a call with such arguments, which may have been donated meanwhile."""
+        with self._compiling:  # Two threads that miss a program both compile it.
+            self._compiled.lower(*arguments).compile()
+
     def __getattr__(self, name: str) -> Any:
         """`lower`, `clear_cache` and the rest of a function that `jax.jit` gives."""
         return getattr(self._compiled, name)
+
+
+@contextmanager
+def compiling(*calls: functools.partial) -> Iterator[None]:
+    """Compiles calls on a thread of its own while the block of `with` runs.
+
+    An error is left to the call itself, which meets it again.
+
+    Args:
+        *calls: of functions of `LightJit`, without keywords.
+
+    Example:
+        >>> call = functools.partial(LightJit(lambda x: x + 1), 1.0)
+        >>> with compiling(call):
+        ...     pass
+        >>> call().item()
+        2.0
+    """
+    with ThreadPoolExecutor(1) as pool:
+        for call in calls:
+            pool.submit(call.func.prepare, *call.args)
+        yield

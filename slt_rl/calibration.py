@@ -260,9 +260,15 @@ def _one_block(run: _Run, sampler, state):
 
 def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
     """What gradient noise adds where the chains are."""
-    positions, options = state.sampler_state.position, {"batch_size": run.batch_size}
-    options |= {"control_variate": sampler.control_variate}
-    noise = probes.gradient_noise(key, run.problem, run.anchors, positions=positions, **options)
+    assert run.batch_size is not None
+    noise = probes.gradient_noise(
+        key,
+        run.problem,
+        run.anchors,
+        positions=state.sampler_state.position,
+        batch_size=run.batch_size,
+        control_variate=sampler.control_variate,
+    )
     return probes.heating_of(noise(), sampler, run.problem)
 
 

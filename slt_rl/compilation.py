@@ -83,5 +83,6 @@ def compiling(*calls: functools.partial) -> Iterator[None]:
     """
     with ThreadPoolExecutor(1) as pool:
         for call in calls:
-            pool.submit(call.func.prepare, *call.args)
+            program: Any = call.func
+            pool.submit(program.prepare, *call.args)
         yield

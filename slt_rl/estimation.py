@@ -130,7 +130,8 @@ def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
     """
     if run.is_automatic:
         return run, sample_chains(run, key), np.zeros(run.problem.num_centers)
-    noise = () if run.plan.batch_size is None else (_noise_at_center(run, key),)
+    batch_size = run.plan.batch_size
+    noise = () if batch_size is None else (_noise_at_center(run, key, batch_size),)
     starts = run.plan.state.sampler_state.position
     with compiling(_judged_curvatures(run, key, starts), *noise):
         sample = sample_chains(run, key)
@@ -148,13 +149,13 @@ def _judged_curvatures(run: Run, key: jax.Array, ends: Any) -> functools.partial
     return probes.judged_curvatures(key, run.problem, run.anchors, ends=ends, **sizes)
 
 
-def _noise_at_center(run: Run, key: jax.Array) -> functools.partial:
+def _noise_at_center(run: Run, key: jax.Array, batch_size: int) -> functools.partial:
     return probes.gradient_noise(
         key,
         run.problem,
         run.anchors,
         positions=_one_chain(run.problem.centers),
-        batch_size=run.plan.batch_size,
+        batch_size=batch_size,
         control_variate=run.plan.sampler.control_variate,
     )
 

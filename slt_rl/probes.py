@@ -1,7 +1,6 @@
 """What is measured at the positions of chains beside their draws: curvature, noise, losses."""
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,7 +89,7 @@ def judged_curvatures(
     ends: PyTree,
     num_iterations: int,
     num_examples: int,
-) -> Callable:
+) -> functools.partial:
     """A call, to be compiled ahead or made, for the curvatures that a given sampler is judged by.
 
     Args:
@@ -138,7 +137,7 @@ def gradient_noise(
     positions: PyTree,
     batch_size: int,
     control_variate: bool = True,
-) -> Callable:
+) -> functools.partial:
     """A call, to be compiled ahead or made, for the variance of the minibatch gradient of `U`.
 
     Returns:

@@ -15,6 +15,8 @@ import jax
 # measured with: XLA refuses a name that it does not know.
 LIGHT_COMPILATION = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 MEASURED_JAXLIB = "0.10."
+# Of two threads that miss the same program both would compile it.
+_COMPILING = threading.Lock()
 
 
 def light_options() -> dict[str, Any]:
@@ -44,7 +46,6 @@ class LightJit:
     def __init__(self, function: Callable, **options: Any):
         functools.update_wrapper(self, function)
         self._jit = functools.partial(jax.jit, function, **options)
-        self._compiling = threading.Lock()
 
     @functools.cached_property
     def _compiled(self) -> Any:
@@ -55,11 +56,6 @@ class LightJit:
         """Calls the compiled function."""
         return self._compiled(*arguments)
 
-    def prepare(self, *arguments: Any) -> None:
-        """Compiles for a call with such arguments, which may have been donated meanwhile."""
-        with self._compiling:  # Two threads that miss a program both compile it.
-            self._compiled.lower(*arguments).compile()
-
     def __getattr__(self, name: str) -> Any:
         """`lower`, `clear_cache` and the rest of a function that `jax.jit` gives."""
         return getattr(self._compiled, name)
@@ -69,7 +65,8 @@ class LightJit:
 def compiling(*calls: functools.partial) -> Iterator[None]:
     """Compiles calls on a thread of its own while the block of `with` runs.
 
-    An error is left to the call itself, which meets it again.
+    They are traced before it: two threads that trace hinder each other, as compilers do not. An
+    error of the compiler is left to the call itself, which meets it again.
 
     Args:
         *calls: of functions of `LightJit`, without keywords.
@@ -81,8 +78,14 @@ def compiling(*calls: functools.partial) -> Iterator[None]:
         >>> call().item()
         2.0
     """
+    programs: list[Any] = [call.func for call in calls]
+    lowered = [program.lower(*c.args) for program, c in zip(programs, calls, strict=True)]
     with ThreadPoolExecutor(1) as pool:
-        for call in calls:
-            program: Any = call.func
-            pool.submit(program.prepare, *call.args)
+        pool.submit(_compile, lowered)
         yield
+
+
+def _compile(lowered: list[Any]) -> None:
+    with _COMPILING:
+        for program in lowered:
+            program.compile()

@@ -231,10 +231,11 @@ def num_examples_of(anchors: Anchor) -> int | None:
     return None if anchors.example_losses is None else anchors.example_losses.shape[1]
 
 
-def choose_examples(key: jax.Array, num_examples: int, most: int) -> np.ndarray:
+def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array | np.ndarray:
     """Indices of all examples, or of `most` of them drawn without replacement."""
-    if num_examples <= most:
-        return np.arange(num_examples)
-    # By NumPy: a shuffle of all of them takes longer to compile and to run.
-    generator = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    return generator.choice(num_examples, most, replace=False)
+    return _chosen(key, num_examples, most) if num_examples > most else np.arange(num_examples)
+
+
+@functools.partial(LightJit, static_argnums=(1, 2))
+def _chosen(key, num_examples, most):
+    return jax.random.choice(key, num_examples, (most,), replace=False)

@@ -60,6 +60,19 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
+def check_optional_count(name: str, value: Any) -> int | None:
+    """`check_count`, where `None` is allowed."""
+    return None if value is None else check_count(name, value)
+
+
+def check_steps(steps: Any, count: int) -> np.ndarray:
+    """Returns the training steps of `count` checkpoints, their numbers if there are none."""
+    steps = np.arange(count) if steps is None else np.asarray(steps)
+    if steps.shape != (count,):
+        raise ValueError(f"steps: expected shape ({count},), got {steps.shape}")
+    return steps
+
+
 def check_fraction(name: str, value: Any) -> float:
     """Returns `value` as a float; raises unless it lies in (0, 1)."""
     number = _as_float(value)

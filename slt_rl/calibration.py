@@ -261,8 +261,15 @@ def _one_block(run: _Run, sampler, state):
 def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.ndarray:
     """What gradient noise adds where the chains are."""
     assert run.batch_size is not None
-    options = {"sampler": sampler, "state": state, "batch_size": run.batch_size}
-    return probes.heating_of(key, run.problem, run.anchors, **options)
+    noise = probes.gradient_noise(
+        key,
+        run.problem,
+        run.anchors,
+        positions=state.sampler_state.position,
+        batch_size=run.batch_size,
+        control_variate=sampler.control_variate,
+    )
+    return probes.heating_of(noise(), sampler, run.problem)
 
 
 def _met_curvature(run: _Run, key, state, *, curvature: np.ndarray, stable: np.ndarray):

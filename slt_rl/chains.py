@@ -158,8 +158,7 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5), donate_argnums=3)
-def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
+def _advance_block(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
     """Runs all chains of all centers for a block, whose end takes the place of `state`.
 
     `keys` are those of the centers, or `[center, chain]` of the chains.
@@ -195,6 +194,16 @@ def _advance(make_target, numbers, sampler, state, keys, sizes: Sizes, observer)
         numbers, sampler, keys, state.sampler_state, state.alive
     )
     return ChainState(new, alive, state.step + sizes.num_steps), draws, observations
+
+
+_advance = jax.jit(_advance_block, static_argnums=(0, 5), donate_argnums=3)
+# No threads within one operation: with as many programs as cores they would wait for each other.
+_advance_on_one_core = jax.jit(
+    _advance_block,
+    static_argnums=(0, 5),
+    donate_argnums=3,
+    compiler_options={"xla_cpu_multi_thread_eigen": False},
+)
 
 
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
@@ -264,7 +273,8 @@ def observe_chains(
     what is needed longer.
 
     Args:
-        keys: `[center]` random keys, the same as at the start; or `chain_keys` of them.
+        keys: `[center]` random keys, the same as at the start; or `chain_keys` of them, `[center,
+            chain]`, for chains that are a part of all: each part keeps to one core of a CPU.
         problem: centers and target.
         anchors: from `find_anchors`.
         sampler: as in `start_chains`.
@@ -282,8 +292,9 @@ def observe_chains(
     sizes = Sizes(
         block_length, batch_size, group_size(state.sampler_state.position, sampler, numbers)
     )
+    advance = _advance if keys.ndim == 1 else _advance_on_one_core
     while True:
-        state, draws, observations = _advance(
+        state, draws, observations = advance(
             problem.make_target, numbers, sampler, state, keys, sizes, observer
         )
         # All arrays travel at once.
@@ -324,4 +335,5 @@ class _ConstantTarget(NamedTuple):
 
 def num_programs() -> int:
     """How many sampling programs this process has compiled: one per kind of problem."""
-    return _advance._cache_size()  # type: ignore[attr-defined]
+    programs = (_advance, _advance_on_one_core)
+    return sum(program._cache_size() for program in programs)  # type: ignore[attr-defined]

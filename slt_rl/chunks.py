@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._checks import check_count
 from slt_rl.chains import Problem
 from slt_rl.compilation import LightJit
 from slt_rl.groups import is_spread
@@ -66,8 +67,10 @@ def most_together(
         num_threads: chunks in work at the same time.
 
     Raises:
-        ValueError: if not even one checkpoint fits, or arrays lie on several devices.
+        ValueError: if it is no whole number, not even one checkpoint fits, or arrays lie on several
+            devices.
     """
+    memory_bytes = check_count("memory_bytes", memory_bytes)
     if is_spread(problem):
         raise ValueError(
             "memory_bytes: expected None where arrays lie on several devices; choose chunk_size"

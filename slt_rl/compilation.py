@@ -2,7 +2,10 @@
 
 import functools
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
 
@@ -12,6 +15,8 @@ import jax
 # measured with: XLA refuses a name that it does not know.
 LIGHT_COMPILATION = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
 MEASURED_JAXLIB = "0.10."
+# Of two threads that miss the same program both would compile it.
+_COMPILING = threading.Lock()
 
 
 def light_options() -> dict[str, Any]:
@@ -54,3 +59,33 @@ class LightJit:
     def __getattr__(self, name: str) -> Any:
         """`lower`, `clear_cache` and the rest of a function that `jax.jit` gives."""
         return getattr(self._compiled, name)
+
+
+@contextmanager
+def compiling(*calls: functools.partial) -> Iterator[None]:
+    """Compiles calls on a thread of its own while the block of `with` runs.
+
+    They are traced before it: two threads that trace hinder each other, as compilers do not. An
+    error of the compiler is left to the call itself, which meets it again.
+
+    Args:
+        *calls: of functions of `LightJit`, without keywords.
+
+    Example:
+        >>> call = functools.partial(LightJit(lambda x: x + 1), 1.0)
+        >>> with compiling(call):
+        ...     pass
+        >>> call().item()
+        2.0
+    """
+    programs: list[Any] = [call.func for call in calls]
+    lowered = [program.lower(*c.args) for program, c in zip(programs, calls, strict=True)]
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_compile, lowered)
+        yield
+
+
+def _compile(lowered: list[Any]) -> None:
+    with _COMPILING:
+        for program in lowered:
+            program.compile()

@@ -19,7 +19,7 @@ from slt_rl.budget import (
     growth_on_rays,
 )
 from slt_rl.calibration import Plan, calibrate
-from slt_rl.compilation import LightJit
+from slt_rl.compilation import LightJit, compiling
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -53,17 +53,14 @@ def estimate_centers(
             examples depend on the batch.
     """
     key_anchor, key_calibrate, keys, key_probe = _split(key, problem.num_centers, first)
-    given = {} if settings.sampler is None else {"num_iterations": JUDGED_ITERATIONS}
+    given = {} if settings.sampler is None else {"num_iterations": 0}  # Judged in the end.
     anchors = chains.find_anchors(key_anchor, problem, **given)
     _check_anchors(anchors, first)
     plan = _plan(key_calibrate, keys, problem, anchors, settings)
-    run = Run(keys, problem, anchors, plan, settings)
-    # Before the chains run, which consumes where they start.
-    run = run._replace(plan=plan._replace(heating=_heating(run, key_probe)))
-    sample = sample_chains(run, key_probe)
+    run, sample, step_biases = _sampled(Run(keys, problem, anchors, plan, settings), key_probe)
     estimates = [
         judge(center_draws(sample.draws, i), context)
-        for i, context in enumerate(_contexts(run, sample, key_probe))
+        for i, context in enumerate(_contexts(run, sample, step_biases))
     ]
     if settings.observer is None:
         return estimates
@@ -134,28 +131,67 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     )
 
 
-def _step_biases(run: Run, sample: Sample, key: jax.Array) -> np.ndarray:
+def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
+    """The run with what a given sampler is judged by, its chains, and errors of its step.
+
+    What judges is compiled while the chains are, and run after them.
+    """
+    if run.is_automatic:
+        return run, sample_chains(run, key), np.zeros(run.problem.num_centers)
+    batch_size = run.plan.batch_size
+    noise = () if batch_size is None else (_noise_at_center(run, key, batch_size),)
+    starts = run.plan.state.sampler_state.position
+    with compiling(_judged_curvatures(run, key, starts), *noise):
+        sample = sample_chains(run, key)
+    found = _judged_curvatures(run, key, sample.ends)()
+    largest, along = (np.asarray(x, np.float64) for x in found)
+    anchors = run.anchors._replace(curvature=largest[:, 0], gradient_curvature=along[:, 0])
+    for call in noise:
+        heating = probes.heating_of(call(), run.plan.sampler, run.problem)
+        run = run._replace(plan=run.plan._replace(heating=heating))
+    return run._replace(anchors=anchors), sample, _step_biases(run, largest)
+
+
+def _judged_curvatures(run: Run, key: jax.Array, ends: Any) -> functools.partial:
+    sizes = {"num_iterations": JUDGED_ITERATIONS, "num_examples": JUDGED_EXAMPLES}
+    return probes.judged_curvatures(key, run.problem, run.anchors, ends=ends, **sizes)
+
+
+def _noise_at_center(run: Run, key: jax.Array, batch_size: int) -> functools.partial:
+    return probes.gradient_noise(
+        key,
+        run.problem,
+        run.anchors,
+        positions=_one_chain(run.problem.centers),
+        batch_size=batch_size,
+        control_variate=run.plan.sampler.control_variate,
+    )
+
+
+@LightJit
+def _one_chain(centers):
+    return jax.tree.map(lambda x: x[:, None], centers)
+
+
+def _step_biases(run: Run, curvatures: np.ndarray) -> np.ndarray:
     """Relative error of a given sampler's step in the stiffest direction, by its law.
 
     The larger of two: at the center, and in the mean over where the chains ended. A singular center
     has no curvature of its own, and the chains meet all of it.
+
+    Args:
+        run: what was run.
+        curvatures: `[center, 1 + chain]`, at the center before the ends.
     """
-    problem = run.problem
     if not _is_plain_sgld(run):
-        return np.zeros(problem.num_centers)
-    found = probes.curvatures_at(
-        key,
-        problem,
-        sample.ends,
-        num_iterations=JUDGED_ITERATIONS,
-        num_examples=JUDGED_EXAMPLES,
-    )
-    met = np.asarray(found, np.float64)
+        return np.zeros(run.problem.num_centers)
     # That of a chain which ran away does not count: the verdict refuses it anyway.
-    ends = np.nan_to_num(met, posinf=0.0, neginf=0.0)
-    at_center = np.asarray(run.anchors.curvature, np.float64)[:, None]
-    c_center, c_ends = (run.step_sizes * probes.stiffness_of(problem, h) for h in (at_center, ends))
-    return np.maximum(_inflation(c_center).max(axis=1), _inflation(c_ends).mean(axis=1))
+    ends = np.nan_to_num(curvatures[:, 1:], posinf=0.0, neginf=0.0)
+    at_center, at_ends = (
+        _inflation(run.step_sizes * probes.stiffness_of(run.problem, h))
+        for h in (curvatures[:, :1], ends)
+    )
+    return np.maximum(at_center.max(axis=1), at_ends.mean(axis=1))
 
 
 def _inflation(c: np.ndarray) -> np.ndarray:
@@ -184,20 +220,6 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     return np.sqrt(np.maximum(variances, 0.0) * share)
 
 
-def _heating(run: Run, key: jax.Array) -> np.ndarray:
-    """What gradient noise adds: measured in calibration, here for a given sampler."""
-    if run.is_automatic or run.plan.batch_size is None:
-        return run.plan.heating
-    return probes.heating_of(
-        key,
-        run.problem,
-        run.anchors,
-        sampler=run.plan.sampler,
-        state=run.plan.state,
-        batch_size=run.plan.batch_size,
-    )
-
-
 def _along_rays(run: Run, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     """Exponents along rays to the chains, and what the slope explains there, both `[center]`.
 
@@ -223,11 +245,10 @@ def _along_rays(run: Run, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
     return growths, explained
 
 
-def _contexts(run: Run, sample: Sample, key: jax.Array) -> Iterator[Context]:
+def _contexts(run: Run, sample: Sample, step_biases: np.ndarray) -> Iterator[Context]:
     """What the verdict needs of each center beside its draws."""
     plan, problem = run.plan, run.problem
     drops, heating = run.anchor_drops(), run.plan.heating
-    step_biases = _step_biases(run, sample, key)
     data_sets, sizes, steps = _data_set_errors(run, sample), problem.leaf_sizes, run.step_sizes
     num_examples = probes.num_examples_of(run.anchors)
     used, aside = sample.num_gradients

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend import random as jax_extend_random
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -29,11 +30,13 @@ def threefry(key: Any, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.
     """
     schedule = (key[0], key[1], key[0] ^ key[1] ^ _PARITY)
     x, y = high + schedule[0], low + schedule[1]
+    # The rounds in the operations of `lax`: those of `jnp` take several times as long to trace.
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
-            x = x + y
-            y = (y << np.uint32(rotation)) | (y >> np.uint32(32 - rotation))
-            y = x ^ y
+            x = lax.add(x, y)
+            left = lax.shift_left(y, np.uint32(rotation))
+            right = lax.shift_right_logical(y, np.uint32(32 - rotation))
+            y = lax.bitwise_xor(x, lax.bitwise_or(left, right))
         x = x + schedule[(group + 1) % 3]
         y = y + schedule[(group + 2) % 3] + np.uint32(group + 1)
     return x, y
@@ -44,9 +47,9 @@ def _counted(key: jax.Array, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Arr
     # XLA makes a 64-bit counter fast only if it need not: most arrays are smaller than 2^32.
     size = int(np.prod(shape))
     if size < 2**32:
-        low = jax.lax.iota(jnp.uint32, size).reshape(shape)
+        low = lax.iota(jnp.uint32, size).reshape(shape)
         return threefry(key, jnp.zeros_like(low), low)
-    count = jax.lax.iota(jnp.uint64, size).reshape(shape)
+    count = lax.iota(jnp.uint64, size).reshape(shape)
     return threefry(key, (count >> 32).astype(jnp.uint32), count.astype(jnp.uint32))
 
 
@@ -117,7 +120,7 @@ def map_joint_bits(function: Callable, keys: jax.Array, sizes: Sequence[int]) ->
         high, low = threefry(key, jnp.zeros_like(low), low)
         return function(high ^ low)
 
-    return jax.lax.map(draw, (words, counter.reshape(2, -1))).ravel()[: len(owner) - spare]
+    return lax.map(draw, (words, counter.reshape(2, -1))).ravel()[: len(owner) - spare]
 
 
 def is_unrolled(keys: jax.Array) -> bool:

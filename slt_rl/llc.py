@@ -199,25 +199,20 @@ def llc_curve(
     settings = _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance)
     key, checkpoints = _checks.check_key(key), _checks.check_params("checkpoints", checkpoints)
     chunk_size = _checks.check_count("chunk_size", chunk_size)
-    if num_threads is not None:
-        num_threads = _checks.check_count("num_threads", num_threads)
+    num_threads = _checks.check_optional_count("num_threads", num_threads)
     target = _CurveTarget(_checks.check_callable("make_target", make_target), data is not None)
-    first = center_of(checkpoints, 0)
-    loss_fn, dataset = target(first, data)
-    batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
+    loss_fn, dataset = target(first := center_of(checkpoints, 0), data)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
     _checks.check_allowed(loss_fn, allow_negative_control)
     _checks.check_loss(loss_fn, first, dataset)
     observer = _observer(observe_fn, observe_every, first, dataset)
+    batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     settings = settings._replace(batch_size=batch_size, observer=observer)
     problem = _problem(target, checkpoints, data, nbeta, localization)
     if memory_bytes is not None:
-        limit = _checks.check_count("memory_bytes", memory_bytes)
-        threads = num_threads or MOST_THREADS
-        chunk_size = min(chunk_size, most_together(limit, problem, settings, num_threads=threads))
-    steps = np.arange(problem.num_centers) if steps is None else np.asarray(steps)
-    if steps.shape != (problem.num_centers,):
-        raise ValueError(f"steps: expected shape ({problem.num_centers},), got {steps.shape}")
+        given = {"num_threads": num_threads or MOST_THREADS}
+        chunk_size = min(chunk_size, most_together(memory_bytes, problem, settings, **given))
+    steps = _checks.check_steps(steps, problem.num_centers)
 
     kept, size = None, size_of_chunks(checkpoints, chunk_size)
     if folder is not None:
@@ -234,8 +229,8 @@ def llc_curve(
     mine = share_of(pieces)
     num_mine = sum(min(size, problem.num_centers - start) for start, _ in mine)
     if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
-        programs = _programs(target, observe_fn, first, shared=data, dataset=dataset)
-        num_threads = default_threads(*programs)
+        given = {"shared": data, "dataset": dataset}
+        num_threads = default_threads(*_programs(target, observe_fn, first, **given))
     with ThreadPoolExecutor(num_threads or 1) as pool:
         found = list(shown(pool.map(run, mine), num_mine, progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]

@@ -1,4 +1,4 @@
-"""Chains of small models in parts, one on each core, since one program keeps one core busy."""
+"""Chains in parts, one on each core, since one program does not keep all cores busy."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -181,14 +181,22 @@ def largest_curvature(
     Each iteration is one Hessian-vector product (forward over reverse); the result approaches the
     eigenvalue from below.
     """
-    return _curvatures(key, loss_fn, data, params=params, num_iterations=num_iterations)[0]
+    return curvatures(key, loss_fn, data, params=params, num_iterations=num_iterations)[0]
 
 
-def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30):
-    """The largest curvature, and `g'Hg` for a direction `g` in the same program.
+def curvatures(
+    key: jax.Array,
+    loss_fn: Callable,
+    data: Dataset | None,
+    *,
+    params: PyTree,
+    direction: PyTree = None,
+    num_iterations: int = 30,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns `largest_curvature`, and `g'Hg / |g|^2` for a direction `g` in the same program.
 
     With a direction the first of the products is along it: one more iteration, and the Hessian is
-    compiled once.
+    compiled once. Zero along a direction of length zero, or without one.
     """
     gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
 
@@ -212,7 +220,10 @@ def _curvatures(key, loss_fn, data, *, params, direction=None, num_iterations=30
     numbers = jnp.arange(0 if direction is None else -1, num_iterations)
     zero = jnp.zeros((), optax.tree.norm(start).dtype)
     (_, along), norms = jax.lax.scan(iterate, (start, zero), numbers)
-    return norms[-1], along
+    if direction is None:
+        return norms[-1], along
+    square = squared_norm(direction)
+    return norms[-1], jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
 
 
 def find_anchor(
@@ -225,7 +236,8 @@ def find_anchor(
 ) -> Anchor:
     """Computes loss, gradient and curvatures at the center on the full data.
 
-    Each iteration of the power iteration for the largest curvature is a Hessian-vector product.
+    Each iteration of the power iteration for the largest curvature is a Hessian-vector product;
+    with none the curvatures are not measured: NaN.
     """
 
     def loss_and_losses(w):
@@ -235,11 +247,12 @@ def find_anchor(
         return data.mean(losses), losses
 
     (loss, losses), gradient = jax.value_and_grad(loss_and_losses, has_aux=True)(params)
-    curvature, along = _curvatures(
-        key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
-    )
     square = optax.tree.norm(gradient, squared=True)
-    along = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
+    curvature = along = jnp.full_like(loss, jnp.nan)
+    if num_iterations:
+        curvature, along = curvatures(
+            key, loss_fn, data, params=params, direction=gradient, num_iterations=num_iterations
+        )
     dependence = jnp.zeros(()) if data is None else batch_dependence(loss_fn, data, params)
     return Anchor(loss, gradient, square, curvature, along, losses, dependence)
 

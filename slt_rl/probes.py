@@ -4,12 +4,14 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
-from slt_rl.chains import PER_CENTER, ChainState, Problem, numbers_of, posterior_of
+from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
 from slt_rl.compilation import LightJit
-from slt_rl.posterior import Anchor, largest_curvature, mean_loss, minibatch_oracle
+from slt_rl.data import Dataset
+from slt_rl.posterior import Anchor, curvatures, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
@@ -20,13 +22,19 @@ CURVATURE_MARGIN = 1.2
 def _curvatures(make_target, centers, shared, positions, key, num_iterations, num_examples):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
-        if data is not None and num_examples is not None and num_examples < len(data):
-            chosen = jax.random.fold_in(key, num_examples)
-            data = data.take(jax.random.randint(chosen, (num_examples,), 0, len(data)))
+        data = _some_of(key, data, num_examples)
         return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
 
     over_chains = jax.vmap(one, in_axes=(None, 0))
     return jax.vmap(over_chains)(centers, positions)
+
+
+def _some_of(key, data: Dataset | None, num_examples: int | None) -> Dataset | None:
+    """So many examples drawn from larger data, which stand for all of them."""
+    if data is None or num_examples is None or num_examples >= len(data):
+        return data
+    chosen = jax.random.fold_in(key, num_examples)
+    return data.take(jax.random.randint(chosen, (num_examples,), 0, len(data)))
 
 
 def curvatures_at(
@@ -55,6 +63,49 @@ def curvatures_at(
         num_iterations,
         num_examples,
     )
+
+
+@functools.partial(LightJit, static_argnums=(0, 6, 7))
+def _judged(make_target, centers, shared, gradients, ends, key, num_iterations, num_examples):
+    def one_center(center, gradient, ends):
+        loss_fn, data = make_target(center, shared)
+        data = _some_of(key, data, num_examples)
+
+        def one(position):
+            options = {"direction": gradient, "num_iterations": num_iterations}
+            return curvatures(key, loss_fn, data, params=position, **options)
+
+        positions = jax.tree.map(lambda c, e: jnp.concatenate([c[None], e]), center, ends)
+        return jax.vmap(one)(positions)
+
+    return jax.vmap(one_center)(centers, gradients, ends)
+
+
+def judged_curvatures(
+    key: jax.Array,
+    problem: Problem,
+    anchors: Anchor,
+    *,
+    ends: PyTree,
+    num_iterations: int,
+    num_examples: int,
+) -> functools.partial:
+    """A call, to be compiled ahead or made, for the curvatures that a given sampler is judged by.
+
+    Args:
+        key: random key, consumed.
+        problem: centers and target.
+        anchors: from `find_anchors`; their gradients are one of the directions.
+        ends: where chains ended, pytree with axes `[center, chain]`.
+        num_iterations: of the power iteration.
+        num_examples: so many examples drawn from larger data stand for all of them.
+
+    Returns:
+        A call that returns two arrays `[center, 1 + chain]`, at the center before the ends: the
+        largest curvature, and the one along the gradient at the center.
+    """
+    numbers = problem.centers, problem.shared, anchors.gradient, ends, key
+    return functools.partial(_judged, problem.make_target, *numbers, num_iterations, num_examples)
 
 
 def stiffness_of(problem: Problem, curvature: np.ndarray) -> np.ndarray:
@@ -86,39 +137,25 @@ def gradient_noise(
     positions: PyTree,
     batch_size: int,
     control_variate: bool = True,
-) -> jax.Array:
-    """Variance per parameter of the minibatch gradient of `U`, `[center]`.
+) -> functools.partial:
+    """A call, to be compiled ahead or made, for the variance of the minibatch gradient of `U`.
 
-    From two minibatches at every position: half the squared difference of their gradients.
+    Returns:
+        A call that returns the variance per parameter, `[center]`, from two minibatches at every
+        position: half the squared difference of their gradients.
     """
-    numbers = numbers_of(problem, anchors)
-    return _gradient_noise(
-        problem.make_target, numbers, positions, key, batch_size, control_variate
+    numbers = numbers_of(problem, anchors), positions, key
+    return functools.partial(
+        _gradient_noise, problem.make_target, *numbers, batch_size, control_variate
     )
 
 
-def heating_of(
-    key: jax.Array,
-    problem: Problem,
-    anchors: Anchor,
-    *,
-    sampler: Any,
-    state: ChainState,
-    batch_size: int,
-) -> np.ndarray:
+def heating_of(noise: jax.Array, sampler: Any, problem: Problem) -> np.ndarray:
     """What gradient noise adds to the estimate, `[center]`, to first order in the step.
 
     Noise of variance `s_i^2` in the gradient of `U` raises the temperature of direction `i` by
     `epsilon s_i^2/4`, and each stiff direction holds half a unit: `epsilon sum_i s_i^2 / 8`.
     """
-    noise = gradient_noise(
-        key,
-        problem,
-        anchors,
-        positions=state.sampler_state.position,
-        batch_size=batch_size,
-        control_variate=sampler.control_variate,
-    )
     epsilon = step_sizes_of(sampler, problem).mean(axis=-1)
     dimension = problem.leaf_sizes.sum()
     total = epsilon * np.asarray(noise, np.float64) * dimension / 8

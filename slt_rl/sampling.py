@@ -102,6 +102,8 @@ def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
 def _blocks(
     run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
 ):
+    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
+
     def blocks_of(arguments):
         keys, sampler, state = arguments
         return chains.observe_chains(
@@ -115,7 +117,6 @@ def _blocks(
             observer=observer,
         )
 
-    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
     if num_parts == 1:
         return blocks_of((run.keys, sampler, state))
     keys = chains.chain_keys(run.keys, num_chains)

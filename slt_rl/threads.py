@@ -11,12 +11,14 @@ from typing import Any
 import jax
 
 from slt_rl.data import Dataset
-from slt_rl.groups import ON_A_CPU, is_spread
+from slt_rl.groups import is_spread
 
 # Chunks of a curve that are sampled at the same time, if nothing is in the way.
 MOST_THREADS = 2
 # Multiplications of a step that are worth a thread of their own.
 WORTH_A_THREAD = 2**17
+# Parameters of all chains up to which they may run in parts, which hold their states once more.
+MOST_IN_PARTS = 2**23
 
 # Those of `jax.lax.linalg`, and the transform that XLA runs in the same way.
 _WAITING = frozenset(
@@ -62,8 +64,8 @@ def default_parts(
 ) -> int:
     """Parts of the chains of one estimate to sample at the same time: two or one.
 
-    Two where the model is so small that one program does not keep two cores busy, and a step is
-    long enough to be worth a thread.
+    One program does not keep two cores busy. Two, each on a core of its own, where a step is long
+    enough to be worth a thread and a second copy of the chains is no matter.
 
     Args:
         loss_fn: `loss_fn(params, examples) -> [n]`.
@@ -76,7 +78,7 @@ def default_parts(
         return 1
     size = num_chains * sum(leaf.size for leaf in jax.tree.leaves(params))
     is_short = size * (batch_size or len(data)) < 2 * WORTH_A_THREAD
-    if size > ON_A_CPU or is_short or is_spread(params) or jax.default_backend() != "cpu":
+    if size > MOST_IN_PARTS or is_short or is_spread(params) or jax.default_backend() != "cpu":
         return 1
     return default_threads((loss_fn, (params, data.examples)))
 

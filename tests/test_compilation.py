@@ -1,12 +1,14 @@
 """Programs compile lightly, unless the user or the version of XLA forbids it."""
 
+import functools
 import os
 
+import jax
 import jax.numpy as jnp
 import pytest
 
 from slt_rl import cli, compilation
-from slt_rl.compilation import LIGHT_COMPILATION, LightJit, light_options
+from slt_rl.compilation import LIGHT_COMPILATION, LightJit, compiling, light_options
 
 
 @pytest.fixture
@@ -40,6 +42,26 @@ def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, n
     assert LightJit(jnp.sum, static_argnums=1)(jnp.ones(2)) == 2
     expected = LIGHT_COMPILATION if backend == "cpu" else {}
     assert given == {**expected, "static_argnums": 1}
+
+
+def test_what_was_compiled_ahead_is_not_compiled_again():
+    traces = []
+
+    def add(x):
+        traces.append(1)
+        return x + 1
+
+    program, given = LightJit(add), jnp.zeros(3)
+    call = functools.partial(program, given)
+    with compiling(call, call):
+        given.delete()  # As a block of chains does with its start.
+    assert program._cache_size() == 0 and len(traces) == 1
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    assert program(jnp.zeros(3)).tolist() == [1, 1, 1]
+    assert len(traces) == 1 and not compiled
 
 
 @pytest.mark.parametrize(

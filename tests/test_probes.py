@@ -29,3 +29,22 @@ def test_some_examples_stand_for_all(num_examples):
     error = 4 * (2 / 500) ** 0.5 if num_examples == 500 else 1e-6
     np.testing.assert_allclose(found, np.full((1, 2), exact), rtol=error)
     assert (num_examples == 500) == (abs(float(found[0, 0]) / exact - 1) > 1e-4)
+
+
+def test_center_and_ends_are_judged_by_their_hessians():
+    def quartic(params):
+        return params[0] ** 2 + jnp.sum(params**4)
+
+    number, center = jnp.asarray(1.0), jnp.array([[0.5, 0.0, 1.0]])
+    problem = chains.Problem(chains.constant_target(quartic), center, None, number, number)
+    anchors = chains.find_anchors(jax.random.key(1), problem, num_iterations=0)
+    assert np.isnan(anchors.curvature).all() and np.isnan(anchors.gradient_curvature).all()
+    ends = jnp.array([[[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    sizes = {"num_iterations": 60, "num_examples": 10}
+    largest, along = probes.judged_curvatures(
+        jax.random.key(2), problem, anchors, ends=ends, **sizes
+    )()
+    np.testing.assert_allclose(largest, [[12.0, 50.0, 12.0]], rtol=1e-6)
+    gradient, diagonal = np.array([1.5, 0.0, 4.0]), np.array([5.0, 0.0, 12.0])
+    exact = gradient**2 @ diagonal / (gradient @ gradient)
+    np.testing.assert_allclose(np.ravel(along)[0], exact, rtol=1e-6)

@@ -57,7 +57,7 @@ def solving(params, inputs):
         ({"num_chains": 3}, 1),
         ({"data": None}, 1),
         ({"loss_fn": solving}, 1),
-        ({"num_chains": 2**16}, 1),
+        ({"num_chains": 2**22}, 1),
     ],
     ids=["long steps", "short steps", "odd", "exact", "solving", "large"],
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 from slt_rl.compilation import light_options
 
-# No threads within one program: one that factors matrices was seen to hang for ever in the pool
+# No threads within one operation: a program was seen to hang for ever in the pool
 # (docs/gotchas.md). Chunks of a curve still run side by side, each on one thread.
 SINGLE_THREAD = ("--xla_cpu_multi_thread_eigen=false",)
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; `sys.argv` if None.
     """
     options = _parser().parse_args(arguments)
-    set_xla_flags(light=options.light, threads=options.threads)
+    set_xla_flags(light=options.light)
     try:
         return options.run(options)
     except KeyboardInterrupt:
@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="slt-rl", description="The LLC in reinforcement learning."
     )
-    parser.set_defaults(light=True, threads=False)
+    parser.set_defaults(light=True)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_report(
         commands,
@@ -95,17 +95,15 @@ def _add_report(
     command.set_defaults(run=run)
 
 
-def set_xla_flags(*, light: bool = True, threads: bool = False) -> None:
+def set_xla_flags(*, light: bool = True) -> None:
     """Adds to `XLA_FLAGS`, before the first operation, what the user has not set.
 
     Args:
         light: Compile every program lightly; not where those of large models run for minutes.
-        threads: Run a program on all cores; only for programs that factor no matrices.
     """
     given = os.environ.get("XLA_FLAGS", "")
     options = light_options() if light else {}
-    single = () if threads else SINGLE_THREAD
-    flags = (*single, *(f"--{k}={str(v).lower()}" for k, v in options.items()))
+    flags = (*SINGLE_THREAD, *(f"--{k}={str(v).lower()}" for k, v in options.items()))
     added = [flag for flag in flags if flag.split("=")[0] not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *added]).strip()
 

@@ -21,7 +21,7 @@ def add_train(commands: Any) -> None:
     )
     command.add_argument("game", choices=GAMES)
     command.add_argument("--out", type=Path, metavar="RUN", help="folder (default results/GAME)")
-    command.set_defaults(run=_train, light=False, threads=True)
+    command.set_defaults(run=_train, light=False)
     _add_run(command.add_argument_group("run"))
     _add_world(command.add_argument_group("world and reward"))
     _add_agent(command.add_argument_group("agent and PPO"))

@@ -174,11 +174,13 @@ def cut_values(values_fn: Callable[[PyTree], jax.Array], transition: Transition)
         values_fn: `observations [env, ...] -> [env]`.
         transition: One step of every environment.
     """
-    nothing = jnp.zeros_like(transition.reward)
+    # Rewards may be whole numbers, values are not.
+    dtype = jax.eval_shape(values_fn, transition.final_observation).dtype
+    nothing = jnp.zeros(transition.truncated.shape, dtype)
 
     def evaluate(_):
         values = values_fn(transition.final_observation)
-        return False, jnp.where(transition.truncated, values, nothing).astype(nothing.dtype)
+        return False, jnp.where(transition.truncated, values, nothing)
 
     start = (jnp.any(transition.truncated), nothing)
     return jax.lax.while_loop(lambda carry: carry[0], evaluate, start)[1]

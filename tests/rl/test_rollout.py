@@ -19,6 +19,8 @@ from slt_rl.rl import (
     reset_envs,
     rollout,
 )
+from slt_rl.rl.env import Transition
+from slt_rl.rl.rollout import cut_values
 from tests.rl.counting_env import CountingEnv, CountingParams, always_one
 
 
@@ -56,6 +58,13 @@ def test_values_of_cut_episodes_are_those_of_the_true_successors(end):
     assert np.any(cut) == (end > 3)
     kept = valued._replace(final_observation=seen.final_observation, cut_value=None)
     jax.tree.map(np.testing.assert_array_equal, kept, seen)
+
+
+def test_values_of_cut_episodes_stay_fractions_where_rewards_are_whole_numbers():
+    whole, cut = jnp.ones(2, jnp.int32), jnp.array([True, False])
+    transition = Transition(None, None, whole, ~cut, cut, jnp.array([[3.0], [4.0]]))
+    values = cut_values(lambda x: x[:, 0] / 8, transition)
+    np.testing.assert_array_equal(values, [0.375, 0])
 
 
 def test_episodes_are_counted_when_they_end_and_go_on_over_rollouts():

@@ -35,7 +35,7 @@ def block_plan(
     numbers = chains.numbers_of(problem, anchors)
     steps = chains.per_chain(sampler, problem, num_chains)
     return chains._advance.lower(
-        problem.make_target, numbers, steps, state, keys, sizes, None
+        problem.make_target, numbers, steps, keys, sizes, None, state
     ).compile()
 
 

@@ -158,7 +158,7 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     )
 
 
-def _advance_block(make_target, numbers, sampler, state, keys, sizes: Sizes, observer):
+def _advance_block(make_target, numbers, sampler, keys, sizes: Sizes, observer, state):
     """Runs all chains of all centers for a block, whose end takes the place of `state`.
 
     `keys` are those of the centers, or `[center, chain]` of the chains.
@@ -196,12 +196,12 @@ def _advance_block(make_target, numbers, sampler, state, keys, sizes: Sizes, obs
     return ChainState(new, alive, state.step + sizes.num_steps), draws, observations
 
 
-_advance = jax.jit(_advance_block, static_argnums=(0, 5), donate_argnums=3)
+_advance = jax.jit(_advance_block, static_argnums=(0, 4), donate_argnums=6)
 # No threads within one operation: with as many programs as cores they would wait for each other.
 _advance_on_one_core = jax.jit(
     _advance_block,
-    static_argnums=(0, 5),
-    donate_argnums=3,
+    static_argnums=(0, 4),
+    donate_argnums=6,
     compiler_options={"xla_cpu_multi_thread_eigen": False},
 )
 
@@ -256,7 +256,7 @@ def start_chains(
     return _init(None, numbers, sampler, keys, num_chains, batch_size)
 
 
-def observe_chains(
+def block_call(
     keys: jax.Array,
     problem: Problem,
     anchors: Anchor,
@@ -266,11 +266,8 @@ def observe_chains(
     block_length: int,
     batch_size: int | None = None,
     observer: Observer | None = None,
-) -> Iterator[tuple[ChainState, Draws, PyTree]]:
-    """Yields `(state, draws, observations)` block after block, without end; the caller stops.
-
-    A block is written where the state before it lay, the given one or one that was yielded: copy
-    what is needed longer.
+) -> functools.partial:
+    """Returns what advances chains by a block: a compiled function that lacks only the state.
 
     Args:
         keys: `[center]` random keys, the same as at the start; or `chain_keys` of them, `[center,
@@ -278,25 +275,40 @@ def observe_chains(
         problem: centers and target.
         anchors: from `find_anchors`.
         sampler: as in `start_chains`.
-        state: from `start_chains`, or saved from an earlier block; consumed.
+        state: one of the states; only its shapes count.
         block_length: steps per block, a multiple of `observer.every`; draws do not depend on it.
         batch_size: examples per minibatch, `None` for full data.
         observer: what to compute beside the draws; it does not change them.
+    """
+    numbers = numbers_of(problem, anchors)
+    sampler = per_chain(sampler, problem, state.alive.shape[1])
+    together = group_size(state.sampler_state.position, sampler, numbers)
+    advance = _advance if keys.ndim == 1 else _advance_on_one_core
+    arguments = numbers, sampler, keys, Sizes(block_length, batch_size, together), observer
+    return functools.partial(advance, problem.make_target, *arguments)
+
+
+def observe_chains(
+    keys: jax.Array, problem: Problem, anchors: Anchor, *, state: ChainState, **options
+) -> Iterator[tuple[ChainState, Draws, PyTree]]:
+    """Yields `(state, draws, observations)` block after block, without end; the caller stops.
+
+    A block is written where the state before it lay, given or yielded: copy what is needed longer.
+
+    Args:
+        keys: as in `block_call`, like the next two and the options.
+        problem: centers and target.
+        anchors: their anchors.
+        state: from `start_chains`, or saved from an earlier block; consumed.
+        **options: of `block_call`.
 
     Yields:
         The state after the block, draws with axes `[center, chain, block_length]`, and what
         `observer` returns with axes `[center, chain, block_length // every, ...]`.
     """
-    numbers = numbers_of(problem, anchors)
-    sampler = per_chain(sampler, problem, state.alive.shape[1])
-    sizes = Sizes(
-        block_length, batch_size, group_size(state.sampler_state.position, sampler, numbers)
-    )
-    advance = _advance if keys.ndim == 1 else _advance_on_one_core
+    call = block_call(keys, problem, anchors, state=state, **options)
     while True:
-        state, draws, observations = advance(
-            problem.make_target, numbers, sampler, state, keys, sizes, observer
-        )
+        state, draws, observations = call(state)
         # All arrays travel at once.
         yield state, *jax.device_get((draws, observations))
 
@@ -328,12 +340,11 @@ def constant_target(loss_fn: Callable) -> "_ConstantTarget":
 class _ConstantTarget(NamedTuple):
     loss_fn: Callable
 
-    def __call__(self, params: PyTree, shared: Dataset | None):
-        del params
+    def __call__(self, _: PyTree, shared: Dataset | None):
         return self.loss_fn, shared
 
 
 def num_programs() -> int:
     """How many sampling programs this process has compiled: one per kind of problem."""
-    programs = (_advance, _advance_on_one_core)
-    return sum(program._cache_size() for program in programs)  # type: ignore[attr-defined]
+    programs: Any = (_advance, _advance_on_one_core)
+    return sum(program._cache_size() for program in programs)

@@ -4,7 +4,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from importlib import metadata
 from typing import Any
@@ -63,13 +63,13 @@ class LightJit:
 
 @contextmanager
 def compiling(*calls: functools.partial) -> Iterator[None]:
-    """Compiles calls on a thread of its own while the block of `with` runs.
+    """Compiles calls on a thread of its own; the block of `with` begins with the first compiled.
 
-    They are traced before it: two threads that trace hinder each other, as compilers do not. An
+    All are traced before it: two threads that trace hinder each other, as compilers do not. An
     error of the compiler is left to the call itself, which meets it again.
 
     Args:
-        *calls: of functions of `LightJit`, without keywords.
+        *calls: of compiled functions, without keywords; the first is what the block begins with.
 
     Example:
         >>> call = functools.partial(LightJit(lambda x: x + 1), 1.0)
@@ -78,14 +78,15 @@ def compiling(*calls: functools.partial) -> Iterator[None]:
         >>> call().item()
         2.0
     """
-    programs: list[Any] = [call.func for call in calls]
-    lowered = [program.lower(*c.args) for program, c in zip(programs, calls, strict=True)]
     with ThreadPoolExecutor(1) as pool:
-        pool.submit(_compile, lowered)
+        compiled = []
+        for call in calls:
+            program: Any = call.func
+            compiled.append(pool.submit(_compile, program.lower(*call.args)))
+        wait(compiled[:1])
         yield
 
 
-def _compile(lowered: list[Any]) -> None:
+def _compile(lowered: Any) -> None:
     with _COMPILING:
-        for program in lowered:
-            program.compile()
+        lowered.compile()

@@ -23,7 +23,7 @@ from slt_rl.compilation import LightJit, compiling
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
-from slt_rl.sampling import Run, Sample, center_draws, sample_chains
+from slt_rl.sampling import Run, Sample, center_draws, first_block, sample_chains
 from slt_rl.settings import Settings
 from slt_rl.verdict import judge
 
@@ -141,7 +141,7 @@ def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
     batch_size = run.plan.batch_size
     noise = () if batch_size is None else (_noise_at_center(run, key, batch_size),)
     starts = run.plan.state.sampler_state.position
-    with compiling(_judged_curvatures(run, key, starts), *noise):
+    with compiling(first_block(run), _judged_curvatures(run, key, starts), *noise):
         sample = sample_chains(run, key)
     found = _judged_curvatures(run, key, sample.ends)()
     largest, along = (np.asarray(x, np.float64) for x in found)

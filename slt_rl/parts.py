@@ -1,5 +1,6 @@
 """Chains in parts, one on each core, since one program does not keep all cores busy."""
 
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -25,7 +26,7 @@ def blocks_in_parts(blocks_of: Callable, arguments: PyTree, *, num_parts: int) -
     Yields:
         State and records, with all chains where arrays have the axes `[center, chain, ...]`.
     """
-    parts = [blocks_of(part) for part in _cut(arguments, num_parts)]
+    parts = [blocks_of(part) for part in cut(arguments, num_parts)]
     with ThreadPoolExecutor(num_parts) as pool:
         while True:
             # JAX runs what one thread starts one after another: each waits for its own records.
@@ -51,8 +52,7 @@ def _part(x: jax.Array, number: int, num_parts: int) -> jax.Array:
     return jnp.split(x, num_parts, axis=1)[number]
 
 
-def _cut_in(tree: PyTree, num_parts: int) -> list[PyTree]:
+@functools.partial(LightJit, static_argnums=1)
+def cut(tree: PyTree, num_parts: int) -> list[PyTree]:
+    """Copies of arrays `[center, chain, ...]`, or of fewer axes for all chains, in equal parts."""
     return [jax.tree.map(lambda x, i=i: _part(x, i, num_parts), tree) for i in range(num_parts)]
-
-
-_cut = LightJit(_cut_in, static_argnums=1)

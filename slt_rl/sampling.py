@@ -1,6 +1,7 @@
 """Runs the chains of an estimation: as long as the result asks for, and what is kept of them."""
 
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ from slt_rl.calibration import Plan
 from slt_rl.compilation import LightJit
 from slt_rl.diagnostics import Z95, split_r_hat
 from slt_rl.estimators import mean_estimate
-from slt_rl.parts import blocks_in_parts
+from slt_rl.parts import blocks_in_parts, cut
 from slt_rl.samplers import SGLD, KineticLangevin
 from slt_rl.settings import Settings
 from slt_rl.step_error import balance_of, extrapolate_step
@@ -99,28 +100,39 @@ def center_draws(draws: chains.Draws, index: int) -> chains.Draws:
     return chains.Draws(*(x[index] for x in draws))
 
 
+def _options(run: Run, observer: chains.Observer | None) -> dict[str, Any]:
+    sizes = {"block_length": chains.BLOCK_LENGTH, "batch_size": run.plan.batch_size}
+    return sizes | {"observer": observer}
+
+
 def _blocks(
     run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
 ):
-    num_parts, num_chains = run.settings.num_parts, run.settings.num_chains
+    options, num_parts = _options(run, observer), run.settings.num_parts
 
     def blocks_of(arguments):
         keys, sampler, state = arguments
         return chains.observe_chains(
-            keys,
-            run.problem,
-            run.anchors,
-            sampler=sampler,
-            state=state,
-            block_length=chains.BLOCK_LENGTH,
-            batch_size=run.plan.batch_size,
-            observer=observer,
+            keys, run.problem, run.anchors, sampler=sampler, state=state, **options
         )
 
     if num_parts == 1:
         return blocks_of((run.keys, sampler, state))
-    keys = chains.chain_keys(run.keys, num_chains)
+    keys = chains.chain_keys(run.keys, run.settings.num_chains)
     return blocks_in_parts(blocks_of, (keys, sampler, state), num_parts=num_parts)
+
+
+def first_block(run: Run) -> functools.partial:
+    """The call with which `sample_chains` begins, or one of several alike; to be compiled ahead."""
+    keys, sampler, state = run.keys, run.plan.sampler, run.plan.state
+    if run.settings.num_parts > 1:
+        keys = chains.chain_keys(keys, run.settings.num_chains)
+        keys, sampler, state = cut((keys, sampler, state), run.settings.num_parts)[0]
+    options = _options(run, _aligned(run))
+    call = chains.block_call(
+        keys, run.problem, run.anchors, sampler=sampler, state=state, **options
+    )
+    return functools.partial(call, state)
 
 
 def _aligned(run: Run) -> chains.Observer | None:

@@ -182,9 +182,9 @@ def test_number_of_traces_does_not_grow_with_checkpoints_draws_or_numbers():
         return loss_fn
 
     seen = [run(4, 100.0, 1.0), run(4, 200.0, 2.0), run(20, 300.0, 3.0), run(40, 400.0, 4.0)]
-    # A further call never traces a program: at most it looks, once, whether several chunks may run
-    # side by side.
-    assert np.all(np.diff(seen) <= 1)
+    # A further call never traces a program: it looks at the loss, for its precision, and where
+    # there are several chunks, whether they may run side by side.
+    assert np.all(np.diff(seen) <= [1, 2, 2])
 
 
 def test_repeated_estimates_do_not_recompile():

@@ -70,7 +70,7 @@ def test_chains_of_a_single_precision_loss_compute_in_nothing_lower(sampler):
         state = chains.start_chains(keys, problem, anchors, sampler=sampler, num_chains=2)
         numbers = chains.numbers_of(problem._replace(centers=centers), anchors)
         steps = chains.per_chain(sampler, problem, 2)
-        return chains._advance(target, numbers, steps, state, keys, Sizes(4, None, 2), None)
+        return chains._advance(target, numbers, steps, keys, Sizes(4, None, 2), None, state)
 
     assert low_precision(block, centers, chains.center_keys(key, 1)) is None
     draws = jax.tree.leaves(jax.eval_shape(block, centers, chains.center_keys(key, 1)))

@@ -58,3 +58,23 @@ def test_an_estimate_in_parts_is_the_same_estimate(monkeypatch):
     whole, parts = estimate(1), estimate(2)
     np.testing.assert_allclose(parts.draws.excess_loss, whole.draws.excess_loss, rtol=1e-9)
     assert np.unique(whole.draws.excess_loss[:, -1]).size == len(whole.per_chain)
+
+
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_the_block_that_is_compiled_ahead_is_the_one_that_runs(monkeypatch, num_parts):
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, fun_name="", **__: compiled.append((event, fun_name))
+    )
+    monkeypatch.setattr(llc, "default_parts", lambda *_, **__: num_parts)
+    slt_rl.estimate_llc(
+        KEY,
+        lambda params: jnp.sum(params**2) + params[0] ** num_parts,  # compiled by no other test
+        jnp.zeros(2),
+        nbeta=50.0,
+        sampler=SGLD(1e-3),
+        num_draws=20,
+    )
+    blocks = [event for event, name in compiled if "_advance_block" in name]
+    assert sum("backend_compile" in event for event in blocks) == 1
+    assert sum("jaxpr_trace" in event for event in blocks) == 1

@@ -89,7 +89,7 @@ bench: bench-accuracy bench-cheese bench-speed bench-survival
 	$(BIN)/python -m benchmarks.finite_mdps
 	$(BIN)/python -m benchmarks.net_c
 	for class in 1K 10K 100K; do $(BIN)/python -m benchmarks.deep_linear --class $$class || exit 1; done
-	$(BIN)/python -m benchmarks.deep_linear --class 1M --nets 1
+	$(BIN)/python -m benchmarks.deep_linear --class 1M --only 4 --sweeps 0
 
 docs: $(STAMP)
 	$(BIN)/python docs/build_reference.py

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -72,10 +72,7 @@ def cases(options: argparse.Namespace) -> list[PartCase]:
 
 def measure_call(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:
     """Times whole estimates, warm and cold, beside those of the peers that can be installed."""
-    work = speed_runs.workload(model, options.examples)
-    draws = 8 if options.quick else NUM_DRAWS
-    batch_size = min(BATCH_SIZE, options.examples)
-    size = {"num_chains": NUM_CHAINS, "batch_size": batch_size, "num_steps": draws}
+    work, size = speed_runs.workload(model, options.examples), _size(options)
     runs: dict[str, Callable] = {"slt_rl": speed_runs.call(work, **size)}
     skipped = {}
     with contextlib.ExitStack() as stack:
@@ -89,13 +86,7 @@ def measure_call(model: speed_cases.Model, options: argparse.Namespace) -> dict[
         first = {name: speed_runs.timed(run)[0] for name, run in runs.items()}
         found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
     first["slt_rl"] = cold_seconds(model, size, options)
-    count = NUM_CHAINS * draws
-    return {
-        "part": "call",
-        "model": model.name,
-        **size,
-        "rounds": len(found["slt_rl"].wall),
-        "microseconds": {name: value.per(count) for name, value in found.items()},
+    return _timed("call", model, size, found) | {
         "first_seconds": first,
         "ratios": {p: speed_runs.ratio(found, p, "slt_rl") for p in runs if p != "slt_rl"},
         "estimates": {p: run.values[-1] for p, run in runs.items() if p != "slt_rl"}
@@ -106,28 +97,45 @@ def measure_call(model: speed_cases.Model, options: argparse.Namespace) -> dict[
 
 def measure_calibration(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:
     """Times whole estimates with a given sampler and with automatic calibration, both compiled."""
-    work = speed_runs.workload(model, options.examples)
-    size = {"num_chains": NUM_CHAINS, "batch_size": min(BATCH_SIZE, options.examples)}
-    size["num_steps"] = 8 if options.quick else NUM_DRAWS
+    work, size = speed_runs.workload(model, options.examples), _size(options)
     runs = {
         name: speed_runs.call(work, calibrated=name == "calibrated", **size)
         for name in ("given", "calibrated")
     }
     found = speed_runs.take_turns(runs, seconds=options.seconds, least=3)
-    count = NUM_CHAINS * size["num_steps"]
+    count = size["num_chains"] * size["num_steps"]
     # The same key in every round, and so the same numbers.
     estimates = {name: run() for name, run in runs.items()}
     gradients = {name: e.num_gradient_evaluations / count for name, e in estimates.items()}
-    return {
-        "part": "calibration",
-        "model": model.name,
-        **size,
-        "rounds": len(found["given"].wall),
-        "microseconds": {name: value.per(count) for name, value in found.items()},
+    return _timed("calibration", model, size, found) | {
         "gradients_per_draw": gradients,
         "effective_draws": {name: e.diagnostics["ess"] for name, e in estimates.items()},
         "ratio_wall": speed_runs.ratio(found, "calibrated", "given"),
         "ratio_gradients": gradients["calibrated"] / gradients["given"],
+    }
+
+
+def _size(options: argparse.Namespace) -> dict[str, int]:
+    """Of a whole estimate."""
+    draws = 8 if options.quick else NUM_DRAWS
+    batch_size = min(BATCH_SIZE, options.examples)
+    return {"num_chains": NUM_CHAINS, "batch_size": batch_size, "num_steps": draws}
+
+
+def _timed(
+    part: str,
+    model: speed_cases.Model,
+    size: Mapping[str, int],
+    found: Mapping[str, speed_runs.Times],
+) -> dict[str, Any]:
+    """What rows of whole estimates have in common: times for each step of each chain."""
+    count = size["num_chains"] * size["num_steps"]
+    return {
+        "part": part,
+        "model": model.name,
+        **size,
+        "rounds": min(len(times.wall) for times in found.values()),
+        "microseconds": {name: times.per(count) for name, times in found.items()},
     }
 
 

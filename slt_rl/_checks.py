@@ -60,9 +60,9 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
-def check_optional_count(name: str, value: Any) -> int | None:
+def check_optional_count(name: str, value: Any, minimum: int = 1) -> int | None:
     """`check_count`, where `None` is allowed."""
-    return None if value is None else check_count(name, value)
+    return None if value is None else check_count(name, value, minimum)
 
 
 def check_steps(steps: Any, count: int) -> np.ndarray:

@@ -97,7 +97,7 @@ def size_of_chunks(checkpoints: PyTree, most: int) -> int:
     or processes, which may be others when a stored curve goes on.
     """
     leaf = jax.tree.leaves(checkpoints)[0]
-    if len(leaf) <= most or len(leaf.sharding.device_set) > 1:
+    if len(leaf) <= most or is_spread(leaf):
         return most  # of a size that the devices divide
     num_chunks = -(-len(leaf) // most)
     return -(-len(leaf) // (num_chunks + num_chunks % 2))
@@ -115,7 +115,7 @@ def _take(centers: PyTree, indices: np.ndarray) -> PyTree:
     """Some of the centers, on the devices that all of them lie on."""
 
     def lay(leaf, part):
-        return part if len(leaf.sharding.device_set) == 1 else jax.device_put(part, leaf.sharding)
+        return jax.device_put(part, leaf.sharding) if is_spread(leaf) else part
 
     return jax.tree.map(lay, centers, center_of(centers, indices))
 

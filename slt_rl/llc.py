@@ -268,10 +268,8 @@ class _CurveTarget(NamedTuple):
 
 
 def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> Settings:
-    if num_draws is not None:
-        num_draws = _checks.check_count("num_draws", num_draws, minimum=4)
-    if num_burnin is not None:
-        num_burnin = _checks.check_count("num_burnin", num_burnin, minimum=0)
+    num_draws = _checks.check_optional_count("num_draws", num_draws, minimum=4)
+    num_burnin = _checks.check_optional_count("num_burnin", num_burnin, minimum=0)
     if sampler is not None and not (hasattr(sampler, "init") and hasattr(sampler, "step")):
         raise ValueError(f"sampler: expected an object with init and step, got {sampler!r}")
     return Settings(

@@ -15,9 +15,9 @@ from slt_rl.difficulty.measure import measure_rung
 from slt_rl.difficulty.protocol import Protocol
 from slt_rl.difficulty.rungs import Rung, ladder_rungs
 from slt_rl.difficulty.score import Climbed, rung_scores
-from slt_rl.progress import tell
+from slt_rl.progress import open_bar, tell
 from slt_rl.report.summary import Report
-from slt_rl.validation.store import open_store, stage_bar
+from slt_rl.validation.store import open_store
 
 # Beyond the numbers of rungs, whose keys are folded in by them.
 CONTROL_KEY = 100
@@ -88,7 +88,7 @@ def measure_rungs(
     key = jax.random.key(protocol.seed)
     arrays: dict[int, Mapping[str, np.ndarray]] = {}
     seconds: dict[str, float] = {}
-    with stage_bar(len(rungs), unit="rung", show=progress) as bar:
+    with open_bar(len(rungs), unit="rung", show=progress) as bar:
 
         def inner(name: str, done: int, total: int) -> None:
             tell(bar, f"{name} {done}/{total}")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from slt_rl.progress import tell
+from slt_rl.progress import open_bar, tell
 from slt_rl.report.checks import Check
 from slt_rl.report.provenance import peak_memory_bytes
 from slt_rl.report.summary import Report
@@ -17,7 +17,7 @@ from slt_rl.rl import cartpole
 from slt_rl.validation import bayesian, curve_checks, curves, exact, presentation, training
 from slt_rl.validation.curve_checks import Measured
 from slt_rl.validation.protocol import Protocol
-from slt_rl.validation.store import StageResult, Store, open_store, stage_bar
+from slt_rl.validation.store import StageResult, Store, open_store
 
 MEMORY_LIMIT = 4 * 2**30
 # Stages side by side: compilation takes much of them, and one compilation uses one core.
@@ -72,7 +72,7 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
         tell(bar, f"{name} {done}/{total}")
 
     tasks = _independent(keys, protocol, inner)
-    with stage_bar(len(tasks) + 2 * protocol.num_llc_runs, unit="stage", show=show) as bar:
+    with open_bar(len(tasks) + 2 * protocol.num_llc_runs, unit="stage", show=show) as bar:
 
         def run(name: str, compute: Callable[[], Mapping[str, Any]]) -> Mapping[str, np.ndarray]:
             bar.set_description(name, refresh=False)

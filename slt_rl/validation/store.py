@@ -1,9 +1,8 @@
 """Results of stages, kept on disk: a killed run goes on where it stopped."""
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,6 @@ import numpy as np
 
 import slt_rl
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
-from slt_rl.progress import open_bar
 
 
 class StageResult(NamedTuple):
@@ -82,16 +80,3 @@ def open_store(out: Path, protocol: Any) -> Store:
         raise ValueError("jax_enable_x64: got False, expected True; exact values need it")
     settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
     return Store(Path(out) / "stages", settings)
-
-
-@contextlib.contextmanager
-def stage_bar(total: int, *, unit: str, show: bool) -> Iterator[Any]:
-    """A progress bar over stages; in a log, a line every ten seconds.
-
-    Args:
-        total: Number of stages.
-        unit: What a stage is called.
-        show: Whether to show it at all.
-    """
-    with open_bar(total, show=show, unit=unit) as bar:
-        yield bar

@@ -1,24 +1,28 @@
 """Random deep linear networks of the published protocol's data, with automatic calibration.
 
     python -m benchmarks.deep_linear --class 1K [--nets 20 | --only 3 7] [--time-gradient]
+    python -m benchmarks.deep_linear --class 100K --localization 10 --references-only --share 0/2
 
 Inputs are uniform on [-10, 10]^d, labels free of noise, the loss is the squared error averaged over
 outputs, nbeta = n/log n, start at the true parameter; all in float32. The localization is that of
 `estimate_llc` unless `--localization` says another: at the published 1 the weights grow to several
 times their size, and the curvature to 1e10 times the localization. The loss of the n examples
 depends on them only through the second moments of the inputs, so those are used: the potential
-equals the full-data loss. Writes `deep_linear_<class>.md` and `.json`; a run that was killed goes
-on where it stopped.
+equals the full-data loss. Values at the same temperature and localization, by exact conditional
+draws, need no accelerator and have rows of their own: they can be made elsewhere. Writes
+`deep_linear_<class>.md` and `.json`, at a given localization `deep_linear_<class>_localization_10`;
+a run that was killed goes on where it stopped.
 
 References:
     Lau et al., "The Local Learning Coefficient", arXiv:2308.12108, for the protocol.
 """
 
+import argparse
 import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,6 +33,7 @@ import slt_rl
 from benchmarks import deep_linear_page, rows, runs
 from benchmarks.deep_linear_gibbs import Posterior, finite_value
 from benchmarks.deep_linear_truth import bounds
+from slt_rl.llc import default_localization
 from toy_models.deep_linear import product
 
 INPUT_RANGE = 10.0
@@ -143,12 +148,11 @@ def potential_of(layers: Sequence[np.ndarray], moments: np.ndarray) -> Callable:
 
 
 class Options(NamedTuple):
-    """How nets are measured: chains, draws and localization (None: automatic), sweeps or 0."""
+    """How nets are measured: chains, draws and localization (None: automatic)."""
 
     chains: int
     draws: int | None
     localization: float | None
-    sweeps: int
 
 
 def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
@@ -158,16 +162,13 @@ def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
         key,
         potential_of(layers, moments),
         tuple(map(jnp.asarray, layers)),
-        nbeta=net.num_examples / np.log(net.num_examples),
+        nbeta=inverse_temperature(net),
         localization=options.localization,
         num_chains=options.chains,
         num_draws=options.draws,
     )
     known = bounds(net.widths, net.layer_ranks)
-    value, sem = reference(net, moments, estimate, num_sweeps=options.sweeps)
     return rows.estimate_row(estimate) | {
-        "reference": value,
-        "reference_sem": sem,
         "widths": list(net.widths),
         "layer_ranks": list(net.layer_ranks),
         "parameters": net.num_parameters,
@@ -175,15 +176,39 @@ def measure(net: Net, key: jax.Array, options: Options) -> dict[str, Any]:
     }
 
 
-def reference(net: Net, moments: np.ndarray, estimate: Any, *, num_sweeps: int):
-    """Value at the temperature and localization of an estimate, its error; NaN without sweeps."""
-    if not num_sweeps:
-        return float("nan"), float("nan")
+def inverse_temperature(net: Net) -> float:
+    """`n/log n`, as published."""
+    return net.num_examples / np.log(net.num_examples)
+
+
+def automatic_localization(net: Net) -> float:
+    """That of `estimate_llc` when none is given."""
+    return default_localization([layer[None] for layer in net.layers()])
+
+
+def measure_reference(
+    net: Net, key: jax.Array, *, localization: float | None, num_sweeps: int
+) -> dict[str, Any]:
+    """The value at the temperature and localization of an estimate; draws have their own seeds."""
+    del key
+    if localization is None:
+        localization = automatic_localization(net)
     centers = [np.asarray(layer, np.float64) for layer in net.layers()]
-    strength = 2 * estimate.nbeta / net.widths[-1]
-    factor = np.linalg.cholesky(moments)
-    found = finite_value(Posterior(centers, factor, strength, estimate.localization), num_sweeps)
-    return found.mean, found.sem
+    strength = 2 * inverse_temperature(net) / net.widths[-1]
+    factor = np.linalg.cholesky(second_moments(net))
+    found = finite_value(Posterior(centers, factor, strength, localization), num_sweeps)
+    return {"reference": found.mean, "reference_sem": found.sem, "reference_ess": found.ess}
+
+
+def with_references(
+    found: Sequence[dict[str, Any]], known: Mapping[tuple[str, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows with the references that are known, by case and key, None for the others."""
+    names = ("reference", "reference_sem", "reference_ess")
+    return [
+        row | {name: known.get((row["case"], row["key"]), {}).get(name) for name in names}
+        for row in found
+    ]
 
 
 def time_gradient(net: Net, num_chains: int) -> float:
@@ -199,8 +224,8 @@ def time_gradient(net: Net, num_chains: int) -> float:
     return (time.perf_counter() - start) / 3
 
 
-def main() -> int:
-    """Runs what is missing, then writes the results."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = runs.parser(__doc__)
     parser.add_argument("--class", dest="label", choices=list(classes()), required=True)
     parser.add_argument("--nets", type=int, default=20)
@@ -208,9 +233,15 @@ def main() -> int:
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--draws", type=int, default=None, help="per chain; default automatic")
     parser.add_argument("--localization", type=float, default=None, help="default automatic")
-    parser.add_argument("--sweeps", type=int, default=250, help="of the reference; 0: none")
+    parser.add_argument("--sweeps", type=int, default=250, help="of the references; 0: none")
+    parser.add_argument("--references-only", action="store_true", help="and no estimates")
     parser.add_argument("--time-gradient", action="store_true", help="only time one gradient")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Runs what is missing, then writes the results."""
+    options = parse()
     numbers = options.only or range(options.nets)
     nets = [random_net(options.label, number) for number in numbers]
     if options.time_gradient:
@@ -218,13 +249,22 @@ def main() -> int:
             seconds = time_gradient(net, options.chains)
             print(f"{net.name}: {net.num_parameters} parameters, {seconds:.4g} s")
         return 0
-    how = Options(options.chains, options.draws, options.localization, options.sweeps)
-    name = f"deep_linear_{options.label}"
+    how = Options(options.chains, options.draws, options.localization)
+    name, sources = f"deep_linear_{options.label}", "benchmarks/deep_linear*.py"
+    asked = {"localization": options.localization, "num_sweeps": options.sweeps}
+    references = rows.open_journal(f"{name}_references", asked, sources)
+    if options.sweeps:
+        rows.run_cases(
+            references, nets[options.share], functools.partial(measure_reference, **asked)
+        )
+    if options.references_only:
+        return 0
     return runs.run(
-        rows.open_journal(name, how._asdict(), "benchmarks/deep_linear*.py"),
+        rows.open_journal(name, how._asdict(), sources),
         nets,
         functools.partial(measure, options=how),
-        make_page=functools.partial(deep_linear_page.make_page, options.label),
+        complete=functools.partial(with_references, known=references.read()),
+        make_page=functools.partial(deep_linear_page.make_page, options.label, how.localization),
         options=options,
     )
 

@@ -18,11 +18,17 @@ import jax
 import numpy as np
 
 from benchmarks import pages, rows, runs
-from benchmarks.deep_linear import Net, classes, random_net, second_moments
+from benchmarks.deep_linear import (
+    Net,
+    automatic_localization,
+    classes,
+    inverse_temperature,
+    random_net,
+    second_moments,
+)
 from benchmarks.deep_linear_gibbs import BURNIN, Posterior, sample
 from slt_rl.budget import PLATEAU_SLOPE
 from slt_rl.estimators import Estimate, mean_estimate
-from slt_rl.llc import LEAST_LOCALIZATION, MAX_SQUARED_DISPLACEMENT
 from slt_rl.report import Check, Table
 
 # The higher localization over the lower one; the slope is that at their geometric mean.
@@ -33,7 +39,7 @@ NUM_CHAINS = 4
 def measure(net: Net, key: jax.Array, *, num_sweeps: int) -> dict[str, Any]:
     """The exact slope of a net; the draws have seeds of their own."""
     del key
-    localization = max(LEAST_LOCALIZATION, net.num_parameters / MAX_SQUARED_DISPLACEMENT)
+    localization = automatic_localization(net)
     slope = exact_slope(net, localization, num_sweeps=num_sweeps)
     found = {"parameters": net.num_parameters, "localization": localization}
     return found | {"exact slope": slope.mean, "sem": slope.sem, "effective draws": slope.ess}
@@ -47,7 +53,7 @@ def exact_slope(net: Net, localization: float, *, num_sweeps: int) -> Estimate:
     """
     centers = [np.asarray(layer, np.float64) for layer in net.layers()]
     factor = np.linalg.cholesky(second_moments(net))
-    strength = 2 * net.num_examples / np.log(net.num_examples) / net.widths[-1]
+    strength = 2 * inverse_temperature(net) / net.widths[-1]
     traces = []
     for share in (RATIO**-0.5, RATIO**0.5):
         posterior = Posterior(centers, factor, strength, share * localization)

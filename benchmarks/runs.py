@@ -26,6 +26,7 @@ def run(
     make_page: Callable[[list[dict[str, Any]]], pages.Page],
     options: argparse.Namespace,
     num_keys: int = 1,
+    complete: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] = lambda found: found,
 ) -> int:
     """Measures what is missing, then writes the page; a share only measures.
 
@@ -36,12 +37,14 @@ def run(
         make_page: The page of all rows.
         options: Of a command line that `parser` began.
         num_keys: Keys per case.
+        complete: Adds to all rows, before the page, what was measured elsewhere.
 
     Returns:
         The exit status, 0.
     """
     found = rows.run_cases(journal, cases[options.share], measure, num_keys=num_keys)
     if options.share == rows.EVERY_CASE:
+        found = complete(found)
         settings = {**vars(options), **journal.settings}
         pages.write_page(make_page(found), found, settings, folder=options.out)
     return 0

@@ -142,13 +142,42 @@ def test_errors_are_told_from_the_bounds_on_the_local_value():
 
 def test_checks_see_planted_faults():
     sound = [row(x, x, x, x) for x in (10.0, 20.0, 30.0)]
-    assert all(check.held for check in deep_linear_page.make_page("1K", sound).checks)
+    assert all(check.held for check in deep_linear_page.make_page("1K", None, sound).checks)
     for fault in (row(None, 40.0), row(25.0, 40.0, 40.0, 40.0)):
-        held = [check.held for check in deep_linear_page.make_page("1K", [*sound, fault]).checks]
+        held = [
+            check.held for check in deep_linear_page.make_page("1K", None, [*sound, fault]).checks
+        ]
         assert not held[1] and not all(held)
     wrong = [row(1.2 * x, x, x, x) for x in (10.0, 20.0, 30.0)]
-    checks = deep_linear_page.make_page("1K", wrong).checks
+    checks = deep_linear_page.make_page("1K", None, wrong).checks
     assert not checks[0].held and not checks[4].held
     assert np.isnan(deep_linear_page.error_to_reference(row(11.0) | {"reference": None}))
     unknown = [x | {"reference": None} for x in wrong]
-    assert not deep_linear_page.make_page("1K", unknown).checks[4].held
+    assert not deep_linear_page.make_page("1K", None, unknown).checks[4].held
+
+
+def test_references_are_joined_by_net_and_missing_ones_are_none():
+    found = [row(11.0) | {"case": f"1K/{number}", "key": 0} for number in range(2)]
+    known = {("1K/1", 0): {"reference": 11.5, "reference_sem": 0.2, "reference_ess": 90.0}}
+    without, joined = deep_linear.with_references(found, known)
+    assert without["reference"] is None and without["estimate"] == 11.0
+    assert (joined["reference"], joined["reference_sem"]) == (11.5, 0.2)
+    assert np.isnan(deep_linear_page.error_to_reference(without))
+    assert deep_linear_page.error_to_reference(joined) == pytest.approx(0.5 / 11.5)
+
+
+def test_a_given_localization_has_a_page_of_its_own():
+    automatic = deep_linear_page.make_page("1K", None, [row(10.0)])
+    given_one = deep_linear_page.make_page("1K", 10.0, [row(10.0)])
+    assert automatic.name == "deep_linear_1K"
+    assert given_one.name == "deep_linear_1K_localization_10"
+    assert "localization is 10" in given_one.abstract and "is 10" not in automatic.abstract
+
+
+def test_references_stand_at_the_localization_of_the_estimate():
+    net = small_net(1)
+    known = deep_linear.measure_reference(net, None, localization=None, num_sweeps=8)
+    same = deep_linear.measure_reference(net, None, localization=10.0, num_sweeps=8)
+    weaker = deep_linear.measure_reference(net, None, localization=1e4, num_sweeps=8)
+    assert deep_linear.automatic_localization(net) == 10.0 and known == same
+    assert weaker["reference"] < 0.9 * known["reference"]

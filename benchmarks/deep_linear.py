@@ -37,6 +37,7 @@ from slt_rl.llc import default_localization
 from toy_models.deep_linear import product
 
 INPUT_RANGE = 10.0
+SOURCES = "benchmarks/deep_linear*.py"
 _CHUNK = 20_000
 
 
@@ -249,21 +250,57 @@ def main() -> int:
             seconds = time_gradient(net, options.chains)
             print(f"{net.name}: {net.num_parameters} parameters, {seconds:.4g} s")
         return 0
-    how = Options(options.chains, options.draws, options.localization)
-    name, sources = f"deep_linear_{options.label}", "benchmarks/deep_linear*.py"
-    asked = {"localization": options.localization, "num_sweeps": options.sweeps}
-    references = rows.open_journal(f"{name}_references", asked, sources)
-    if options.sweeps:
-        rows.run_cases(
-            references, nets[options.share], functools.partial(measure_reference, **asked)
-        )
     if options.references_only:
-        return 0
+        return run_references(nets, options)
+    if options.sweeps:
+        rows.run_cases(open_references(options), nets[options.share], reference_of(options))
+    return run_estimates(nets, options)
+
+
+def reference_of(options: argparse.Namespace) -> Callable:
+    """Measures the reference of a net at the localization that is asked for."""
+    asked = {"localization": options.localization, "num_sweeps": options.sweeps}
+    return functools.partial(measure_reference, **asked)
+
+
+def open_references(options: argparse.Namespace) -> rows.Journal:
+    """The rows of references."""
+    settings = reference_of(options).keywords
+    return rows.open_journal(f"deep_linear_{options.label}_references", settings, SOURCES)
+
+
+def run_references(nets: Sequence[Net], options: argparse.Namespace) -> int:
+    """References alone, with a page of their own."""
+    known = {
+        net.name: {
+            "parameters": net.num_parameters,
+            "bound_lowest": bounds(net.widths, net.layer_ranks).lowest,
+        }
+        for net in nets
+    }
     return runs.run(
-        rows.open_journal(name, how._asdict(), sources),
+        open_references(options),
+        nets,
+        reference_of(options),
+        make_page=functools.partial(
+            deep_linear_page.make_references_page,
+            label=options.label,
+            localization=options.localization,
+            known=known,
+        ),
+        options=options,
+    )
+
+
+def run_estimates(nets: Sequence[Net], options: argparse.Namespace) -> int:
+    """Estimates, with a page that shows them beside the references that there are."""
+    how = Options(options.chains, options.draws, options.localization)
+    known = open_references(options).read()
+    return runs.run(
+        rows.open_journal(f"deep_linear_{options.label}", how._asdict(), SOURCES),
         nets,
         functools.partial(measure, options=how),
-        complete=functools.partial(with_references, known=references.read()),
+        complete=functools.partial(with_references, known=known),
         make_page=functools.partial(deep_linear_page.make_page, options.label, how.localization),
         options=options,
     )

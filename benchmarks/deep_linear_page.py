@@ -1,6 +1,6 @@
 """The page of a class of deep linear networks: errors to what is known, checks, tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,43 @@ def make_page(
         abstract = f"{abstract[:-1]}, but the localization is {localization:g} for all nets."
     return pages.Page(
         name, title, abstract, make_checks(found), [error_table(found), net_table(found)]
+    )
+
+
+def make_references_page(
+    found: Sequence[dict[str, Any]],
+    *,
+    label: str,
+    localization: float | None,
+    known: Mapping[str, Any],
+) -> pages.Page:
+    """What localization and temperature alone take off Aoyagi's value: no sampler in it.
+
+    Args:
+        found: Rows of references.
+        label: The class.
+        localization: Of all values; None: that of `estimate_llc`.
+        known: `parameters` and `bound_lowest` of the nets, by name.
+    """
+    whole = [{**known[row["case"]], **row, "estimate": row["reference"]} for row in found]
+    errors = [error_to_lowest(row) for row in whole]
+    columns = ("case", "parameters", "bound_lowest", "reference", "reference_sem", "reference_ess")
+    cells = [
+        (*(row.get(name) for name in columns), row["reference"] / row["bound_lowest"] - 1)
+        for row in whole
+    ]
+    note = "`bound_lowest` is Aoyagi's value. Four chains, a quarter of the sweeps dropped."
+    table = Table("Nets", (*columns, "difference"), cells, note)
+    shown = (analysis.quantile(errors, level) for level in (0.5, 0.95, 1.0))
+    quantiles = Table("Errors", ("median", "95th percentile", "largest"), [tuple(shown)])
+    where = "automatic" if localization is None else f"{localization:g}"
+    return pages.Page(
+        f"deep_linear_{label}_references_{where}",
+        f"Values of deep linear networks of class {label}, localization {where}",
+        "Exact conditional draws of whole layers at the published temperature, beside Aoyagi's "
+        "value: how far localization and temperature alone lead from it.",
+        [],
+        [quantiles, table],
     )
 
 

@@ -181,3 +181,16 @@ def test_references_stand_at_the_localization_of_the_estimate():
     weaker = deep_linear.measure_reference(net, None, localization=1e4, num_sweeps=8)
     assert deep_linear.automatic_localization(net) == 10.0 and known == same
     assert weaker["reference"] < 0.9 * known["reference"]
+
+
+def test_references_have_a_page_that_says_how_far_they_are_from_the_published_value():
+    known = {"1K/0": {"parameters": 5, "bound_lowest": 12.5}}
+    found = [{"case": "1K/0", "reference": 10.0, "reference_sem": 0.1, "reference_ess": 50.0}]
+    page = deep_linear_page.make_references_page(found, label="1K", localization=10.0, known=known)
+    assert page.name == "deep_linear_1K_references_10"
+    assert page.tables[0].rows[0] == pytest.approx((0.2, 0.2, 0.2))
+    assert page.tables[1].rows[0][-1] == pytest.approx(-0.2)
+    automatic = deep_linear_page.make_references_page(
+        found, label="1K", localization=None, known=known
+    )
+    assert automatic.name == "deep_linear_1K_references_automatic"

@@ -141,23 +141,27 @@ def _search(counts, form, merges, goal: int, num_tries: int) -> int:
     """The least codimension that several descents find."""
     generator = np.random.default_rng(0)
     least = int(counts @ form @ counts)
+    slopes = merges @ (form + form.T)
     for number in range(num_tries):
         favor = np.exp(generator.normal(0, 1 if number else 0, len(merges)))
-        reached = _descend(counts, form, merges, favor)
+        reached = _descend(counts, slopes, merges, favor)
         least = min(least, int(reached @ form @ reached))
         if least <= goal:
             break
     return least
 
 
-def _descend(counts, form, merges: np.ndarray, favor: np.ndarray) -> np.ndarray:
-    """Applies the merge of largest favored gain again and again; returns the last counts."""
+def _descend(counts, slopes: np.ndarray, merges: np.ndarray, favor: np.ndarray) -> np.ndarray:
+    """Applies the merge of largest favored gain again and again; returns the last counts.
+
+    `slopes @ counts` is what each merge adds to the codimension, to first order.
+    """
     taken = np.minimum(merges, 0)
     while True:
         # How many copies each merge could take.
         most = np.where(taken < 0, counts // np.maximum(-taken, 1), np.iinfo(int).max)
         most = most.min(axis=1, initial=np.iinfo(int).max)
-        gains = -(merges @ (form + form.T) @ counts)
+        gains = -(slopes @ counts)
         gains = np.where(most > 0, favor * gains, -np.inf)
         if not len(merges) or most.max() <= 0:
             return counts

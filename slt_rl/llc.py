@@ -208,6 +208,7 @@ def llc_curve(
     observer = _observer(observe_fn, observe_every, first, dataset)
     batch_size = _checks.check_batch_size(batch_size, dataset, sampler)
     settings = settings._replace(batch_size=batch_size, observer=observer)
+    losses_fn = target.losses  # One object: JAX remembers its trace for all who look at it.
     problem = _problem(target, checkpoints, data, nbeta, localization)
     if memory_bytes is not None:
         given = {"num_threads": num_threads or MOST_THREADS}
@@ -216,7 +217,7 @@ def llc_curve(
 
     kept, size = None, size_of_chunks(checkpoints, chunk_size)
     if folder is not None:
-        identity = identity_of(key, problem, settings, target_fn=target.losses)
+        identity = identity_of(key, problem, settings, target_fn=losses_fn)
         kept = KeptEstimates(Path(folder), {**identity, "num_together": size})
 
     def run(chunk):
@@ -230,11 +231,11 @@ def llc_curve(
     num_mine = sum(min(size, problem.num_centers - start) for start, _ in mine)
     if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
         given = {"shared": data, "dataset": dataset}
-        num_threads = default_threads(*_programs(target, observe_fn, first, **given))
+        num_threads = default_threads(*_programs(losses_fn, observe_fn, first, **given))
     with ThreadPoolExecutor(num_threads or 1) as pool:
         found = list(shown(pool.map(run, mine), num_mine, progress))
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
-    precision = low_precision(target.losses, first, data)
+    precision = low_precision(losses_fn, first, data)
     return LLCCurve(steps, tuple(_stated(e, loss_fn, precision) for e in estimates))
 
 
@@ -310,9 +311,9 @@ def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | N
     return chains.Observer(observe_fn, every)
 
 
-def _programs(target, observe_fn, params, *, shared, dataset) -> list[tuple[Callable, tuple]]:
+def _programs(losses_fn, observe_fn, params, *, shared, dataset) -> list[tuple[Callable, tuple]]:
     """What runs at every draw, with its arguments."""
-    losses = [(target.losses, (params, shared))]
+    losses = [(losses_fn, (params, shared))]
     if observe_fn is None:
         return losses
     return [*losses, (observe_fn, (params,) if dataset is None else (params, dataset))]

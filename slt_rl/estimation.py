@@ -147,7 +147,7 @@ def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
         sample = sample_chains(run, parts, key=key)
     found = _judged_curvatures(run, key, sample.ends)()
     largest, along = (np.asarray(x, np.float64) for x in found)
-    anchors = run.anchors._replace(curvature=largest[:, 0], gradient_curvature=along[:, 0])
+    anchors = run.anchors._replace(curvature=largest[:, 0], gradient_curvature=along)
     for call in noise:
         heating = probes.heating_of(call(), run.plan.sampler, run.problem)
         run = run._replace(plan=run.plan._replace(heating=heating))

@@ -164,9 +164,9 @@ def _noise_at_center(run: Run, key: jax.Array, batch_size: int) -> functools.par
         key,
         run.problem,
         run.anchors,
+        sampler=run.plan.sampler,
         positions=_one_chain(run.problem.centers),
         batch_size=batch_size,
-        control_variate=run.plan.sampler.control_variate,
     )
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from slt_rl import chains, probes
 from slt_rl.data import as_dataset
 from slt_rl.threads import equations_of
@@ -54,3 +55,20 @@ def test_center_and_ends_are_judged_by_their_hessians():
     ]
     products = {e.params["length"]: e.outvars[-1].aval.shape for e in loops}
     assert products == {1: (1, 1), 60: (60, 1, 3)}
+
+
+@pytest.mark.parametrize("control_variate", [False, True])
+def test_noise_is_that_of_the_gradient_the_sampler_takes(control_variate):
+    number, centers = jnp.asarray(1.0), jnp.ones((1, 3))
+    data, target = as_dataset(INPUTS), chains.constant_target(squared_error)
+    problem = chains.Problem(target, centers, data, number, number)
+    noise = probes.gradient_noise(
+        jax.random.key(1),
+        problem,
+        chains.find_anchors(jax.random.key(0), problem, num_iterations=0),
+        sampler=slt_rl.SGLD(1e-3, control_variate),
+        positions=centers[:, None],
+        batch_size=16,
+    )()
+    # At the center a control variate leaves none.
+    assert (float(noise[0]) < 1e-20) == control_variate

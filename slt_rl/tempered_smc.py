@@ -10,6 +10,7 @@ error that is not halved, ``nbeta = n`` is a Gaussian likelihood of variance 1/2
 a likelihood of variance one is ``nbeta = n/2``.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -92,7 +93,8 @@ def normal_prior(params: PyTree, std: float = 1.0) -> Prior:
     return Prior(_NormalSample(std, structure, tuple(leaves)), _NormalLogDensity(std, size))
 
 
-class _NormalSample(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _NormalSample:
     """Equal where what it draws is distributed equally, as its density: nothing recompiles."""
 
     std: float
@@ -105,7 +107,8 @@ class _NormalSample(NamedTuple):
         return unravel(self.std * jax.random.normal(key, flat.shape, flat.dtype))
 
 
-class _NormalLogDensity(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _NormalLogDensity:
     std: float
     size: int
 

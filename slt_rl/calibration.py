@@ -265,9 +265,9 @@ def _heating(run: _Run, key, sampler: Any, *, state: chains.ChainState) -> np.nd
         key,
         run.problem,
         run.anchors,
+        sampler=sampler,
         positions=state.sampler_state.position,
         batch_size=run.batch_size,
-        control_variate=sampler.control_variate,
     )
     return probes.heating_of(noise(), sampler, run.problem)
 

@@ -23,7 +23,7 @@ from slt_rl.compilation import LightJit, compiling
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
-from slt_rl.sampling import Run, Sample, center_draws, first_block, sample_chains
+from slt_rl.sampling import Run, Sample, center_draws, first_block, parts_of, sample_chains
 from slt_rl.settings import Settings
 from slt_rl.verdict import judge
 
@@ -136,16 +136,18 @@ def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
 
     What judges is compiled while the chains are, and run after them.
     """
+    parts = parts_of(run, run.plan.sampler, run.plan.state)
     if run.is_automatic:
-        return run, sample_chains(run, key), np.zeros(run.problem.num_centers)
+        return run, sample_chains(run, parts, key=key), np.zeros(run.problem.num_centers)
     batch_size = run.plan.batch_size
     noise = () if batch_size is None else (_noise_at_center(run, key, batch_size),)
     starts = run.plan.state.sampler_state.position
-    with compiling(first_block(run), _judged_curvatures(run, key, starts), *noise):
-        sample = sample_chains(run, key)
+    ahead = first_block(run, parts[0]), _judged_curvatures(run, key, starts), *noise
+    with compiling(*ahead):
+        sample = sample_chains(run, parts, key=key)
     found = _judged_curvatures(run, key, sample.ends)()
     largest, along = (np.asarray(x, np.float64) for x in found)
-    anchors = run.anchors._replace(curvature=largest[:, 0], gradient_curvature=along[:, 0])
+    anchors = run.anchors._replace(curvature=largest[:, 0], gradient_curvature=along)
     for call in noise:
         heating = probes.heating_of(call(), run.plan.sampler, run.problem)
         run = run._replace(plan=run.plan._replace(heating=heating))
@@ -162,9 +164,9 @@ def _noise_at_center(run: Run, key: jax.Array, batch_size: int) -> functools.par
         key,
         run.problem,
         run.anchors,
+        sampler=run.plan.sampler,
         positions=_one_chain(run.problem.centers),
         batch_size=batch_size,
-        control_variate=run.plan.sampler.control_variate,
     )
 
 

@@ -1,7 +1,7 @@
 """Chains in parts, one on each core, since one program does not keep all cores busy."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,20 +14,17 @@ from slt_rl.compilation import LightJit
 PyTree = Any
 
 
-def blocks_in_parts(blocks_of: Callable, arguments: PyTree, *, num_parts: int) -> Iterator[tuple]:
-    """Yields what `blocks_of(arguments)` does, from several parts of the chains at the same time.
+def together(parts: list[Iterator[tuple]]) -> Iterator[tuple]:
+    """Yields what the blocks of all chains would, from several parts that run at the same time.
 
     Args:
-        blocks_of: `arguments -> iterator of (state, *records)`, chains by themselves; records lie
-            on the host. Each part is advanced on a thread of its own.
-        arguments: pytree of arrays `[center, chain, ...]`, or of fewer axes for all chains.
-        num_parts: a divisor of the number of chains.
+        parts: of each part `(state, *records)` block after block, chains by themselves; records
+            lie on the host. Each part is advanced on a thread of its own.
 
     Yields:
         State and records, with all chains where arrays have the axes `[center, chain, ...]`.
     """
-    parts = [blocks_of(part) for part in cut(arguments, num_parts)]
-    with ThreadPoolExecutor(num_parts) as pool:
+    with ThreadPoolExecutor(len(parts)) as pool:
         while True:
             # JAX runs what one thread starts one after another: each waits for its own records.
             states, *records = zip(*pool.map(next, parts), strict=True)

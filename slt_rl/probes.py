@@ -11,7 +11,13 @@ import optax
 from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
 from slt_rl.compilation import LightJit
 from slt_rl.data import Dataset
-from slt_rl.posterior import Anchor, curvatures, largest_curvature, mean_loss, minibatch_oracle
+from slt_rl.posterior import (
+    Anchor,
+    curvatures,
+    largest_curvature,
+    mean_loss,
+    minibatch_oracle,
+)
 
 PyTree = Any
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
@@ -71,12 +77,16 @@ def _judged(make_target, centers, shared, gradients, ends, key, num_iterations, 
         loss_fn, data = make_target(center, shared)
         data = _some_of(key, data, num_examples)
 
-        def one(position):
-            options = {"direction": gradient, "num_iterations": num_iterations}
-            return curvatures(key, loss_fn, data, params=position, **options)
+        def largest(position):
+            options = {"params": position, "num_iterations": num_iterations}
+            return largest_curvature(key, loss_fn, data, **options)
 
         positions = jax.tree.map(lambda c, e: jnp.concatenate([c[None], e]), center, ends)
-        return jax.vmap(one)(positions)
+        # A product of its own, which compiles in less time than it would take at all the ends.
+        along = curvatures(key, loss_fn, data, params=center, direction=gradient, num_iterations=0)[
+            1
+        ]
+        return jax.vmap(largest)(positions), along
 
     return jax.vmap(one_center)(centers, gradients, ends)
 
@@ -95,14 +105,14 @@ def judged_curvatures(
     Args:
         key: random key, consumed.
         problem: centers and target.
-        anchors: from `find_anchors`; their gradients are one of the directions.
+        anchors: from `find_anchors`, for their gradients.
         ends: where chains ended, pytree with axes `[center, chain]`.
         num_iterations: of the power iteration.
         num_examples: so many examples drawn from larger data stand for all of them.
 
     Returns:
-        A call that returns two arrays `[center, 1 + chain]`, at the center before the ends: the
-        largest curvature, and the one along the gradient at the center.
+        A call that returns the largest curvatures `[center, 1 + chain]`, at the center before the
+        ends, and at the center the one along its gradient, `[center]`.
     """
     numbers = problem.centers, problem.shared, anchors.gradient, ends, key
     return functools.partial(_judged, problem.make_target, *numbers, num_iterations, num_examples)
@@ -134,11 +144,19 @@ def gradient_noise(
     problem: Problem,
     anchors: Anchor,
     *,
+    sampler: Any,
     positions: PyTree,
     batch_size: int,
-    control_variate: bool = True,
 ) -> functools.partial:
     """A call, to be compiled ahead or made, for the variance of the minibatch gradient of `U`.
+
+    Args:
+        key: random key, consumed.
+        problem: centers and target.
+        anchors: from `find_anchors`.
+        sampler: whose gradient it is, with its control variate or without.
+        positions: where it is measured, pytree with axes `[center, chain]`.
+        batch_size: examples per gradient.
 
     Returns:
         A call that returns the variance per parameter, `[center]`, from two minibatches at every
@@ -146,7 +164,7 @@ def gradient_noise(
     """
     numbers = numbers_of(problem, anchors), positions, key
     return functools.partial(
-        _gradient_noise, problem.make_target, *numbers, batch_size, control_variate
+        _gradient_noise, problem.make_target, *numbers, batch_size, sampler.control_variate
     )
 
 

@@ -13,7 +13,7 @@ from slt_rl.calibration import Plan
 from slt_rl.compilation import LightJit
 from slt_rl.diagnostics import Z95, split_r_hat
 from slt_rl.estimators import mean_estimate
-from slt_rl.parts import blocks_in_parts, cut
+from slt_rl.parts import cut, together
 from slt_rl.samplers import SGLD, KineticLangevin
 from slt_rl.settings import Settings
 from slt_rl.step_error import balance_of, extrapolate_step
@@ -105,29 +105,30 @@ def _options(run: Run, observer: chains.Observer | None) -> dict[str, Any]:
     return sizes | {"observer": observer}
 
 
-def _blocks(
-    run: Run, sampler: Any, state: chains.ChainState, observer: chains.Observer | None = None
-):
-    options, num_parts = _options(run, observer), run.settings.num_parts
+def parts_of(run: Run, sampler: Any, state: chains.ChainState) -> list[tuple]:
+    """The chains as they are sampled: keys, sampler and state of each part, or of all together."""
+    if run.settings.num_parts == 1:
+        return [(run.keys, sampler, state)]
+    keys = chains.chain_keys(run.keys, run.settings.num_chains)
+    return cut((keys, sampler, state), run.settings.num_parts)
 
-    def blocks_of(arguments):
-        keys, sampler, state = arguments
+
+def _blocks(run: Run, parts: list[tuple], observer: chains.Observer | None = None):
+    options = _options(run, observer)
+
+    def blocks_of(part):
+        keys, sampler, state = part
         return chains.observe_chains(
             keys, run.problem, run.anchors, sampler=sampler, state=state, **options
         )
 
-    if num_parts == 1:
-        return blocks_of((run.keys, sampler, state))
-    keys = chains.chain_keys(run.keys, run.settings.num_chains)
-    return blocks_in_parts(blocks_of, (keys, sampler, state), num_parts=num_parts)
+    blocks = [blocks_of(part) for part in parts]
+    return blocks[0] if len(blocks) == 1 else together(blocks)
 
 
-def first_block(run: Run) -> functools.partial:
-    """The call with which `sample_chains` begins, or one of several alike; to be compiled ahead."""
-    keys, sampler, state = run.keys, run.plan.sampler, run.plan.state
-    if run.settings.num_parts > 1:
-        keys = chains.chain_keys(keys, run.settings.num_chains)
-        keys, sampler, state = cut((keys, sampler, state), run.settings.num_parts)[0]
+def first_block(run: Run, part: tuple) -> functools.partial:
+    """The call with which the chains of a part begin, to be compiled ahead."""
+    keys, sampler, state = part
     options = _options(run, _aligned(run))
     call = chains.block_call(
         keys, run.problem, run.anchors, sampler=sampler, state=state, **options
@@ -154,13 +155,19 @@ def _observations(observed: list, observer: chains.Observer | None, start: int, 
     )
 
 
-def sample_chains(run: Run, key: jax.Array) -> Sample:
-    """Runs the chains for the planned length, and longer where the result asks for it."""
+def sample_chains(run: Run, parts: list[tuple], *, key: jax.Array) -> Sample:
+    """Runs the chains for the planned length, and longer where the result asks for it.
+
+    Args:
+        run: what all steps share.
+        parts: of the chains as planned, from `parts_of`; their states are consumed.
+        key: random key, consumed.
+    """
     plan = run.plan
     total = plan.num_burnin + plan.num_draws
     longest = _longest(run)
     observer = _aligned(run)
-    blocks = _blocks(run, plan.sampler, plan.state, observer)
+    blocks = _blocks(run, parts, observer)
     snapshots = _Snapshots(run, key)
     kept: list[chains.Draws] = []
     observed: list[Any] = []
@@ -283,5 +290,5 @@ def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Dr
     length = draws.excess_loss.shape[2]
     count = max(int(AUDIT_SHARE * length / chains.BLOCK_LENGTH), 1)
     # A copy, for blocks consume their start, and where the chains ended is still asked for.
-    blocks = _blocks(run, adjusted, _copied(state))
+    blocks = _blocks(run, parts_of(run, adjusted, _copied(state)))
     return _concatenate([next(blocks)[1] for _ in range(count)], 0, count * chains.BLOCK_LENGTH)

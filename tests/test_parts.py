@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl import chains, llc
-from slt_rl.parts import blocks_in_parts
+from slt_rl import chains, llc, sampling
+from slt_rl import parts as parts_module
+from slt_rl.parts import cut, together
 from slt_rl.samplers import SGLD, KineticLangevin
 
 KEY, SHAPE = jax.random.key(3), (2, 4)
@@ -42,7 +43,7 @@ def test_draws_and_states_are_those_of_all_chains_together(sampler):
 
     whole = blocks_of((keys, sampler, start()))
     arguments = (chains.chain_keys(keys, 4), sampler, start())
-    parts = blocks_in_parts(blocks_of, arguments, num_parts=2)
+    parts = together([blocks_of(part) for part in cut(arguments, 2)])
     for _ in range(2):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), next(whole), next(parts)
@@ -55,7 +56,11 @@ def test_an_estimate_in_parts_is_the_same_estimate(monkeypatch):
         settings = {"sampler": SGLD(1e-3), "num_draws": 140, "num_burnin": 20}
         return slt_rl.estimate_llc(KEY, quartic, jnp.ones(3), nbeta=50.0, **settings)
 
+    cuts = []
+    for module in (sampling, parts_module):
+        monkeypatch.setattr(module, "cut", lambda *given: cuts.append(given) or cut(*given))
     whole, parts = estimate(1), estimate(2)
+    assert len(cuts) == 1  # Of the estimate in parts: what compiles ahead needs no cut of its own.
     np.testing.assert_allclose(parts.draws.excess_loss, whole.draws.excess_loss, rtol=1e-9)
     assert np.unique(whole.draws.excess_loss[:, -1]).size == len(whole.per_chain)
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from slt_rl import chains, probes
 from slt_rl.data import as_dataset
+from slt_rl.threads import equations_of
 
 NUM = 4000
 INPUTS = np.random.default_rng(0).normal(size=(NUM, 3)) * [3.0, 1.0, 0.5]
@@ -41,10 +43,32 @@ def test_center_and_ends_are_judged_by_their_hessians():
     assert np.isnan(anchors.curvature).all() and np.isnan(anchors.gradient_curvature).all()
     ends = jnp.array([[[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
     sizes = {"num_iterations": 60, "num_examples": 10}
-    largest, along = probes.judged_curvatures(
-        jax.random.key(2), problem, anchors, ends=ends, **sizes
-    )()
+    call = probes.judged_curvatures(jax.random.key(2), problem, anchors, ends=ends, **sizes)
+    largest, along = call()
     np.testing.assert_allclose(largest, [[12.0, 50.0, 12.0]], rtol=1e-6)
     gradient, diagonal = np.array([1.5, 0.0, 4.0]), np.array([5.0, 0.0, 12.0])
     exact = gradient**2 @ diagonal / (gradient @ gradient)
-    np.testing.assert_allclose(np.ravel(along)[0], exact, rtol=1e-6)
+    np.testing.assert_allclose(along, [exact], rtol=1e-6)
+    # Along the gradient a single product, at the center alone: none at the ends that nobody reads.
+    loops = [
+        e for e in equations_of(call.func.trace(*call.args).jaxpr) if e.primitive.name == "scan"
+    ]
+    products = {e.params["length"]: e.outvars[-1].aval.shape for e in loops}
+    assert products == {1: (1, 1), 60: (60, 1, 3)}
+
+
+@pytest.mark.parametrize("control_variate", [False, True])
+def test_noise_is_that_of_the_gradient_the_sampler_takes(control_variate):
+    number, centers = jnp.asarray(1.0), jnp.ones((1, 3))
+    data, target = as_dataset(INPUTS), chains.constant_target(squared_error)
+    problem = chains.Problem(target, centers, data, number, number)
+    noise = probes.gradient_noise(
+        jax.random.key(1),
+        problem,
+        chains.find_anchors(jax.random.key(0), problem, num_iterations=0),
+        sampler=slt_rl.SGLD(1e-3, control_variate),
+        positions=centers[:, None],
+        batch_size=16,
+    )()
+    # At the center a control variate leaves none.
+    assert (float(noise[0]) < 1e-20) == control_variate

@@ -106,3 +106,35 @@ def test_a_curve_runs_as_many_chunks_at_a_time(monkeypatch, make_target, options
         slt_rl.llc_curve(
             jax.random.key(0), make_target, jnp.ones((2, 2)), nbeta=100.0, chunk_size=1, **options
         )
+
+
+def test_one_trace_of_a_loss_says_how_it_runs_and_how_precisely(tmp_path):
+    looks = []
+
+    def looked(params, inputs):
+        looks.append("loss")
+        return linear(params, inputs)
+
+    def make_looked(params):
+        looks.append("target")
+        return lambda w: jnp.sum((w - params) ** 2)
+
+    def estimate():
+        looks.clear()
+        data = jnp.ones((2**14, 2))  # Enough for parts.
+        slt_rl.estimate_llc(key, looked, jnp.ones((2, 2)), data, **options)
+        return list(looks)
+
+    def curve(number):
+        looks.clear()
+        checkpoints, kept = jnp.ones((2, 2)), tmp_path / str(number)
+        slt_rl.llc_curve(
+            key, make_looked, checkpoints, nbeta=100.0, chunk_size=1, folder=kept, **options
+        )
+        return list(looks)
+
+    key, options = jax.random.key(0), {"sampler": slt_rl.SGLD(1e-6), "num_draws": 4}
+    estimate(), curve(0)
+    assert estimate() == []
+    # Made for the first checkpoint, and once more within the program that all look at.
+    assert curve(1) == ["target", "target"]

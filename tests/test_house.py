@@ -63,7 +63,6 @@ OPTIONAL = {
         "slt_rl.agents.figures",
         "slt_rl.agents.frame_figure",
     ),
-    "orbax": (),
     "seaborn": (),
     "submitit": (),
     "tqdm": (),

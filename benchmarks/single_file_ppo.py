@@ -67,14 +67,16 @@ def iteration(config: Config, key: jax.Array, carry: tuple) -> tuple:
     """Plays and updates once."""
     key_play, key_update = jax.random.split(key)
     params, optimizer_state, state, observation = carry
-    state, observation, records = play(config, key_play, params, state, observation)
+    state, observation, records = play(
+        config, key_play, params, state=state, observation=observation
+    )
     last = jax.vmap(config.value, (None, 0))(params["value"], observation)
     batch = _with_advantages(config, records, last)
     params, optimizer_state = _update(config, key_update, params, optimizer_state, batch)
     return params, optimizer_state, state, observation
 
 
-def play(config, key, params, state, observation):
+def play(config, key, params, *, state, observation):
     """State, observation, and the records `[time, env]` of a rollout."""
 
     def step(carry, key):

@@ -145,8 +145,14 @@ def reference_play(training: Training) -> Callable:
     keys = run_keys(jax.random.key(0), NUM_RUNS)
     params = jax.vmap(training.init_fn)(keys)
     start = jax.vmap(functools.partial(single_file_ppo.init, config))(keys, params)
-    play = jax.jit(jax.vmap(functools.partial(single_file_ppo.play, config)))
-    return _repeated(training, lambda: play(keys, params, *start[2:]))
+    state, observation = start[2:]
+
+    @jax.jit
+    @jax.vmap
+    def play(key, params, state, observation):
+        return single_file_ppo.play(config, key, params, state=state, observation=observation)
+
+    return _repeated(training, lambda: play(keys, params, state, observation))
 
 
 def _repeated(training: Training, play: Callable) -> Callable:

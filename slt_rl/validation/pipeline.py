@@ -85,16 +85,12 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
             bar.update()
             return result.arrays
 
-        def check() -> None:
-            found.checks["closed form"] = exact.closed_form_checks()
-            found.checks["controls"] = exact.control_checks(keys["controls"])
-
         # What is stored comes first: a file of other settings is refused before anything is run.
         for name in filter(store.holds, list(tasks)):
             run(name, tasks.pop(name))
         with _workers(stopped) as pool:
             running = {name: pool.submit(run, name, task) for name, task in tasks.items()}
-            checking = pool.submit(check)
+            checking = pool.submit(_check, found, keys["controls"])
             # Curves count the programs compiled meanwhile, which must not be those of `exact`.
             if "exact" in running:
                 running["exact"].result()
@@ -107,6 +103,12 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
                 rest.result()
             checking.result()
     return found
+
+
+def _check(found: Stages, key: jax.Array) -> None:
+    """What needs no stage."""
+    found.checks["closed form"] = exact.closed_form_checks()
+    found.checks["controls"] = exact.control_checks(key)
 
 
 class _Stopped(Exception):

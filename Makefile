@@ -79,6 +79,7 @@ bench-survival: $(STAMP)
 
 bench-speed: $(STAMP)
 	$(BIN)/python -m benchmarks.speed --peers
+	$(BIN)/python -m benchmarks.speed_craftax --seconds 100
 
 bench: bench-accuracy bench-cheese bench-speed bench-survival
 	$(BIN)/python -m benchmarks.increments

@@ -67,12 +67,18 @@ def iteration(config: Config, key: jax.Array, carry: tuple) -> tuple:
     """Plays and updates once."""
     key_play, key_update = jax.random.split(key)
     params, optimizer_state, state, observation = carry
-    state, observation, batch = _play(config, key_play, params, state, observation)
+    state, observation, records = play(
+        config, key_play, params, state=state, observation=observation
+    )
+    last = jax.vmap(config.value, (None, 0))(params["value"], observation)
+    batch = _with_advantages(config, records, last)
     params, optimizer_state = _update(config, key_update, params, optimizer_state, batch)
     return params, optimizer_state, state, observation
 
 
-def _play(config, key, params, state, observation):
+def play(config, key, params, *, state, observation):
+    """State, observation, and the records `[time, env]` of a rollout."""
+
     def step(carry, key):
         state, observation = carry
         key_action, key_step = jax.random.split(key)
@@ -86,10 +92,12 @@ def _play(config, key, params, state, observation):
         return (found[1], found[0]), (observation, action, log_prob, value, found[2], done)
 
     keys = jax.random.split(key, config.num_steps)
-    (state, observation), (seen, action, log_prob, value, reward, done) = jax.lax.scan(
-        step, (state, observation), keys
-    )
-    last = jax.vmap(config.value, (None, 0))(params["value"], observation)
+    (state, observation), records = jax.lax.scan(step, (state, observation), keys)
+    return state, observation, records
+
+
+def _with_advantages(config, records, last):
+    seen, action, log_prob, value, reward, done = records
 
     def backward(carry, row):
         advantage, following = carry
@@ -104,7 +112,7 @@ def _play(config, key, params, state, observation):
     target = advantage + value
     advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     batch = (seen, action, log_prob, advantage, target)
-    return state, observation, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch)
 
 
 def _loss(params, batch, config):

@@ -20,7 +20,7 @@ import jax
 
 from benchmarks import pages, rows, runs, speed_cases, speed_loop, speed_page, speed_parts
 
-PARTS = ("loop", "call", "calibration", "curve", "ppo")
+PARTS = ("loop", "call", "calibration", "curve", "ppo", "rollout")
 GPU_MODELS, GPU_CHAINS = ("MLP", "convolutional"), (4, 64, 1024)
 
 

@@ -29,6 +29,7 @@ def make_page(found: Sequence[Row]) -> pages.Page:
         "calibration": _calibration_table,
         "curve": _curve_table,
         "ppo": _ppo_table,
+        "rollout": _rollout_table,
     }
     parts = {part: [row for row in found if row.get("part") == part] for part in makers}
     checks = [*_floor_checks(parts["loop"]), *_peer_checks(parts["call"])]
@@ -189,13 +190,15 @@ def _call_table(found: Sequence[Row]) -> Table:
         for row in found
         for name, times in row["microseconds"].items()
     ]
-    skipped = [f"{peer}: {why}" for row in found for peer, why in row["skipped"].items()]
+    skipped = sorted({f"{peer} ({why})" for row in found for peer, why in row["skipped"].items()})
     header = ("model", "library", "wall", "CPU", "ratio", "first call, s", "estimate")
     note = (
-        "4 chains of 500 draws, batch 512, all cores. The first call of slt_rl is that of a new "
-        "process and compiles. Their estimates count all draws from the center on, as ours do here."
+        f"{found[0]['num_chains']} chains of {found[0]['num_steps']} draws, batch "
+        f"{found[0]['batch_size']}, all cores. The first call of slt_rl is that of a new process "
+        "and compiles. Their estimates count all draws from the center on, as ours do here."
     )
-    return Table("Whole estimates", header, cells, " ".join([note, *sorted(set(skipped))]))
+    note += f" Could not be installed: {'; '.join(skipped)}." if skipped else ""
+    return Table("Whole estimates", header, cells, note)
 
 
 def _calibration_table(found: Sequence[Row]) -> Table:
@@ -232,9 +235,17 @@ def _curve_table(found: Sequence[Row]) -> Table:
 
 
 def _ppo_table(found: Sequence[Row]) -> Table:
+    return _steps_table(found, "Training by PPO", "")
+
+
+def _rollout_table(found: Sequence[Row]) -> Table:
+    return _steps_table(found, "Play alone", "The first policy of the same trainings, no values.")
+
+
+def _steps_table(found: Sequence[Row], title: str, note: str) -> Table:
     cells = [(r["name"], *r["steps_per_second"].values(), f"{r['ratio']:.2f}") for r in found]
     header = ("training", "slt_rl, steps/s", "reference, steps/s", "ratio")
-    return Table("Training by PPO", header, cells)
+    return Table(title, header, cells, note)
 
 
 def _figure(found: Sequence[Row]) -> Figure:

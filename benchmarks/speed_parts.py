@@ -66,6 +66,13 @@ def cases(options: argparse.Namespace) -> list[PartCase]:
             PartCase(f"ppo: {t.name}", lambda options, t=t: speed_ppo.measure(t, options.seconds))
             for t in speed_ppo.trainings(options.quick)
         ],
+        "rollout": [
+            PartCase(
+                f"rollout: {t.name}",
+                lambda options, t=t: speed_ppo.measure_play(t, options.seconds),
+            )
+            for t in speed_ppo.trainings(options.quick)
+        ],
     }
     return [case for part in options.parts for case in found[part]]
 

@@ -35,13 +35,31 @@ class NotInstalled(Exception):
     """A peer cannot be installed here; the message says why."""
 
 
-@functools.cache
 def python_of(peer: str) -> Path:
     """The interpreter of the environment of `peer`, with the CPU build of torch.
 
     Raises:
         NotInstalled: If an installation fails, or torch comes with an accelerator.
     """
+    python, reason = _attempt(peer)
+    if reason:
+        raise NotInstalled(reason)
+    return python
+
+
+@functools.cache
+def _attempt(peer: str) -> tuple[Path, str]:
+    """An interpreter, and why there is none: tried once, for it may take minutes to fail."""
+    try:
+        return _install(peer), ""
+    except NotInstalled as error:
+        return Path(), str(error)
+    # The environment itself: a Python without `ensurepip`, a full disk.
+    except (OSError, subprocess.SubprocessError) as error:
+        return Path(), f"no environment can be made ({error})"
+
+
+def _install(peer: str) -> Path:
     folder = HOME / peer.replace("==", "-")
     python, done = folder / "bin" / "python", folder / ".installed"
     if not done.exists():
@@ -61,7 +79,7 @@ def _run(command: list[Any]) -> str:
         lines = done.stderr.strip().splitlines() or ["no message"]
         # Warnings may follow the error.
         reason = next((line for line in lines if line.startswith("ERROR")), lines[-1])
-        raise NotInstalled(f"{' '.join(map(str, command[1:5]))} ...: {reason}")
+        raise NotInstalled(f"{' '.join(map(str, command[2:]))}: {reason}")
     return done.stdout
 
 

@@ -1,4 +1,7 @@
-"""Training by PPO beside the reference in one file, on CartPole and on the superposition bandit."""
+"""Training by PPO, and play alone, beside the reference in one file.
+
+On CartPole and on the toy model of superposition as a bandit.
+"""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +12,7 @@ import jax.numpy as jnp
 
 from benchmarks import single_file_ppo, speed_runs
 from slt_rl.agents.agent import PPO_NUMBERS
-from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
+from slt_rl.rl import PPO, GymnaxEnv, init_runs, reset_envs, rollout, run_keys, train
 from slt_rl.rl.cartpole import cartpole_setup
 from toy_models.superposition_rl import PPORecipe, superposition_env, superposition_ppo
 
@@ -121,13 +124,67 @@ def _config(training: Training) -> single_file_ppo.Config:
     )
 
 
+def library_play(training: Training) -> Callable:
+    """Returns what plays the first policy with the library."""
+    ppo, env = training.ppo, training.env
+    keys = run_keys(jax.random.key(0), NUM_RUNS)
+    params = jax.vmap(training.init_fn)(keys)["policy"]
+
+    @jax.jit
+    @jax.vmap
+    def play(key, params, batch):
+        return rollout(key, ppo.policy, params, env=env, batch=batch, num_steps=ppo.num_steps)
+
+    batch = jax.vmap(lambda key: reset_envs(key, env, ppo.num_envs))(keys)
+    return _repeated(training, lambda: play(keys, params, batch))
+
+
+def reference_play(training: Training) -> Callable:
+    """Returns what plays the same policy with the reference, without its values."""
+    config = _config(training)._replace(value=lambda params, observation: 0.0)
+    keys = run_keys(jax.random.key(0), NUM_RUNS)
+    params = jax.vmap(training.init_fn)(keys)
+    start = jax.vmap(functools.partial(single_file_ppo.init, config))(keys, params)
+    state, observation = start[2:]
+
+    @jax.jit
+    @jax.vmap
+    def play(key, params, state, observation):
+        return single_file_ppo.play(config, key, params, state=state, observation=observation)
+
+    return _repeated(training, lambda: play(keys, params, state, observation))
+
+
+def _repeated(training: Training, play: Callable) -> Callable:
+    """As many rollouts as a measurement of training has."""
+
+    def run():
+        for _ in range(training.num_iterations):
+            result = play()
+        return jax.block_until_ready(result)
+
+    return run
+
+
 def measure(training: Training, seconds: float) -> dict[str, Any]:
-    """Times both; the ratio is of steps per second, the library's over the reference's."""
+    """Times both trainers; the ratio is of steps per second, the library's over the reference's."""
     runs = {"slt_rl": library(training), "reference": reference(training)}
+    return _row("ppo", training, runs, seconds)
+
+
+def measure_play(training: Training, seconds: float) -> dict[str, Any]:
+    """Times play alone, in the same way."""
+    runs = {"slt_rl": library_play(training), "reference": reference_play(training)}
+    return _row("rollout", training, runs, seconds)
+
+
+def _row(
+    part: str, training: Training, runs: dict[str, Callable], seconds: float
+) -> dict[str, Any]:
     found = speed_runs.take_turns(runs, seconds=seconds)
     times = {name: value.per(training.num_steps) for name, value in found.items()}
     return {
-        "part": "ppo",
+        "part": part,
         "name": training.name,
         "runs": NUM_RUNS,
         "rounds": len(found["slt_rl"].wall),

@@ -8,10 +8,10 @@ the new one, and it carries a digest of its content that is checked when it is r
 import hashlib
 import json
 import os
+import secrets
 import stat
 import struct
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,9 @@ def write_file(path: Path, data: bytes) -> str:
 
 def _replace(path: Path, data: bytes) -> None:
     """Writes beside the destination, then renames."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    # Not by `tempfile`, whose files nobody else may read.
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -161,7 +163,7 @@ def _replace(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for add in (add_train, add_curve, add_develop, add_report):
         add(commands)
+    for name in ("validate", "ladder", "train", "curve"):
+        commands.choices[name].add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 
@@ -133,7 +135,7 @@ def _report(options: argparse.Namespace, name: str, run: Callable, protocol: Any
     """Runs to the report, prints its checks; 0 if all held."""
     out = options.out or Path(f"results/{name}-quick" if options.quick else f"results/{name}")
     start = time.perf_counter()
-    report = run(protocol, out)
+    report = run(protocol, out, progress=not options.quiet)
     for check in report.checks:
         print(check)
     held = sum(check.held for check in report.checks)

@@ -8,6 +8,7 @@ import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -25,6 +26,9 @@ from slt_rl.agents.state_files import load_state, save_state
 from slt_rl.array_files import load_arrays, save_arrays
 from slt_rl.checkpoints import load_series, save_checkpoint
 from slt_rl.documents import write_document
+from slt_rl.draws import Draws
+from slt_rl.kept import KeptEstimates, encode_estimates
+from slt_rl.result import LLCEstimate
 from slt_rl.validation.store import Store
 from tests.agents.toy_runs import TOY
 
@@ -74,6 +78,22 @@ def curve_values(mean: float = 1.0) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def estimate(mean: float) -> LLCEstimate:
+    """Of two chains of three draws."""
+    losses = mean * np.arange(6.0).reshape(2, 3)
+    draws = Draws(**dict.fromkeys(Draws._fields, losses) | {"virial": losses[..., None]})
+    return LLCEstimate(
+        mean, 0.1, losses[:, 0], 5.0, 10.0, 0.5, "trusted", "plateau", ("a",), (),
+        {"monte_carlo": 0.1}, 8, {"ess": 9.0}, draws,
+    )  # fmt: skip
+
+
+def kept_estimates(root: Path, compute: Callable, *, scale: float) -> list[LLCEstimate]:
+    """A chunk of two checkpoints, the fourth and the fifth of a curve."""
+    chunk: Any = SimpleNamespace(centers={"w": np.zeros((2, 3))}, num_centers=2)
+    return KeptEstimates(root / "kept", {"model": scale}).get(3, chunk, compute)
+
+
 def write_all(root: Path, scale: float = 1.0) -> None:
     """One good file of each kind; with another `scale`, files of another model."""
     save_arrays(root / "arrays.safetensors", _arrays(scale), {"model": "ours", "n": [1]})
@@ -88,6 +108,7 @@ def write_all(root: Path, scale: float = 1.0) -> None:
     write_document(root / "development.json", {"format": DEVELOPMENT, "window": 1, "x": scale})
     store = PointStore(root / "points", {"model": scale})
     store.save(3, 10.0, digest=store.digest([]), point=POINT | {"mean": scale})
+    kept_estimates(root, lambda: [estimate(scale), estimate(2 * scale)], scale=scale)
     Store(root / "stages", {"seed": scale}).stage("one", lambda: {"x": scale * np.arange(4.0)})
 
 
@@ -124,11 +145,16 @@ def _point(root: Path) -> Any:
     return store.load(3, 10.0, store.digest([]))
 
 
-def _stage(root: Path) -> Any:
-    def compute():
-        raise AssertionError("a stage was computed although its file is there")
+def compute_again() -> Any:
+    raise AssertionError("something was computed although its file is there")
 
-    return dict(Store(root / "stages", {"seed": 1.0}).stage("one", compute).arrays)
+
+def _stage(root: Path) -> Any:
+    return dict(Store(root / "stages", {"seed": 1.0}).stage("one", compute_again).arrays)
+
+
+def _estimates(root: Path) -> Any:
+    return encode_estimates(kept_estimates(root, compute_again, scale=1.0), {})
 
 
 KINDS = {
@@ -156,6 +182,7 @@ KINDS = {
     "development": Kind("development.json", load_development),
     "point": Kind("points/step-000000000003-localization-10.json", _point),
     "stage": Kind("stages/one.safetensors", _stage),
+    "estimates": Kind("kept/checkpoint-000003.safetensors", _estimates),
 }
 
 

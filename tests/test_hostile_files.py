@@ -12,10 +12,12 @@ import pytest
 import safetensors.numpy
 
 from slt_rl.agents import bundle, folder, load_curve, load_run
+from slt_rl.agents.points import PointStore
 from slt_rl.agents.spec import RunSpec, spec_from_json
 from slt_rl.array_files import _digest, load_arrays, save_arrays
 from slt_rl.checkpoints import load_series
 from slt_rl.documents import read_document, write_document
+from slt_rl.validation.store import Store
 from tests import hostile_files as good
 from tests.hostile_files import KINDS, TOY, damages
 
@@ -98,7 +100,7 @@ def test_files_of_another_kind_are_refused(name, files, tmp_path):
 
 # A curve, a bundle, an index or statistics alone cannot know which of two they should be; where a
 # fingerprint says what is expected, the same kind of file of another model is refused.
-@pytest.mark.parametrize("name", ["checkpoint", "run checkpoint", "point", "stage"])
+@pytest.mark.parametrize("name", ["checkpoint", "run checkpoint", "point", "stage", "estimates"])
 def test_files_of_another_model_are_refused(name, files, foreign, tmp_path):
     kind, root = KINDS[name], tmp_path / "copy"
     shutil.copytree(files, root)
@@ -116,7 +118,7 @@ def test_links_to_what_never_ends_are_refused(name, files, tmp_path):
     for target in ("/dev/zero", tmp_path / "pipe", "/etc/passwd", path.name, tmp_path / "nothing"):
         path.unlink()
         path.symlink_to(target)
-        if name in ("point", "stage") and not path.exists():
+        if name in ("point", "stage", "estimates") and not path.exists():
             continue  # a link to nothing: not measured yet
         assert verdict(kind, root, whole, tmp_path / "trace") == "refused", target
 
@@ -259,6 +261,61 @@ def test_forged_curves_are_refused(tmp_path, change):
     write_document(tmp_path / "curve.json", good.curve_values() | change)
     with pytest.raises(ValueError, match=r"curve\.json: "):
         load_curve(tmp_path / "curve.json")
+
+
+def _without(row, name):
+    return {k: v for k, v in row.items() if k != name}
+
+
+FORGED_ROWS = {
+    "one less": lambda rows: rows[:1],
+    "one more": lambda rows: [*rows, rows[0]],
+    "none": lambda rows: [],
+    "a number": lambda rows: 7,
+    "an object": lambda rows: {"0": rows[0], "1": rows[1]},
+    "numbers": lambda rows: [1, 2],
+    "no mean": lambda rows: [_without(rows[0], "mean"), rows[1]],
+    "no flags": lambda rows: [_without(rows[0], "flags"), rows[1]],
+    "more entries": lambda rows: [rows[0] | {"code": "1"}, rows[1]],
+    "the mean in words": lambda rows: [rows[0] | {"mean": "one"}, rows[1]],
+    "flags that are no list": lambda rows: [rows[0] | {"flags": 3}, rows[1]],
+    "a budget in words": lambda rows: [rows[0] | {"error_budget": {"x": "y"}}, rows[1]],
+}
+FORGED_DRAWS = {
+    "none": {"draws/excess_loss": np.zeros(())},
+    "of one checkpoint": {"draws/excess_loss": np.zeros((1, 2, 3))},
+    "of other chains": {"draws/alive": np.zeros((2, 4, 3))},
+    "of one checkpoint's chains": {"per_chain": np.zeros((1, 2))},
+}
+
+
+@pytest.mark.parametrize("name", [*FORGED_ROWS, *FORGED_DRAWS])
+def test_forged_estimates_are_refused(files, tmp_path, name):
+    shutil.copytree(files / "kept", tmp_path / "kept")
+    path = tmp_path / "kept/checkpoint-000003.safetensors"
+    arrays, found = load_arrays(path)
+    rows = FORGED_ROWS.get(name, lambda rows: rows)(found["estimates"])
+    save_arrays(path, arrays | FORGED_DRAWS.get(name, {}), found | {"estimates": rows})
+    with pytest.raises(ValueError, match=r"checkpoint-000003\.safetensors: "):
+        KINDS["estimates"].load(tmp_path)
+
+
+def test_the_right_file_under_another_name_is_refused(files, tmp_path):
+    """A stage, a point or a chunk for another one of the same run."""
+    shutil.copytree(files, tmp_path / "copy")
+    root = tmp_path / "copy"
+    shutil.copy(root / "stages/one.safetensors", root / "stages/two.safetensors")
+    with pytest.raises(ValueError, match=r"two\.safetensors: fingerprint is"):
+        Store(root / "stages", {"seed": 1.0}).stage("two", good.compute_again)
+    points = PointStore(root / "points", {"model": 1.0})
+    digest = points.digest([])
+    shutil.copy(points.path(3, 10.0), points.path(3, 100.0))
+    shutil.copy(points.path(3, 10.0), points.path(4, 10.0))
+    # Names are rounded to six digits.
+    assert points.path(3, 10.0) == points.path(3, 10.0 + 1e-9)
+    for step, localization in ((3, 100.0), (4, 10.0), (3, 10.0 + 1e-9)):
+        with pytest.raises(ValueError, match=r"localization-100?\.json: measured with other"):
+            points.load(step, localization, digest)
 
 
 def test_documents_of_the_former_format_are_read_but_not_without_their_digest(tmp_path):

@@ -122,6 +122,36 @@ def test_constants_of_a_loss_are_told_apart():
     assert text(array) == text(array.copy()) != text(changed)
 
 
+def test_kinds_of_keys_are_told_apart(tmp_path):
+    """Equal numbers, other draws."""
+
+    def measured(kind):
+        return slt_rl.llc_curve(
+            jax.random.key(0, impl=kind), make_target, CENTERS, nbeta=100.0,
+            sampler=slt_rl.SGLD(1e-3), num_chains=2, num_draws=128, num_burnin=0, folder=tmp_path,
+        )  # fmt: skip
+
+    measured("rbg")
+    with pytest.raises(ValueError, match="fingerprint is"):
+        measured("unsafe_rbg")
+
+
+def test_a_loss_that_calls_back_is_refused(tmp_path):
+    """Its program is the same whatever function it calls."""
+
+    def calling(params):
+        def loss(w):
+            scalar = jax.ShapeDtypeStruct((), jnp.float32)
+            found = jax.pure_callback(lambda x: np.sum(x), scalar, w["w"])
+            return jnp.sum(w["w"] ** 2) + jax.lax.stop_gradient(found)
+
+        return loss
+
+    with pytest.raises(ValueError, match="folder: expected None, since a loss that calls back"):
+        curve(tmp_path, target=calling)
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_has_no_fingerprint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="folder: expected None"):
         curve(tmp_path, observe_fn=lambda w: w["w"])

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import slt_rl
-from slt_rl import progress
+from slt_rl import cli, progress
 from slt_rl.draws import Draws
 
 
@@ -129,3 +130,38 @@ def test_a_terminal_gets_a_bar_that_is_drawn_over(monkeypatch, capsys):
     with progress.open_bar(2, show=False, unit="stage") as bar:
         bar.update(2)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_every_long_command_can_be_told_to_show_nothing(monkeypatch, tmp_path, capsys, quiet):
+    shown = {}
+
+    def says(name, result):
+        def run(*args, progress, **options):
+            del args, options
+            shown[name] = progress
+            return result
+
+        return run
+
+    def train_run(spec, folder, *, progress):
+        del folder
+        progress(spec.num_updates, spec.num_updates, {})
+
+    report = SimpleNamespace(checks=[], all_held=True)
+    curve = SimpleNamespace(verdicts=np.array(["trusted"]))
+    monkeypatch.setattr("slt_rl.validation.validate", says("validate", report))
+    monkeypatch.setattr("slt_rl.difficulty.climb", says("ladder", report))
+    monkeypatch.setattr("slt_rl.agents.measure.measure_curve", says("curve", curve))
+    monkeypatch.setattr("slt_rl.agents.measure.make_subjects", lambda *args, **options: [])
+    monkeypatch.setattr("slt_rl.agents.run.load_run", lambda folder: None)
+    monkeypatch.setattr("slt_rl.agents.training.train_run", train_run)
+    monkeypatch.setattr(cli, "_use_double_precision", lambda: None)
+    monkeypatch.setattr(cli, "set_xla_flags", lambda *, light: None)
+    last = ["--quiet"] * quiet
+    for words in (["validate"], ["ladder"], ["curve", str(tmp_path)]):
+        assert cli.main([*words, *last]) == 0
+    assert shown == dict.fromkeys(("validate", "ladder", "curve"), not quiet)
+    assert capsys.readouterr().err == ""
+    assert cli.main(["train", "craftax-classic", "--out", str(tmp_path), *last]) == 0
+    assert (capsys.readouterr().err == "") == quiet

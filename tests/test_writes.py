@@ -15,7 +15,7 @@ from tests.failing_writes import fail_write
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
-@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "tempfile.mkstemp"])
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "os.open"])
 def test_a_write_that_fails_names_the_file_and_changes_nothing(tmp_path, monkeypatch, call, number):
     path = tmp_path / "a.safetensors"
     save_arrays(path, {"x": np.arange(3.0)})
@@ -28,6 +28,17 @@ def test_a_write_that_fails_names_the_file_and_changes_nothing(tmp_path, monkeyp
     assert found.value.errno == number
     assert os.listdir(tmp_path) == [path.name]
     np.testing.assert_array_equal(load_arrays(path)[0]["x"], np.arange(3.0))
+
+
+def test_others_may_read_what_the_user_lets_them_read(tmp_path):
+    """A folder of results is shared; the mask of the process decides, as for any other file."""
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            save_arrays(tmp_path / "a.safetensors", {"x": np.zeros(1)})
+        finally:
+            os.umask(before)
+        assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == mode
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

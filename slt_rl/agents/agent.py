@@ -55,7 +55,7 @@ class Agent:
         fold = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(0), seed))
         return fold(jnp.asarray(self.spec.seeds))
 
-    def record(self, segments: tuple[Mapping[str, int], ...]) -> RunRecord:
+    def record(self, segments: tuple[Mapping[str, Any], ...]) -> RunRecord:
         """What is written in `run.json`."""
         from slt_rl.report.provenance import collect_provenance
 

@@ -123,7 +123,7 @@ def _train(options: argparse.Namespace) -> int:
 
     spec = run_spec(options)
     folder = options.out or Path("results") / options.game
-    with Bar(spec) as bar:
+    with Bar(spec, show=not options.quiet) as bar:
         train_run(spec, folder, progress=bar)
     sys.stdout.write(f"{bar.summary()}\nrun: {folder}\n")
     return 0
@@ -132,7 +132,8 @@ def _train(options: argparse.Namespace) -> int:
 class Bar:
     """A progress bar over environment steps with steps per second and the current return."""
 
-    def __init__(self, spec: Any):
+    def __init__(self, spec: Any, *, show: bool = True):
+        self.show = show
         self.steps_per_update = spec.steps_per_update * len(spec.seeds)
         self.num_updates = spec.num_updates
         self.done = 0
@@ -142,7 +143,7 @@ class Bar:
         from slt_rl.progress import open_bar
 
         total = self.num_updates * self.steps_per_update
-        self.bar = open_bar(total, show=True, unit="step", unit_scale=True)
+        self.bar = open_bar(total, show=self.show, unit="step", unit_scale=True)
         self.start = time.monotonic()
         self.first: int | None = None
         return self

@@ -14,6 +14,8 @@ import slt_rl
 from slt_rl._checks import check_count, check_positive
 from slt_rl.agents.points import Point, PointStore, point_of
 from slt_rl.agents.subjects import Subject
+from slt_rl.data import as_dataset
+from slt_rl.kept import program_text, versions
 
 # Both were chosen by measurement on Craftax actors; see docs/agent-curves.md.
 LOCALIZATIONS = (300.0, 100.0)
@@ -83,8 +85,9 @@ def measure_points(
     if sampling.num_chains < 4:
         raise ValueError(f"num_chains: got {sampling.num_chains}, expected at least 4")
     settings = {
-        "version": slt_rl.__version__, "seed": seed, "run_seed": subject.seed, "at_once": at_once,
-        "sampling": list(sampling), "facts": subject.facts,
+        "versions": versions(), "seed": seed, "run_seed": subject.seed, "at_once": at_once,
+        "sampling": list(sampling), "facts": subject.facts, "loss": _program(subject),
+        "backend": jax.default_backend(),
     }  # fmt: skip
     store = PointStore(Path(folder), settings)
     key = jax.random.fold_in(jax.random.key(seed), subject.seed)
@@ -98,6 +101,18 @@ def measure_points(
             found[index, g] = point
             report_fn(point)
     return [[found[i, g] for i in range(len(subject.steps))] for g in localizations]
+
+
+def _program(subject: Subject) -> str:
+    """The program of the loss, which is the same for all checkpoints."""
+
+    def losses(params, data):
+        loss_fn, data = subject.make_target(params, data)
+        data = as_dataset(data)
+        return loss_fn(params, data.examples), data
+
+    first = jax.tree.map(lambda x: x[0], subject.take([0]))
+    return program_text(losses, first, subject.data(0))
 
 
 class _Measurer(NamedTuple):

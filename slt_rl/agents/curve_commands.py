@@ -96,6 +96,7 @@ def run_curve(options: argparse.Namespace) -> int:
         sampling=sampling,
         at_once=options.at_once,
         num_threads=options.threads,
+        progress=not options.quiet,
     )
     for verdict in ("trusted", "doubtful", "refused"):
         print(f"{int((curve.verdicts == verdict).sum())} of {curve.verdicts.size} points {verdict}")

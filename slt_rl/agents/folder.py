@@ -30,7 +30,8 @@ class RunRecord:
             of its former schedule, as far as it came, and those of its present one.
         segments: `{"from_update", "num_updates"}` of each command that made the run longer: from
             that update on the learning rate is the one of a run of `num_updates` updates. With
-            `"restarted"` it went on there from parameters alone, see `restart_run`.
+            `"restarted"` it went on there from parameters alone, see `restart_run`; with
+            `"versions"` it went on there with these.
         event_names: Names of the counted events.
         num_inputs: Length of an observation.
         num_actions: Number of actions.
@@ -39,7 +40,7 @@ class RunRecord:
 
     spec: RunSpec
     checkpoints: tuple[int, ...]
-    segments: tuple[Mapping[str, int], ...]
+    segments: tuple[Mapping[str, Any], ...]
     event_names: tuple[str, ...]
     num_inputs: int
     num_actions: int
@@ -49,6 +50,12 @@ class RunRecord:
     def fingerprint(self) -> str:
         """Digest of all that the numbers of the run depend on, but for its length."""
         return fingerprint(self.spec.identity())
+
+    @property
+    def latest_versions(self) -> Mapping[str, str]:
+        """Versions that the run went on with at last."""
+        found = [s["versions"] for s in self.segments if "versions" in s]
+        return [self.versions, *found][-1]
 
 
 def record_to_json(record: RunRecord) -> dict[str, Any]:
@@ -78,6 +85,8 @@ def record_from_json(found: Mapping[str, Any]) -> RunRecord:
     numbers = [found["num_inputs"], found["num_actions"], *found["checkpoints"]]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("num_inputs, num_actions and checkpoints: expected integers >= 0")
+    if not all(isinstance(segment, dict) for segment in found["segments"]):
+        raise ValueError("segments: expected objects")
     record = RunRecord(
         spec_from_json(found["spec"]),
         tuple(found["checkpoints"]),

@@ -55,17 +55,23 @@ class PointStore:
             require(path, record, ("fingerprint", "point"))
         except ValueError as error:
             raise ValueError(f"{error}; remove it to measure it again") from error
-        if record["fingerprint"] != digest:
+        # Names are rounded, and files can be renamed.
+        if record["fingerprint"] != self._mark(digest, step, localization):
             raise ValueError(
-                f"{path}: measured with other settings, states or parameters; remove the folder "
-                f"{self.folder}, or choose another name"
+                f"{path}: measured with other settings, states, parameters or versions; remove the "
+                f"folder {self.folder}, or choose another name"
             )
         return record["point"]
 
     def save(self, step: int, localization: float, *, digest: str, point: Point) -> None:
         """Writes a point, whole or not at all."""
-        record = {"format": FORMAT, "fingerprint": digest, "point": point}
+        mark = self._mark(digest, step, localization)
+        record = {"format": FORMAT, "fingerprint": mark, "point": point}
         write_document(self.path(step, localization), record)
+
+    @staticmethod
+    def _mark(digest: str, step: int, localization: float) -> str:
+        return fingerprint([digest, int(step), float(localization)])
 
 
 def point_of(step: int, estimate: LLCEstimate) -> Point:

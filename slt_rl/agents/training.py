@@ -128,20 +128,21 @@ def _all_seeds(statistics: tuple[dict[str, np.ndarray], ...]) -> dict[str, np.nd
 
 
 def _open(folder: Path, agent: Agent) -> RunRecord:
-    """Reads the description of the folder, or writes it; notes where a longer run begins."""
+    """Reads the description, or writes it; notes where a longer run or other versions begin."""
     spec = agent.spec
     if not files.record_path(folder).exists():
         segments = ({"from_update": 0, "num_updates": spec.num_updates},)
         record = agent.record(segments)
         files.write_record(folder, record)
         return record
-    record = files.read_record(folder)
-    if spec.num_updates == record.spec.num_updates:
-        return record
+    record, versions = files.read_record(folder), agent.record(()).versions
     done = _saved_update(folder)
+    others = {"versions": versions} if versions != record.latest_versions else {}
+    if spec.num_updates == record.spec.num_updates and (not others or done == spec.num_updates):
+        return record
     kept = [update for update in record.checkpoints if update <= done]
     later = [update for update in spec.checkpoints if update > done]
-    segment = {"from_update": done, "num_updates": spec.num_updates}
+    segment = {"from_update": done, "num_updates": spec.num_updates, **others}
     record = dataclasses.replace(
         record,
         spec=spec,
@@ -197,6 +198,12 @@ def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     states, found = load_state(path, example, expected=mark)
     update = _update_of(path, found)
     rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
+    shortest = min(len(leaf) for row in rows for leaf in row.values())
+    if shortest < update:
+        raise ValueError(
+            f"{path}: is of update {update}, but the statistics of {folder} end at {shortest}: "
+            "not all files are of one run"
+        )
     rows = [{name: leaf[:update] for name, leaf in row.items()} for row in rows]
     return _Work(update, states, tuple(rows))
 

@@ -1,8 +1,10 @@
 """The main job: train, measure, check, report. A killed run goes on where it stopped."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,9 +68,11 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
     """Runs or loads all stages: what needs no other stage side by side, and curves beside them."""
     key = jax.random.key(protocol.seed)
     keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(_KEYS)}
-    found = Stages({}, {}, {}, {})
+    found, stopped = Stages({}, {}, {}, {}), threading.Event()
 
     def inner(name: str, done: int, total: int) -> None:
+        if stopped.is_set():
+            raise _Stopped(name)
         tell(bar, f"{name} {done}/{total}")
 
     tasks = _independent(keys, protocol, inner)
@@ -81,16 +85,12 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
             bar.update()
             return result.arrays
 
-        def check() -> None:
-            found.checks["closed form"] = exact.closed_form_checks()
-            found.checks["controls"] = exact.control_checks(keys["controls"])
-
         # What is stored comes first: a file of other settings is refused before anything is run.
         for name in filter(store.holds, list(tasks)):
             run(name, tasks.pop(name))
-        with ThreadPoolExecutor(NUM_WORKERS) as pool:
+        with _workers(stopped) as pool:
             running = {name: pool.submit(run, name, task) for name, task in tasks.items()}
-            checking = pool.submit(check)
+            checking = pool.submit(_check, found, keys["controls"])
             # Curves count the programs compiled meanwhile, which must not be those of `exact`.
             if "exact" in running:
                 running["exact"].result()
@@ -103,6 +103,29 @@ def _run_stages(store: Store, protocol: Protocol, show: bool) -> Stages:
                 rest.result()
             checking.result()
     return found
+
+
+def _check(found: Stages, key: jax.Array) -> None:
+    """What needs no stage."""
+    found.checks["closed form"] = exact.closed_form_checks()
+    found.checks["controls"] = exact.control_checks(key)
+
+
+class _Stopped(Exception):
+    """A stage ends unfinished, since the run was stopped."""
+
+
+@contextmanager
+def _workers(stopped: threading.Event) -> Iterator[ThreadPoolExecutor]:
+    """Threads for stages; after Ctrl-C or an error none is begun, and those at work are told."""
+    pool = ThreadPoolExecutor(NUM_WORKERS)
+    try:
+        yield pool
+    except BaseException:
+        stopped.set()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=stopped.is_set())
 
 
 def _curve_tasks(

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-import slt_rl
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
+from slt_rl.kept import versions
 
 
 class StageResult(NamedTuple):
@@ -51,10 +51,11 @@ class Store:
         """Returns the stored result of a stage, or computes and stores it.
 
         Raises:
-            ValueError: If the file is damaged or belongs to other settings.
+            ValueError: If the file is damaged or belongs to another stage or other settings.
         """
         path = self.path(name)
-        key = {"fingerprint": fingerprint(dict(self.settings))}
+        # The name too: the file of another stage of the same settings is another file.
+        key = {"fingerprint": fingerprint({"stage": name, **self.settings})}
         if path.exists():
             arrays, metadata = load_arrays(path, expected=key)
             require(path, metadata, ("seconds",))
@@ -67,7 +68,7 @@ class Store:
 
 
 def open_store(out: Path, protocol: Any) -> Store:
-    """The stages of a run in `out/stages`, which depend on its protocol and on the version.
+    """The stages of a run in `out/stages`, which depend on its protocol and on the versions.
 
     Args:
         out: Folder of the run.
@@ -78,5 +79,5 @@ def open_store(out: Path, protocol: Any) -> Store:
     """
     if not jax.config.read("jax_enable_x64"):
         raise ValueError("jax_enable_x64: got False, expected True; exact values need it")
-    settings = {"protocol": dataclasses.asdict(protocol), "version": slt_rl.__version__}
+    settings = {"protocol": dataclasses.asdict(protocol), "versions": versions()}
     return Store(Path(out) / "stages", settings)

@@ -37,6 +37,11 @@ def subject_of(params, target=None, **changes):
     return dataclasses.replace(made, **changes)
 
 
+def double_target(params, data):
+    loss_fn, data = FrozenPolicy(CategoricalPolicy(NETWORK))(params, data)
+    return lambda w, examples: 2 * loss_fn(w, examples), data
+
+
 def networks(num=3, scale=3.0):
     keys = jax.random.split(jax.random.key(1), num)
     return jax.tree.map(lambda x: scale * np.asarray(x), jax.vmap(NETWORK.init)(keys))
@@ -236,6 +241,9 @@ def test_points_of_other_parameters_or_settings_are_refused(tmp_path):
     measure_points(subject_of(networks(1)), tmp_path, **options)
     with pytest.raises(ValueError, match="step-000000000000-localization-10.json: measured with"):
         measure_points(subject_of(networks(1, scale=2.0)), tmp_path, **options)
+    other = subject_of(networks(1), double_target)
+    with pytest.raises(ValueError, match="step-000000000000-localization-10.json: measured with"):
+        measure_points(other, tmp_path, **options)
     path = next(tmp_path.iterdir())
     path.write_text(path.read_text()[:50])
     with pytest.raises(ValueError, match=f"{path.name}: truncated.*remove it to measure it again"):

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from slt_rl.agents import folder as files
 from slt_rl.agents import load_run
 from slt_rl.agents.training import train_run
 from slt_rl.checkpoints import forget_after, recorded_steps
@@ -94,6 +95,32 @@ def test_a_finished_run_goes_on_as_a_longer_one(finished, tmp_path):
     )
 
 
+def test_other_versions_are_noted_where_they_begin(finished, tmp_path):
+    with pytest.raises(Killed):
+        train_run(TOY, tmp_path, progress=kill_at(4), save_every=0.0)
+    record = files.read_record(tmp_path)
+    files.write_record(tmp_path, dataclasses.replace(record, versions={"jax": "0"}))
+    assert train_run(TOY, tmp_path)
+    same_files(tmp_path, finished)
+    noted = files.read_record(tmp_path)
+    segment = {"from_update": 2, "num_updates": 6, "versions": record.versions}
+    assert noted.segments == (*record.segments, segment)
+    assert noted.latest_versions == record.versions
+    assert train_run(TOY, tmp_path)
+    assert files.read_record(tmp_path) == noted
+
+
+def test_statistics_that_end_before_the_state_are_refused(finished, tmp_path):
+    folder = tmp_path / "older"
+    shutil.copytree(finished, folder)
+    record = files.read_record(folder)
+    rows = files.read_statistics(folder, record, 5)
+    older = {name: leaf[:4] for name, leaf in rows.items()}
+    files.write_statistics(folder, record, 5, statistics=older)
+    with pytest.raises(ValueError, match=r"state.safetensors: is of update 6, but .* end at 4"):
+        train_run(LONGER, folder)
+
+
 def test_a_finished_run_is_left_alone(finished, tmp_path):
     folder = tmp_path / "again"
     shutil.copytree(finished, folder)
@@ -156,9 +183,7 @@ def test_another_architecture_is_refused(finished, tmp_path):
     record = dataclasses.replace(load_run(folder).record, spec=wide)
     shutil.copytree(folder / "seed-3", other / "seed-3")
     shutil.copytree(folder / "seed-5", other / "seed-5")
-    from slt_rl.agents.folder import write_record
-
-    write_record(other, record)
+    files.write_record(other, record)
     with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
         load_run(other).checkpoints(3)
     with pytest.raises(ValueError, match="fingerprint"):

@@ -1,10 +1,12 @@
 """The speed benchmark runs at toy size, and its models are what they say."""
 
+import subprocess
+
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import speed, speed_cases, speed_runs
+from benchmarks import speed, speed_cases, speed_page, speed_parts, speed_peers, speed_runs
 
 SIZES = {"DLN": 300, "MLP": 101_770}
 
@@ -34,3 +36,48 @@ def test_a_ratio_is_the_median_over_neighbors_in_time():
         "b": speed_runs.Times([1.0, 10.0, 2.0], [1.0] * 3),
     }
     assert speed_runs.ratio(found, "a", "b") == 2.0
+
+
+def no_pip(folder, **options):
+    raise subprocess.CalledProcessError(1, ["python", "-m", "ensurepip"])
+
+
+def no_index(command):
+    raise speed_peers.NotInstalled(f"{command[2]} install ...: ERROR: no matching distribution")
+
+
+@pytest.mark.parametrize("reason", ["ensurepip", "no matching distribution"])
+def test_peers_that_cannot_be_installed_are_skipped_with_the_reason(tmp_path, monkeypatch, reason):
+    tries = []
+    monkeypatch.setattr(speed_peers, "HOME", tmp_path)
+    monkeypatch.setattr(speed_peers, "_run", no_index)
+    create = no_pip if reason == "ensurepip" else lambda folder, **options: None
+    monkeypatch.setattr(speed_peers.venv, "create", lambda *a, **k: tries.append(a) or create(*a))
+    speed_peers._attempt.cache_clear()
+    for _ in range(2):
+        with pytest.raises(speed_peers.NotInstalled, match=reason):
+            speed_peers.python_of("devinterp==2.0.1")
+    assert len(tries) == 1
+    speed_peers._attempt.cache_clear()
+
+
+@pytest.mark.light_compilation
+def test_the_page_has_a_table_of_every_part_and_names_what_was_skipped(monkeypatch):
+    def missing(peer):
+        raise speed_peers.NotInstalled(f"{peer} is not to be had")
+
+    # The compilation of another process is another program's matter.
+    monkeypatch.setattr(speed_parts, "cold_seconds", lambda *args: 1.0)
+    monkeypatch.setattr(speed_peers, "python_of", missing)
+    options = speed.parse(["--quick", "--models", "DLN", "--peers"])
+    cases = {case.name.split(":")[0]: case for case in speed_parts.cases(options)}
+    assert list(cases) == list(speed.PARTS)
+    found = [{"case": case.name, **case.measure(options)} for case in cases.values()]
+    page = speed_page.make_page(found)
+    assert [table.title for table in page.tables] == [
+        "The loop", "Whole estimates", "Automatic calibration", "Curves", "Training by PPO",
+        "Play alone",
+    ]  # fmt: skip
+    for peer in speed_peers.PEERS:
+        assert f"{peer} ({peer} is not to be had)" in page.tables[1].note
+    assert page.tables[1].note.startswith("4 chains of 8 draws, batch 64")

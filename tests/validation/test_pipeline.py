@@ -1,7 +1,11 @@
 """The run as a whole: interrupted and resumed, it ends with the same numbers."""
 
 import dataclasses
+import functools
 import json
+import os
+import signal
+import time
 
 import jax
 import numpy as np
@@ -73,6 +77,32 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path, monkeypatch):
     assert (tmp_path / "parts" / "report.html").exists()
     # So short a run reaches no level: it must not claim that everything held.
     assert not whole.all_held
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_control_c_begins_no_stage_and_ends_those_at_work(tmp_path, monkeypatch):
+    ended = []
+
+    def train(key, protocol, progress, *, interrupts=False):
+        del key, protocol
+        if interrupts:
+            os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(50):
+            time.sleep(0.1)
+            progress("training", 1, 2)
+        ended.append("training")
+
+    def occupancy(key, protocol):
+        del key, protocol
+        ended.append("occupancy")
+
+    first = functools.partial(train, interrupts=True)
+    monkeypatch.setattr(pipeline.training, "train_supervised", first)
+    monkeypatch.setattr(pipeline.training, "train_ppo", train)
+    monkeypatch.setattr(pipeline.bayesian, "measure_occupancy", occupancy)
+    with pytest.raises(KeyboardInterrupt):
+        validate(TINY, tmp_path, progress=False)
+    assert not ended
 
 
 def test_a_folder_of_another_protocol_is_refused(tmp_path):

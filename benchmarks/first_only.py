@@ -2,23 +2,37 @@
 
     python -m benchmarks.first_only [--runs 4] [--iterations 300] [--out benchmarks/results]
 
-Writes `first_only.md` and `first_only.json` with the command, commit, versions and machine class.
+Twice: actor and critic as networks of their own, as everywhere in this library, and as two heads of
+one network. Writes `first_only.md` and `first_only.json` with the command, commit, versions and
+machine class.
 """
 
+import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks import pages
 from benchmarks.analysis import each
 from slt_rl.development import EventEnv, event_curves, landmarks, overshoot_p_value, seed_mean
-from slt_rl.rl import PPO, GymnaxEnv, init_runs, run_keys, train
+from slt_rl.rl import (
+    MLP,
+    PPO,
+    Categorical,
+    GymnaxEnv,
+    RecurrentPPO,
+    init_runs,
+    run_keys,
+    train,
+)
 from toy_models.first_only import (
+    PLANT,
     FirstOnlyEnv,
     FirstOnlyParams,
     plant_events,
@@ -35,6 +49,59 @@ NOTE = (
     "there is none. `overshoot_p` tests each seed's peak against curves that only rise."
 )
 COLUMNS = ("start", "peak", "peak_update", "half_decay", "end", "end_return")
+PARTS = {
+    "separate": "Actor and critic apart",
+    "shared": "Actor and critic as two heads of one network",
+}
+# Three seeds each of another implementation, one network with two heads; by cost, salience 1.
+EARLIER = {
+    0.0: ("12.4, 12.5, 18.4", "100, 77, 85", "141, 122, –", "5.3, 9.0, 14.4"),
+    0.02: ("4.0, 4.1, 4.7", "25, 33, 31", "32, 35, 34", "1.0"),
+    0.05: ("3.2, 3.5, 3.2", "31, 27, 26", "34, 35, 32", "1.0"),
+}
+EARLIER_NOTE = (
+    "Each seed. The other implementation has two heads on one network too, orthogonal initial "
+    "weights, and normalizes advantages in each minibatch; all other numbers are the same."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class SharedNetwork:
+    """Two heads on two hidden layers of 64 tanh units, for `RecurrentPPO`; it has no memory."""
+
+    trunk = MLP(2 + WORLD.num_noise, 64, hidden=(64,), output_scale=2**0.5)
+    actor = MLP(64, WORLD.num_actions, hidden=(), output_scale=0.01)
+    critic = MLP(64, 1, hidden=())
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """Draws parameters of a policy that seldom plants."""
+        keys = jax.random.split(key, 3)
+        params = {
+            name: getattr(self, name).init(k)
+            for name, k in zip(("trunk", "actor", "critic"), keys, strict=True)
+        }
+        bias = params["actor"][0]["bias"]
+        params["actor"][0]["bias"] = bias.at[PLANT].set(-4.0)
+        return params
+
+    def initial_hidden(self, params: Any, num_envs: int) -> jax.Array:
+        """Nothing to remember."""
+        del params
+        return jnp.zeros((num_envs, 0))
+
+    def apply(self, params: Any, hidden: jax.Array, observation: jax.Array, *, reset: jax.Array):
+        """Distributions and values `[time, env]`."""
+        del reset
+
+        def one(x):
+            seen = jnp.tanh(self.trunk(params["trunk"], x))
+            logits = self.actor(params["actor"], seen)
+            return Categorical(logits), self.critic(params["critic"], seen)[0]
+
+        return hidden, *jax.vmap(jax.vmap(one))(observation)
+
+
+SHARED = SharedNetwork()
 
 
 def main() -> int:
@@ -44,19 +111,36 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # One object, so that all settings are one program.
-    ppo = planting_ppo(WORLD)
-    rows = [measure(ppo, *setting, options=options) for setting in tqdm(SETTINGS, disable=None)]
+    agents = {
+        "separate": (planting_ppo(WORLD), start_params),
+        "shared": (shared_ppo(), start_shared),
+    }
+    cases = [(name, *setting) for name in PARTS for setting in SETTINGS]
+    rows = []
+    for name, cost, salience in tqdm(cases, disable=None):
+        found = measure(agents[name], cost, salience, options=options)
+        rows.append({"network": name, **found})
     pages.write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 
-def measure(ppo: PPO, cost: float, salience: float, *, options: Any) -> dict[str, Any]:
+def shared_ppo() -> RecurrentPPO:
+    """The numbers of `planting_ppo`, for `SharedNetwork`; minibatches are of whole episodes."""
+    given = planting_ppo(WORLD)
+    names = {field.name for field in dataclasses.fields(RecurrentPPO)}
+    numbers = {f.name: getattr(given, f.name) for f in dataclasses.fields(PPO) if f.name in names}
+    return RecurrentPPO(network=SHARED, **numbers)
+
+
+def measure(
+    agent: tuple[PPO | RecurrentPPO, Callable], cost: float, salience: float, *, options: Any
+) -> dict[str, Any]:
     """Trains the runs of one setting; every number is a list with one entry for each run."""
+    ppo, init_fn = agent
     inner = GymnaxEnv(WORLD, FirstOnlyParams(cost=cost, salience=salience))
     env = EventEnv(inner, plant_events, ("plants", "rewarded"))
     keys = run_keys(jax.random.key(options.seed), options.runs)
-    start, states = time.perf_counter(), init_runs(keys, ppo, env, init_fn=start_params)
+    start, states = time.perf_counter(), init_runs(keys, ppo, env, init_fn=init_fn)
     totals, returns = [], []
     schedule = range(options.iterations + 1)
     for now, stats in train(keys, ppo, env, states=states, checkpoints=schedule):
@@ -86,7 +170,19 @@ def start_params(key: jax.Array) -> dict[str, Any]:
     return planting_params(key, WORLD)
 
 
+def start_shared(key: jax.Array) -> dict[str, Any]:
+    """Initial parameters of one run of the shared network."""
+    return SHARED.init(key)
+
+
 def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:
+    """A table for each kind of network, and one beside another implementation."""
+    tables = [_settings([r for r in rows if r["network"] == name], PARTS[name]) for name in PARTS]
+    tables.append(_beside(rows))
+    return pages.Page("first_only", "Plants per episode of PPO on FirstOnly", ABSTRACT, (), tables)
+
+
+def _settings(rows: Sequence[dict[str, Any]], title: str) -> pages.Table:
     """Two lines for each setting: the means over seeds, and each seed."""
     columns = ("cost", "salience", *COLUMNS, "overshoot_p")
     cells = []
@@ -94,8 +190,20 @@ def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:
         # A mean of p-values means nothing.
         cells.append([_mean(row[c]) if c != "overshoot_p" else "" for c in columns])
         cells.append([_each(row[c]) for c in columns])
-    table = pages.Table("Settings", columns, cells, NOTE)
-    return pages.Page("first_only", "Plants per episode of PPO on FirstOnly", ABSTRACT, (), [table])
+    return pages.Table(title, columns, cells, NOTE)
+
+
+def _beside(rows: Sequence[dict[str, Any]]) -> pages.Table:
+    """Each seed of both networks beside another implementation."""
+    names = ("peak", "peak_update", "half_decay", "end")
+    cells = []
+    for cost, earlier in EARLIER.items():
+        for row in rows:
+            if row["cost"] == cost and row["salience"] == 1.0:
+                cells.append([f"{cost:g}", row["network"], *(each(row[name]) for name in names)])
+        cells.append([f"{cost:g}", "another implementation", *earlier])
+    return pages.Table("Beside another implementation", ("cost", "network", *names), cells,
+                       EARLIER_NOTE)  # fmt: skip
 
 
 def _mean(values: Any) -> str:

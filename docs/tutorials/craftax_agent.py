@@ -15,8 +15,8 @@ Each may be stopped and run again: it goes on where it was. Together they take a
 a laptop with two cores, most of it the LLC; `--checkpoints 13` nearly halves it; the same command
 with 25 measures the other twelve later (`develop` needs eleven at least). Processor time of a run
 with 13, on two cores shared with other work: `train` 512 s, `curve` 12 s a point (78 points,
-compilation included), `develop` 13 s, `report` 36 s; the folder has 460 MB. This script runs the
-four one after the other:
+compilation included), `develop` about a minute, `report` 36 s; the folder has 460 MB. This script
+runs the four one after the other:
 
     python docs/tutorials/craftax_agent.py [--quick] [--out results/tutorial]
 
@@ -49,7 +49,7 @@ QUICK = (
     ("train", "craftax-classic", "--steps", "6000", "--seeds", "2", "--map", "16", "--pool", "4",
      "--time-limit", "20", "--hidden", "8", "--envs", "8", "--unroll", "8", "--checkpoints", "12"),
     ("curve", "--checkpoints", "11", "--states", "32", "--draws", "128", "--threads", "1"),
-    ("develop",),
+    ("develop", "--simulated", "1"),
     ("report",),
 )  # fmt: skip
 

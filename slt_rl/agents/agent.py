@@ -79,6 +79,7 @@ def make_agent(spec: RunSpec) -> Agent:
         ValueError: If a number of the description is out of its range.
         ImportError: If Craftax is not installed.
     """
+    make_ppo(spec, 1, 1)  # Refuses what is out of its range before the worlds are made.
     env = spec.world.env()
     num_inputs = jax.eval_shape(env.reset, jax.random.key(0))[1].size
     num_actions = len(spec.world.rules.actions)

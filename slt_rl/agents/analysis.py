@@ -9,6 +9,7 @@ from slt_rl.development import (
     FormComparison,
     FormFit,
     compare_forms,
+    confusion_table,
     detect_stages,
     landmarks,
     overshoot_p_value,
@@ -17,31 +18,37 @@ from slt_rl.development import (
 
 LANDMARKS = ("first", "peak", "peak_step", "half_decay_step", "end", "overshoot")
 NUM_RESAMPLES = 200
+# Series simulated from each of the two best forms.
+NUM_SIMULATED = 10
 # Share of the records at the end whose mean is the end of a curve.
 END_SHARE = 0.1
 
 
-def describe_series(series: Series, *, level: float = 0.05) -> dict[str, Any]:
+def describe_series(
+    series: Series, *, level: float = 0.05, num_simulated: int = NUM_SIMULATED
+) -> dict[str, Any]:
     """Everything said of a curve, as JSON values (nan where there is nothing to say).
 
     Args:
         series: The curve.
         level: Level of the test for stages.
+        num_simulated: Series simulated from each of the two best forms of the mean; none if 0.
 
     Returns:
         `landmarks` over seeds and of each seed with its interval over episodes, `overshoot_p` of
-        each seed, `stages` and `forms` of the mean over seeds and of each seed.
+        each seed, `stages` and `forms` of the mean over seeds and of each seed; with the forms of
+        the mean a `confusion`, which of them would be chosen if either of the two best were true.
 
     Raises:
         ValueError: If the curve has gaps or too few points; the text names it.
     """
     try:
-        return _describe(series, level)
+        return _describe(series, level, num_simulated)
     except ValueError as error:
         raise ValueError(f"{series.name}: {error}") from error
 
 
-def _describe(series: Series, level: float) -> dict[str, Any]:
+def _describe(series: Series, level: float, num_simulated: int) -> dict[str, Any]:
     mean = series.values.mean(axis=0)
     return {
         "name": series.name,
@@ -55,7 +62,7 @@ def _describe(series: Series, level: float) -> dict[str, Any]:
         "overshoot_p": [_overshoot(x, s) for x, s in zip(series.values, series.sem, strict=True)],
         "stages": _stages(series.steps, mean, level),
         "stages_of_seeds": [_stages(series.steps, x, level) for x in series.values],
-        "forms": _forms(series.steps, mean),
+        "forms": _forms(series.steps, mean, num_simulated),
         "forms_of_seeds": [_forms(series.steps, x) for x in series.values],
     }
 
@@ -129,7 +136,7 @@ def _stages(steps: np.ndarray, values: np.ndarray, level: float) -> dict[str, An
     }
 
 
-def _forms(steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+def _forms(steps: np.ndarray, values: np.ndarray, num_simulated: int = 0) -> dict[str, Any]:
     """The forms by BIC, with the parameters of those that are not worse than a tie."""
     found: FormComparison = compare_forms(steps, values)
     best = found.fits[0].bic
@@ -138,6 +145,20 @@ def _forms(steps: np.ndarray, values: np.ndarray) -> dict[str, Any]:
         "tied": list(found.tied),
         "table": [_fit(fit, best) for fit in found.fits],
         "curve": found.fits[0].predict(steps).tolist(),
+        "confusion": _confusion(steps, found, num_simulated) if num_simulated else None,
+    }
+
+
+def _confusion(steps: np.ndarray, found: FormComparison, num_series: int) -> dict[str, Any]:
+    """What is chosen of data like these if the best form is true, and if the next one is."""
+    truths = [(fit.form, fit.params, fit.noise_std) for fit in found.fits[:2]]
+    table = confusion_table(0, steps, truths, num_series=num_series)
+    return {
+        "num_series": num_series,
+        "truths": list(table.truths),
+        "forms": list(table.forms),
+        "wins": table.wins.tolist(),
+        "ties": table.ties.tolist(),
     }
 
 

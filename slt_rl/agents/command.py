@@ -79,13 +79,14 @@ def run_spec(options: argparse.Namespace) -> Any:
     Raises:
         ValueError: If a number is out of its range.
     """
+    from slt_rl._checks import check_positive
     from slt_rl.agents.networks import NetworkSpec
     from slt_rl.agents.spec import LearningSpec, RunSpec, WorldSpec
 
-    full = options.game == "craftax"
+    full, steps = options.game == "craftax", check_positive("steps", options.steps)
     world = WorldSpec(
         world=options.game,
-        map_size=options.map or (48 if full else 32),
+        map_size=(48 if full else 32) if options.map is None else options.map,
         pool_size=options.pool,
         see_achievements=options.see_achievements,
         achievements=dict(options.reward),
@@ -112,7 +113,7 @@ def run_spec(options: argparse.Namespace) -> Any:
         network=NetworkSpec(width=options.width, hidden=options.hidden, layers=options.layers),
         learning=learning,
         seeds=tuple(range(options.first_seed, options.first_seed + options.seeds)),
-        num_updates=-int(-options.steps // (options.envs * options.unroll)),
+        num_updates=-int(-steps // (options.envs * options.unroll)),
         num_checkpoints=options.checkpoints,
         schedule=options.schedule,
     )

@@ -76,14 +76,12 @@ def measure_points(
     Raises:
         ValueError: If an argument is out of its range, or a stored point belongs to other settings.
     """
-    localizations = [check_positive("localizations", g) for g in localizations]
+    localizations = check_settings(localizations, sampling)
     if check_count("at_once", at_once) > subject.max_at_once:
         raise ValueError(
             f"at_once: got {at_once}, expected 1: with own states, or a part of the parameters, "
             "each checkpoint has data of its own"
         )
-    if sampling.num_chains < 4:
-        raise ValueError(f"num_chains: got {sampling.num_chains}, expected at least 4")
     settings = {
         "versions": versions(), "seed": seed, "run_seed": subject.seed, "at_once": at_once,
         "sampling": list(sampling), "facts": subject.facts, "loss": _program(subject),
@@ -113,6 +111,19 @@ def _program(subject: Subject) -> str:
 
     first = jax.tree.map(lambda x: x[0], subject.take([0]))
     return program_text(losses, first, subject.data(0))
+
+
+def check_settings(localizations: Sequence[float], sampling: Sampling) -> list[float]:
+    """The localizations, if these and the sampling are in their range; before states are played.
+
+    Raises:
+        ValueError: Naming the setting.
+    """
+    if sampling.num_chains < 4:
+        raise ValueError(f"num_chains: got {sampling.num_chains}, expected at least 4")
+    for name, least in (("num_burnin", 0), ("num_draws", 4)):
+        check_count(name, getattr(sampling, name), least)
+    return [check_positive("localizations", g) for g in localizations]
 
 
 class _Measurer(NamedTuple):

@@ -51,6 +51,10 @@ def add_develop(commands: Any) -> None:
         "--rewarded", nargs="+", default=None, metavar="EVENT=PAID",
         help="the event that counts those that were rewarded, for excess counts",
     )  # fmt: skip
+    command.add_argument(
+        "--simulated", type=int, default=None, metavar="N",
+        help="series simulated from each of the two best forms, to tell them apart (10); 0: none",
+    )  # fmt: skip
     command.set_defaults(run=run_develop)
 
 
@@ -71,7 +75,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def run_curve(options: argparse.Namespace) -> int:
     """Measures and prints where the curve is."""
-    from slt_rl.agents.curve import LOCALIZATIONS, Sampling
+    from slt_rl.agents.curve import LOCALIZATIONS, Sampling, check_settings
     from slt_rl.agents.measure import curve_name, make_subjects, measure_curve
     from slt_rl.agents.run import load_run
 
@@ -80,6 +84,7 @@ def run_curve(options: argparse.Namespace) -> int:
         "num_chains": options.chains, "num_burnin": options.burnin, "num_draws": options.draws,
     }  # fmt: skip
     sampling = Sampling(**{name: x for name, x in given.items() if x is not None})
+    localizations = check_settings(options.localizations or LOCALIZATIONS, sampling)
     subjects = make_subjects(
         load_run(options.folder),
         seeds=options.seeds,
@@ -92,7 +97,7 @@ def run_curve(options: argparse.Namespace) -> int:
         folder,
         name,
         subjects,
-        localizations=options.localizations or LOCALIZATIONS,
+        localizations=localizations,
         sampling=sampling,
         at_once=options.at_once,
         num_threads=options.threads,
@@ -114,8 +119,13 @@ def run_develop(options: argparse.Namespace) -> int:
         if not all("=" in pair for pair in options.rewarded):
             raise ValueError(f"--rewarded: got {options.rewarded}, expected EVENT=PAID")
         pairs = dict(pair.split("=", 1) for pair in options.rewarded)
+    given = {} if options.simulated is None else {"num_simulated": options.simulated}
     path = develop_run(
-        load_run(options.folder), window=options.window, events=options.events, rewarded=pairs
+        load_run(options.folder),
+        window=options.window,
+        events=options.events,
+        rewarded=pairs,
+        **given,
     )
     print(f"development: {path}")
     return 0

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from slt_rl.agents.analysis import describe_series
+from slt_rl._checks import check_count
+from slt_rl.agents.analysis import NUM_SIMULATED, describe_series
 from slt_rl.agents.curve_file import StoredCurve, load_curves
 from slt_rl.agents.points import finite
 from slt_rl.agents.run import Run
 from slt_rl.agents.series import Series, default_window, event_series, llc_series
 from slt_rl.agents.turning import lags, turning_points
 from slt_rl.documents import read_document, write_document
+from slt_rl.progress import open_bar
 
 FORMAT, OLDER_FORMAT = "slt_rl.agents.development/2", "slt_rl.agents.development/1"
 # What is counted and what of it is paid for, in Craftax.
@@ -34,6 +36,8 @@ def develop_run(
     window: int | None = None,
     events: Sequence[str] | None = None,
     rewarded: Mapping[str, str] | None = None,
+    num_simulated: int = NUM_SIMULATED,
+    progress: bool = True,
 ) -> Path:
     """Describes all curves of a run and where those of the LLC turn relative to the events.
 
@@ -44,6 +48,9 @@ def develop_run(
             return, the behaviors (names without a slash) that are not rare, and their excess.
         rewarded: Event -> the event that counts those of it that were rewarded; those of Craftax
             that the run counts if None.
+        num_simulated: Series simulated from each of the two best forms of a curve, to say whether
+            they can be told apart; none if 0.
+        progress: Show a bar; in a log, a line every ten seconds.
 
     Returns:
         `RUN/development.json`.
@@ -51,6 +58,7 @@ def develop_run(
     Raises:
         ValueError: If there is no such event, too few records for a form, or gaps in a curve.
     """
+    check_count("num_simulated", num_simulated, 0)
     if rewarded is None:
         names = set(run.event_names)
         rewarded = {a: b for a, b in REWARDED.items() if a in names and b in names}
@@ -58,13 +66,19 @@ def develop_run(
     series = event_series(run, window=window, rewarded=rewarded)
     chosen = _chosen(series, run.event_names, events)
     stored = load_curves(run.folder)
-    check_lengths(run.folder, stored)
+    check_curves(run.folder, stored)
     curves = [one for c in stored.values() for one in llc_series(c)]
+    described = {}
+    with open_bar(len(chosen) + len(curves), show=progress, unit="curve") as bar:
+        for one in [*chosen, *curves]:
+            bar.set_postfix_str(one.name, refresh=False)
+            described[one.name] = _describe(one, num_simulated)
+            bar.update()
     document = {
         "format": FORMAT,
         "window": window,
         "seeds": list(run.seeds),
-        "series": {s.name: _describe(s) for s in [*chosen, *curves]},
+        "series": described,
         "lags": [lag._asdict() for one in curves for lag in lags(one, _same_seeds(chosen, one))],
     }
     path = Path(run.folder) / "development.json"
@@ -72,24 +86,35 @@ def develop_run(
     return path
 
 
-def check_lengths(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
-    """Refuses curves with fewer checkpoints than stages need, before anything is described.
+def check_curves(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
+    """Refuses curves that are too short for stages or have gaps, before anything is described.
 
     Raises:
         ValueError: Naming the file; the text says what to run.
     """
     for name, curve in curves.items():
+        path = f"{Path(folder, 'curves', name)}.json"
         if len(curve.steps) < LEAST_POINTS:
             raise ValueError(
-                f"{Path(folder, 'curves', name)}.json: {len(curve.steps)} checkpoints, expected at "
+                f"{path}: {len(curve.steps)} checkpoints, expected at "
                 f"least {LEAST_POINTS} for stages and forms; measure more of them with `slt-rl "
                 f"curve {folder} --checkpoints {LEAST_POINTS}` and the same options, or remove the "
                 "file to leave it out"
             )
+        gaps = np.argwhere(~np.isfinite(curve.mean))
+        if len(gaps):
+            k, i, j = gaps[0]
+            raise ValueError(
+                f"{path}: {len(gaps)} gaps, the first at step {curve.steps[j]} of seed "
+                f"{curve.seeds[k]} at localization {curve.localizations[i]:g}, where a chain was "
+                f"lost; remove {path} and the folder of that name and measure again with stronger "
+                "--localizations or a longer --burnin, or remove the file alone to leave it out"
+            )
 
 
-def _describe(series: Series) -> dict[str, Any]:
-    return describe_series(series) | {"turning": turning_points(series)._asdict()}
+def _describe(series: Series, num_simulated: int) -> dict[str, Any]:
+    found = describe_series(series, num_simulated=num_simulated)
+    return found | {"turning": turning_points(series)._asdict()}
 
 
 def load_development(folder: Path) -> dict[str, Any]:

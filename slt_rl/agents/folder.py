@@ -7,7 +7,7 @@ RUN/seed-N/statistics.safetensors   what happened in every update
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from slt_rl.agents.spec import RunSpec, spec_from_json
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
+from slt_rl.checkpoints import recorded_steps
 from slt_rl.documents import read_document, write_document
 
 FORMAT, OLDER_FORMAT = "slt_rl.run/2", "slt_rl.run/1"
@@ -113,6 +114,11 @@ def read_record(folder: Path) -> RunRecord:
         ValueError: Naming the file, if it is missing, damaged, or of another version.
     """
     path = record_path(folder)
+    if not path.exists():
+        raise ValueError(
+            f"{path}: missing; expected the folder of a run, as `slt-rl train GAME --out {folder}` "
+            "makes one"
+        )
     found = read_document(path, FORMAT, older=OLDER_FORMAT)
     try:
         return record_from_json(found)
@@ -133,6 +139,21 @@ def state_path(folder: Path) -> Path:
 def series_path(folder: Path, seed: int) -> Path:
     """The folder of the checkpoints of one seed."""
     return folder / f"seed-{seed}" / "checkpoints"
+
+
+def read_steps(folder: Path, seeds: Sequence[int]) -> list[np.ndarray]:
+    """Environment steps of the checkpoints of each seed, `[seed][checkpoint]`; the indices alone.
+
+    Raises:
+        ValueError: Naming the file, if an index is missing or damaged.
+    """
+    try:
+        return [recorded_steps(series_path(folder, seed)) for seed in seeds]
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {record_path(folder)} names the seeds {list(seeds)}, each with checkpoints: "
+            "copy the whole folder again, or train into another one"
+        ) from error
 
 
 def statistics_path(folder: Path, seed: int) -> Path:

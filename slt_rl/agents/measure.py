@@ -19,7 +19,7 @@ from slt_rl.agents.curve_file import StoredCurve, curve_document, load_curve, wr
 from slt_rl.agents.points import Point
 from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, memory_of, own_states, stored_reference_states
-from slt_rl.agents.subjects import Subject, make_subject
+from slt_rl.agents.subjects import Subject, check_subject, make_subject
 from slt_rl.progress import open_bar
 from slt_rl.report import collect_provenance
 
@@ -57,6 +57,9 @@ def make_subjects(
     indices = chosen_checkpoints(len(run.steps), num_checkpoints)
     if num_states is None:
         num_states = 512 if memory_of(run) is None else 1024
+    # All of them are played for the states.
+    for s in run.seeds:
+        check_subject(run, s, of_values=of_values, part=part)
     return [
         make_subject(
             run,

@@ -46,6 +46,9 @@ def write_report(run: Run, *, frame_steps: Sequence[int] | None = None) -> Repor
         ValueError: If the run has not been described, or has no such checkpoint.
     """
     start, folder = time.perf_counter(), Path(run.folder)
+    missing = sorted(set(frame_steps or ()) - set(run.steps.tolist()))
+    if missing:
+        raise ValueError(f"frames: got {missing}, expected some of {run.steps.tolist()}")
     development = load_development(folder)
     described, curves = development["series"], load_curves(folder)
     events = main_events(described)

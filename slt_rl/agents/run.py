@@ -14,7 +14,7 @@ from slt_rl.agents.folder import RunRecord
 from slt_rl.agents.networks import policy_of, value_of
 from slt_rl.agents.recording import running_totals
 from slt_rl.agents.spec import RunSpec
-from slt_rl.checkpoints import CheckpointSeries, load_series, recorded_steps
+from slt_rl.checkpoints import CheckpointSeries, load_series
 from slt_rl.development import EventEnv, EventTotals
 from slt_rl.rl import Policy, RecurrentActorCritic, ValueFn
 
@@ -165,7 +165,8 @@ class Run:
             name = sorted(set(wanted.items()) ^ set(found.items()))[0][0]
             raise ValueError(
                 f"{folder}: another architecture than {files.record_path(self.folder)} says: "
-                f"{name} has shape {found.get(name)}, expected {wanted.get(name)}"
+                f"{name} has shape {found.get(name, 'nothing')}, expected "
+                f"{wanted.get(name, 'nothing')}"
             )
 
 
@@ -190,7 +191,7 @@ def load_run(folder: str | os.PathLike) -> Run:
     """
     folder = Path(folder)
     record = files.read_record(folder)
-    recorded = [recorded_steps(files.series_path(folder, seed)) for seed in record.spec.seeds]
+    recorded = files.read_steps(folder, record.spec.seeds)
     steps = set(recorded[0].tolist()).intersection(*(r.tolist() for r in recorded[1:]))
     if not steps:
         raise ValueError(f"{folder}: no checkpoint that all seeds have; train for longer")

@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
+from slt_rl._checks import check_count, check_nonnegative, check_optional_count, check_positive
 from slt_rl.agents.networks import NetworkSpec
 from slt_rl.development import EventEnv
 from slt_rl.rl import clipped_adam, linear_schedule, log_schedule
@@ -39,6 +41,9 @@ class WorldSpec:
         health: Weight of the health term.
         step: Cost of every step.
         max_timesteps: Time limit of an episode; the game's own if None.
+
+    Raises:
+        ValueError: If a number is not finite, or a size not positive; `env` refuses unknown names.
     """
 
     world: str = "craftax-classic"
@@ -52,6 +57,17 @@ class WorldSpec:
     health: float = 1.0
     step: float = 0.0
     max_timesteps: int | None = None
+
+    def __post_init__(self):
+        named = {"health": self.health, "step": self.step}
+        for kind in ("achievements", "events", "actions"):
+            named |= {f"{kind}: {name}": x for name, x in getattr(self, kind).items()}
+        for name, value in named.items():
+            # A reward that is no number would train without an error, to parameters that are none.
+            if not math.isfinite(value):
+                raise ValueError(f"{name}: got {value}, expected a finite number")
+        check_count("pool_size", self.pool_size)
+        check_optional_count("max_timesteps", self.max_timesteps)
 
     @property
     def rules(self) -> game.World:
@@ -113,6 +129,10 @@ class LearningSpec:
         entropy_weight: Reward per nat.
         value_weight: Weight of the critic's half squared error.
         max_norm: Largest norm of a gradient.
+
+    Raises:
+        ValueError: If a count is not positive or the step size or the norm no such number; the
+            trainer refuses the others.
     """
 
     num_envs: int = 64
@@ -127,6 +147,12 @@ class LearningSpec:
     entropy_weight: float = 0.01
     value_weight: float = 0.5
     max_norm: float = 1.0
+
+    def __post_init__(self):
+        for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
+            check_count(name, getattr(self, name))
+        check_nonnegative("learning_rate", self.learning_rate)
+        check_positive("max_norm", self.max_norm)
 
     def optimizer(self, num_updates: int) -> optax.GradientTransformation:
         """Adam on clipped gradients, annealed over `num_updates` updates from the very start."""

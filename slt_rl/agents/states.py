@@ -1,6 +1,7 @@
 """States on which a checkpoint is compared with itself: fixed ones, or the checkpoint's own."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from slt_rl._checks import check_count
 from slt_rl.agents.run import Run
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.checkpoints import CheckpointSeries
+from slt_rl.development import EventEnv
 from slt_rl.rl import policy_states, recurrent_rollout, reset_envs
 
 PyTree = Any
@@ -154,10 +156,15 @@ class _Player:
     """Plays checkpoints of a run and draws from what they visit."""
 
     def __init__(self, run: Run):
-        self.run, self.env, self.network = run, run.env(), memory_of(run)
+        self.run, self.network = run, memory_of(run)
         self.series: dict[int, CheckpointSeries] = {}
         self.steps_per_draw = 1 if self.network is None else WINDOW
         self.kind = "states" if self.network is None else f"windows of {WINDOW} steps"
+
+    @functools.cached_property
+    def env(self) -> EventEnv:
+        """The environment; its worlds are made when it is first played, after all checks."""
+        return self.run.env()
 
     def num_draws(self, num_states: int) -> int:
         """States or windows that make up `num_states`."""

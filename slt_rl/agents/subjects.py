@@ -117,6 +117,19 @@ def make_subject(
     return _restricted(found, part) if part else found
 
 
+def check_subject(run: Run, seed: int, *, of_values: bool = False, part: str = "") -> None:
+    """What `make_subject` would refuse of the checkpoints of a seed, before any state is played.
+
+    Only the first checkpoint is read.
+
+    Raises:
+        ValueError: If it is of another architecture than `run.json` says, or has no such part.
+    """
+    target, params = _target(with_checkpoints(run, np.array([0])), seed, of_values)
+    if part:
+        FrozenPart(target, part).free(jax.tree.map(lambda x: x[0], params))
+
+
 def _target(run: Run, seed: int, of_values: bool) -> tuple[Callable, PyTree]:
     """The loss of a whole agent, and the parameters it is of, `[checkpoint, ...]`."""
     network, params = memory_of(run), run.checkpoints(seed).params

@@ -20,6 +20,7 @@ from slt_rl.development.events import EventState as EventState
 from slt_rl.development.events import EventTotals as EventTotals
 from slt_rl.development.events import advance_gymnax as advance_gymnax
 from slt_rl.development.events import play_events as play_events
+from slt_rl.development.events import recurrent_play_events as recurrent_play_events
 from slt_rl.development.form_shapes import Form as Form
 from slt_rl.development.form_shapes import Shape as Shape
 from slt_rl.development.form_shapes import constant as constant
@@ -101,6 +102,7 @@ __all__ = [
     "plateaus",
     "play_events",
     "power",
+    "recurrent_play_events",
     "replicator",
     "rise_decay",
     "score_transitions",

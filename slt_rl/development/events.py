@@ -7,6 +7,7 @@ successor: the terminal step counts as every other one, and nothing is counted a
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl.rl import Env, GymnaxEnv, Policy, Transition
+from slt_rl.rl import Env, Forgetful, GymnaxEnv, Policy, RecurrentActorCritic, Transition
+from slt_rl.rl.recurrent_play import see
 
 PyTree = Any
 EventFn = Callable[[PyTree, jax.Array, PyTree], jax.Array]
@@ -235,43 +237,97 @@ def play_events(
     Raises:
         ValueError: If a number is not positive.
     """
+    return _episodes(_play(key, params, env, policy, *_checked(num_episodes, max_steps)))
+
+
+def recurrent_play_events(
+    key: jax.Array,
+    network: RecurrentActorCritic | Forgetful,
+    params: PyTree,
+    *,
+    env: EventEnv,
+    num_episodes: int,
+    max_steps: int,
+) -> EpisodeEvents:
+    """`play_events` of an agent with memory, which is empty at the start of each episode.
+
+    Args:
+        key: Random key, consumed.
+        network: Actor and critic.
+        params: Parameters of the network.
+        env: The environment.
+        num_episodes: Number of episodes, played side by side.
+        max_steps: Gives up after so many steps; at least the environment's time limit.
+
+    Returns:
+        The episodes; look at `complete` before taking a mean.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+    sizes = _checked(num_episodes, max_steps)
+    return _episodes(_recurrent_play(key, params, env, network, *sizes))
+
+
+def _checked(num_episodes: int, max_steps: int) -> tuple[int, int]:
     for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
-    counts, length, complete = _play(key, params, env, policy, num_episodes, max_steps)
-    return EpisodeEvents(np.asarray(counts), np.asarray(length), np.asarray(complete))
+    return num_episodes, max_steps
 
 
-def _play_fn(key, params, env: Env, policy, num_episodes, max_steps):
-    def one_step(keys, state, observation):
-        action = policy(params, observation).sample(keys[0])
-        moved = env.step(keys[1], state, action)
-        return moved.state, moved.observation
+def _episodes(found: tuple[jax.Array, jax.Array, jax.Array]) -> EpisodeEvents:
+    return EpisodeEvents(*(np.asarray(x) for x in found))
+
+
+@functools.partial(jax.jit, static_argnames=("policy", "num_episodes", "max_steps"))
+def _play(key, params, env: Env, policy, num_episodes, max_steps):
+    def decide(keys, memory, states, observations):
+        del states
+        return memory, jax.vmap(lambda k, x: policy(params, x).sample(k))(keys, observations)
+
+    return _play_on(key, decide, (), env=env, num_episodes=num_episodes, max_steps=max_steps)
+
+
+@functools.partial(jax.jit, static_argnames=("network", "num_episodes", "max_steps"))
+def _recurrent_play(key, params, env: Env, network, num_episodes, max_steps):
+    def decide(keys, hidden, states, observations):
+        hidden, distribution, _ = see(
+            network, params, hidden, observation=observations, reset=states.length == 0
+        )
+        return hidden, jax.vmap(lambda k, d: d.sample(k))(keys, distribution)
+
+    hidden = network.initial_hidden(params, num_episodes)
+    return _play_on(key, decide, hidden, env=env, num_episodes=num_episodes, max_steps=max_steps)
+
+
+def _play_on(key, decide, memory, *, env: Env, num_episodes, max_steps):
+    """Counts, lengths and completeness of the first episode of every environment."""
 
     def step(carry):
-        number, states, observations, first = carry
+        number, states, observations, memory, first = carry
         keys = jax.random.split(jax.random.fold_in(key, number), (num_episodes, 2))
-        states, observations = jax.vmap(one_step)(keys, states, observations)
+        memory, actions = decide(keys[:, 0], memory, states, observations)
+        moved = jax.vmap(env.step)(keys[:, 1], states, actions)
+        states, observations = moved.state, moved.observation
         # The totals at the end of the first episode are that episode.
         ends = (states.totals.num_episodes == 1) & ~first[2]
         counts = jnp.where(ends[:, None], states.totals.episode_counts, first[0])
         length = jnp.where(ends, states.totals.episode_steps, first[1])
-        return number + 1, states, observations, (counts, length, first[2] | ends)
+        return number + 1, states, observations, memory, (counts, length, first[2] | ends)
 
     def unfinished(carry):
-        return (carry[0] < max_steps) & ~jnp.all(carry[3][2])
+        return (carry[0] < max_steps) & ~jnp.all(carry[4][2])
 
     # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
     keys = jax.random.split(jax.random.fold_in(key, 2**32 - 1), num_episodes)
     states, observations = jax.vmap(env.reset)(keys)
     first = (states.counts, states.length, jnp.zeros(num_episodes, bool))
-    _, states, _, first = jax.lax.while_loop(unfinished, step, (0, states, observations, first))
+    start = (0, states, observations, memory, first)
+    _, states, *_, first = jax.lax.while_loop(unfinished, step, start)
     counts, length, complete = first
     return (
         jnp.where(complete[:, None], counts, states.counts),
         jnp.where(complete, length, states.length),
         complete,
     )
-
-
-_play = jax.jit(_play_fn, static_argnames=("policy", "num_episodes", "max_steps"))

@@ -156,6 +156,31 @@ def test_the_value_of_a_linear_critic_is_exact(tmp_path):
 
 
 @pytest.mark.unoptimized
+def test_the_last_layer_of_a_trained_critic_is_exact(toy_run, tmp_path):
+    # With the layers before it frozen the values are linear in the last layer and its bias.
+    (subject,) = measure.make_subjects(
+        toy_run, of_values=True, part="layer_2", seeds=(1,), num_states=64, num_checkpoints=2
+    )
+    assert subject.facts["num_free_parameters"] == 17
+    last = dataclasses.replace(
+        subject, steps=subject.steps[1:],
+        **{name: jax.tree.map(lambda x: x[1:], getattr(subject, name))
+           for name in ("params", "centers")},
+    )  # fmt: skip
+    ((point,),) = measure_points(
+        last, tmp_path, localizations=(10.0,), sampling=Sampling(num_draws=2048), num_threads=1
+    )
+    layers = [jax.tree.map(lambda x: np.asarray(x[0]), last.centers[f"layer_{i}"]) for i in (0, 1)]
+    features = last.states["observation"][0]
+    for layer in layers:
+        features = np.tanh(features @ layer["kernel"] + layer["bias"])
+    features = np.concatenate([features, np.ones((64, 1))], axis=1)
+    h = point["nbeta"] * np.linalg.eigvalsh(features.T @ features / 64)
+    exact = 0.5 * np.sum(h / (h + 10.0))
+    assert abs(point["mean"] - exact) < 4 * point["sem"] < 0.1 * exact
+
+
+@pytest.mark.unoptimized
 def test_groups_and_single_checkpoints_agree(tmp_path):
     subject = subject_of(networks())
     options = {"localizations": (10.0,), "sampling": Sampling(num_draws=512), "num_threads": 1}

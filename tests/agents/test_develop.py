@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slt_rl.agents.analysis import describe_series, landmark_table
-from slt_rl.agents.develop import check_lengths, develop_run, load_development
+from slt_rl.agents.develop import check_curves, develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
 from slt_rl.agents.turning import KINDS
@@ -20,7 +20,7 @@ REWARDED = {"plants": "rewarded"}
 @pytest.fixture(scope="module")
 def described(toy_run, toy_curve):
     assert toy_curve.name == "policy-reference"
-    develop_run(toy_run, rewarded=REWARDED)
+    develop_run(toy_run, rewarded=REWARDED, num_simulated=2)
     return load_development(toy_run.folder)
 
 
@@ -46,6 +46,11 @@ def test_plants_overshoot_and_decay_in_every_seed(described):
     peaks = zip(*(marks["peak_step"][k] for k in ("low", "per_seed", "high")), strict=True)
     assert all(low <= step <= high for low, step, high in peaks)
     assert plants["forms"]["winner"] == "rise and decay"
+    confusion = plants["forms"]["confusion"]
+    assert confusion["truths"][0] == "rise and decay" and confusion["num_series"] == 2
+    # Simulated from the best form itself, at the noise found: it wins, or is tied.
+    best = confusion["forms"].index("rise and decay")
+    assert confusion["wins"][0][best] + confusion["ties"][0][best] == 2
     assert plants["stages"]["boundary_steps"]
 
 
@@ -64,7 +69,7 @@ def test_the_page_shows_everything_on_one_axis(toy_run, described):
     report = write_report(toy_run)
     page = (toy_run.folder / "report.html").read_text()
     assert "KL to the frozen policy" in page and "localization 100" in page.replace("\n", " ")
-    assert page.count("<img") == 2 and "no map to draw" in page
+    assert page.count("<img") == 2 and "no map to draw" in page and "told apart" in page
     assert 'src="http' not in page and 'href="http' not in page
     summary = json.loads((toy_run.folder / "summary.json").read_text())
     assert {t["title"] for t in summary["tables"]} >= {"landmarks", "forms", "stages", "lags"}
@@ -72,6 +77,14 @@ def test_the_page_shows_everything_on_one_axis(toy_run, described):
     assert main_events(described["series"])[0] == "plants"
     steps = default_frame_steps(toy_run, described["series"]["plants"])
     assert steps[0] == 0 and steps[-1] == toy_run.steps[-1] and len(steps) >= 3
+
+
+def test_frames_of_no_checkpoint_are_refused_before_anything_is_drawn(toy_run, described):
+    del described
+    page = (toy_run.folder / "report.html").read_bytes()
+    with pytest.raises(ValueError, match=r"frames: got \[641\], expected some of \[0, 1280"):
+        write_report(toy_run, frame_steps=[0, 641])
+    assert (toy_run.folder / "report.html").read_bytes() == page
 
 
 def test_landmarks_of_one_seed_have_no_interval_over_seeds():
@@ -86,6 +99,7 @@ def test_landmarks_of_one_seed_have_no_interval_over_seeds():
         ({"events": ["planting"]}, r"events: got \['planting'\], expected some of return"),
         ({"rewarded": {"plants": "pay"}}, "rewarded: got 'pay', expected events of the run"),
         ({"window": 0}, "window: got 0"),
+        ({"num_simulated": -1}, "num_simulated: expected a whole number >= 0"),
         ({"window": 12}, "return: .*expected a vector of at least 11 records"),
     ],
 )
@@ -102,16 +116,30 @@ def test_gaps_name_the_curve():
         describe_series(series)
 
 
-def test_a_short_llc_curve_names_its_file_and_says_what_to_run():
-    def curve(num_checkpoints):
-        return {"policy-own": SimpleNamespace(steps=np.arange(num_checkpoints))}
+def curve_of(num_checkpoints):
+    steps = 10 * np.arange(num_checkpoints)
+    mean = np.ones((2, 2, num_checkpoints))
+    return SimpleNamespace(steps=steps, seeds=(0, 4), localizations=(300.0, 100.0), mean=mean)
 
-    check_lengths(Path("run"), curve(11))
+
+def test_a_short_llc_curve_names_its_file_and_says_what_to_run():
+    check_curves(Path("run"), {"policy-own": curve_of(11)})
     message = (
         r"run/curves/policy-own\.json: 10 checkpoints, expected at least 11 .*`slt-rl curve run"
     )
     with pytest.raises(ValueError, match=message):
-        check_lengths(Path("run"), curve(10))
+        check_curves(Path("run"), {"policy-own": curve_of(10)})
+
+
+def test_an_llc_curve_with_gaps_names_its_file_and_says_what_to_run():
+    curve = curve_of(12)
+    curve.mean[1, 1, 7] = np.nan
+    message = (
+        r"run/curves/policy-own\.json: 1 gaps, the first at step 70 of seed 4 at localization 100, "
+        r".*remove run/curves/policy-own\.json .*--localizations"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_curves(Path("run"), {"policy-own": curve})
 
 
 def test_too_few_points_for_a_form_name_the_curve():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from slt_rl.agents import folder as files
-from slt_rl.agents import load_run
+from slt_rl.agents import load_run, make_subjects
 from slt_rl.agents.training import train_run
 from slt_rl.checkpoints import forget_after, recorded_steps
 from slt_rl.development import event_curves
@@ -186,8 +186,35 @@ def test_another_architecture_is_refused(finished, tmp_path):
     files.write_record(other, record)
     with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
         load_run(other).checkpoints(3)
+    with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
+        make_subjects(_without_worlds(load_run(other)))
     with pytest.raises(ValueError, match="fingerprint"):
         load_run(other).statistics(3)
+    recurrent = dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, width=4))
+    files.write_record(other, dataclasses.replace(record, spec=recurrent))
+    with pytest.raises(ValueError, match=r"layer_0/bias has shape \(8,\), expected nothing"):
+        make_subjects(_without_worlds(load_run(other)))
+
+
+def _without_worlds(run):
+    """The run, in which nothing can be played."""
+
+    class Unplayed(type(run)):
+        def env(self):
+            raise AssertionError("worlds were made")
+
+    return Unplayed(**vars(run))
+
+
+@pytest.mark.parametrize("part", ["core", "layer_0:x", "layer_0:8"])
+def test_a_part_that_is_none_is_refused_before_a_world_is_made(finished, part):
+    with pytest.raises(ValueError, match=f"part: got '{part}', expected the beginning of one of"):
+        make_subjects(_without_worlds(load_run(finished)), part=part)
+
+
+def test_sizes_are_refused_before_a_world_is_made(finished):
+    with pytest.raises(ValueError, match="num_states: got 3, expected at least 8"):
+        make_subjects(_without_worlds(load_run(finished)), num_states=3)
 
 
 def test_settings_that_do_not_fit_the_folder_are_refused(finished):
@@ -209,6 +236,17 @@ def test_an_altered_description_is_refused(finished, tmp_path):
         load_run(folder)
     (folder / "run.json").write_text("{")
     with pytest.raises(ValueError, match="run.json: truncated"):
+        load_run(folder)
+
+
+def test_a_run_that_is_not_there_or_not_whole_says_what_to_do(finished, tmp_path):
+    with pytest.raises(ValueError, match=r"no/run.json: missing; .*`slt-rl train GAME --out .*no`"):
+        load_run(tmp_path / "no")
+    folder = tmp_path / "half"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "seed-5" / "checkpoints")
+    message = r"seed-5/checkpoints/index.json: cannot be read .*the seeds \[3, 5\].*copy the whole"
+    with pytest.raises(ValueError, match=message):
         load_run(folder)
 
 

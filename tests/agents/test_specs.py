@@ -48,10 +48,18 @@ def test_defaults_are_those_of_the_games():
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("craftax-classic --steps 0", "num_updates: got 0"),
+        ("craftax-classic --steps 0", "steps: expected a finite number > 0, got 0.0"),
         ("craftax-classic --seeds 0", "seeds: got 0"),
         ("craftax-classic --width -1", "width: got -1"),
         ("craftax-classic --checkpoints 0", "num_checkpoints: got 0"),
+        ("craftax-classic --steps nan", "steps: expected a finite number > 0, got nan"),
+        ("craftax-classic --envs 0", "num_envs: expected a whole number >= 1, got 0"),
+        ("craftax-classic --unroll 0", "num_steps: expected a whole number >= 1, got 0"),
+        ("craftax-classic --learning-rate nan", "learning_rate: expected a finite number >= 0"),
+        ("craftax-classic --pool 0", "pool_size: expected a whole number >= 1, got 0"),
+        ("craftax-classic --time-limit 0", "max_timesteps: expected a whole number >= 1, got 0"),
+        ("craftax-classic --reward eat_plant=nan", "achievements: eat_plant: got nan, expected"),
+        ("craftax-classic --health inf", "health: got inf, expected a finite number"),
     ],
 )
 def test_bad_numbers_are_refused(words, text):
@@ -65,6 +73,21 @@ def test_a_name_is_refused_before_anything_runs(capsys, tmp_path):
     assert cli.main(words) == 2
     assert "achievements: there is no 'plant', expected one of" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("width", ["0", "4"])
+def test_numbers_of_the_trainer_are_refused_before_a_world_is_made(width, capsys, monkeypatch):
+    def make_worlds(_):
+        raise AssertionError("worlds were made")
+
+    monkeypatch.setattr(WorldSpec, "env", make_worlds)
+    words = ["train", "craftax-classic", "--minibatches", "3", "--width", width]
+    assert cli.main(words) == 2
+    assert "num_minibatches: got 3, expected a divisor of" in capsys.readouterr().err
+
+
+def test_a_map_of_size_zero_is_not_the_default():
+    assert asked("craftax-classic", "--map", "0").world.map_size == 0  # `env` refuses it.
 
 
 def test_a_malformed_pair_is_refused(capsys):

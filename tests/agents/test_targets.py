@@ -86,7 +86,7 @@ def test_a_part_is_free_and_the_rest_frozen():
     )
 
 
-@pytest.mark.parametrize("part", ["cor", "core/keep/x", "actor:7"])
+@pytest.mark.parametrize("part", ["cor", "core/keep/x", "actor:7", "actor:x", "actor:-1"])
 def test_parts_that_are_none_are_refused(part):
     with pytest.raises(ValueError, match=f"part: got '{part}', expected the beginning of one of"):
         FrozenPart(FrozenSequences(Counter()), part).free(PARAMS)

@@ -61,7 +61,7 @@ def test_peers_that_cannot_be_installed_are_skipped_with_the_reason(tmp_path, mo
     speed_peers._attempt.cache_clear()
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_the_page_has_a_table_of_every_part_and_names_what_was_skipped(monkeypatch):
     def missing(peer):
         raise speed_peers.NotInstalled(f"{peer} is not to be had")

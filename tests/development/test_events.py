@@ -1,5 +1,7 @@
 """Events in play: counted before any reset, on the terminal step too, complete episodes only."""
 
+import dataclasses
+
 import gymnax
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from gymnax.environments.classic_control.cartpole import EnvParams
 
-from slt_rl.development import EventEnv, event_curves, play_events
+from slt_rl.development import EventEnv, event_curves, play_events, recurrent_play_events
 from slt_rl.rl import Categorical, GymnaxEnv, reset_envs, rollout
 from toy_models.first_only import FirstOnlyEnv, plant_events
 
@@ -110,6 +112,37 @@ def test_unfinished_episodes_are_told_apart():
     )
     assert not found.complete.any()
     np.testing.assert_array_equal(found.counts, [[T - 1, 1]] * 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlantsEvery:
+    """An agent that plants at every k-th step of its episode, which it counts itself."""
+
+    def initial_hidden(self, params, num_envs):
+        del params
+        return jnp.zeros(num_envs, jnp.int32)
+
+    def apply(self, params, hidden, observation, *, reset):
+        del observation
+
+        def step(hidden, reset):
+            hidden = jnp.where(reset, 0, hidden) + 1
+            return hidden, hidden
+
+        hidden, count = jax.lax.scan(step, hidden, reset)
+        plant = (count % params == 0)[..., None]
+        logits = jnp.where(plant, jnp.array([0.0, -1e9, -1e9]), jnp.array([-1e9, 0.0, -1e9]))
+        return hidden, Categorical(logits), jnp.zeros(count.shape)
+
+
+@pytest.mark.parametrize(("every", "max_steps"), [(3, T), (T, T), (7, 2 * T), (7, T - 1)])
+def test_an_agent_with_memory_is_counted_by_what_it_remembers(every, max_steps):
+    found = recurrent_play_events(
+        jax.random.key(0), PlantsEvery(), every, env=WORLD, num_episodes=3, max_steps=max_steps
+    )
+    assert (found.complete == (max_steps >= T)).all()
+    np.testing.assert_array_equal(found.counts, [[T // every, 1]] * 3)
+    np.testing.assert_array_equal(found.length, min(T, max_steps))
 
 
 def test_mean_plants_of_a_random_policy():

@@ -10,6 +10,7 @@ error that is not halved, ``nbeta = n`` is a Gaussian likelihood of variance 1/2
 a likelihood of variance one is ``nbeta = n/2``.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +31,7 @@ _EXTRA_BLOCKS = 2  # at a requested temperature, to forget common ancestors
 
 
 class Prior(NamedTuple):
-    """A prior that can be sampled and evaluated.
+    """A prior that can be sampled and evaluated; samplers compile once for equal functions.
 
     Attributes:
         sample_fn: ``key -> params``.
@@ -87,16 +88,33 @@ def normal_prior(params: PyTree, std: float = 1.0) -> Prior:
     """
     if not std > 0:
         raise ValueError(f"std: got {std}, expected a positive number")
-    flat, unravel = ravel_pytree(params)
-    log_scale = flat.size * (np.log(std) + np.log(2 * np.pi) / 2)
+    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda tree: tree, params))
+    size = sum(leaf.size for leaf in leaves)
+    return Prior(_NormalSample(std, structure, tuple(leaves)), _NormalLogDensity(std, size))
 
-    def sample(key):
-        return unravel(std * jax.random.normal(key, flat.shape, flat.dtype))
 
-    def logdensity(value):
-        return -jnp.sum(ravel_pytree(value)[0] ** 2) / (2 * std**2) - log_scale
+@dataclasses.dataclass(frozen=True)
+class _NormalSample:
+    """Equal where what it draws is distributed equally, as its density: nothing recompiles."""
 
-    return Prior(sample, logdensity)
+    std: float
+    structure: Any
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+
+    def __call__(self, key: jax.Array) -> PyTree:
+        zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in self.leaves]
+        flat, unravel = ravel_pytree(jax.tree.unflatten(self.structure, zeros))
+        return unravel(self.std * jax.random.normal(key, flat.shape, flat.dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class _NormalLogDensity:
+    std: float
+    size: int
+
+    def __call__(self, value: PyTree) -> jax.Array:
+        log_scale = self.size * (np.log(self.std) + np.log(2 * np.pi) / 2)
+        return -jnp.sum(ravel_pytree(value)[0] ** 2) / (2 * self.std**2) - log_scale
 
 
 def tempered_smc(
@@ -116,11 +134,12 @@ def tempered_smc(
     falls to 0.6 of the particles; then systematic resampling and Metropolized moves: Hamiltonian
     with ``num_leapfrog`` steps (one is MALA), step ``epsilon exp(0.3 N(0, 1))`` for each particle,
     ``epsilon`` adapted towards 0.65 acceptance. At a requested temperature two further blocks of
-    moves let the particles forget their common ancestors.
+    moves let the particles forget their common ancestors. Compiled once for a potential, a prior
+    and counts: name the potential, do not write a new lambda each call.
 
     Args:
         key: Random key, consumed.
-        potential: ``params -> []``, nats per example.
+        potential: ``params -> []``, nats per example; hashable.
         prior: The prior.
         nbetas: Increasing positive inverse temperatures.
         num_particles: Number of particles.
@@ -145,7 +164,7 @@ def tempered_smc(
     ):
         if count < 1:
             raise ValueError(f"{name}: got {count}, expected a positive integer")
-    step_fn = _temperature_step(potential, prior, num_moves, num_leapfrog)
+    step_fn = functools.partial(_next_population, potential, prior, num_moves, num_leapfrog)
     return _follow(key, potential, prior, step_fn, targets, num_particles, progress)
 
 
@@ -160,8 +179,8 @@ def _follow(
 ) -> TemperedSamples:
     """Follows the population through all temperatures and collects it at the requested ones."""
     key, key_prior = jax.random.split(key)
-    population = _start(key_prior, prior, num_particles)
-    losses_fn = jax.jit(jax.vmap(potential))
+    population = _start(prior.sample_fn, num_particles, key_prior)
+    losses_fn = functools.partial(_losses, potential)
     if not np.any(np.isfinite(losses_fn(population.particles))):
         raise ValueError("potential: not finite at any prior draw; check the scale of the prior")
     rows, count = [], 0
@@ -180,16 +199,29 @@ def _follow(
     return TemperedSamples(targets, *jax.tree.map(lambda *leaves: np.stack(leaves), *rows))
 
 
-def _start(key: jax.Array, prior: Prior, num_particles: int) -> Population:
-    particles = jax.jit(jax.vmap(prior.sample_fn))(jax.random.split(key, num_particles))
+@functools.partial(jax.jit, static_argnums=0)
+def _losses(potential: Callable, particles: PyTree) -> jax.Array:
+    return jax.vmap(potential)(particles)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _start(sample_fn: Callable, num_particles: int, key: jax.Array) -> Population:
+    particles = jax.vmap(sample_fn)(jax.random.split(key, num_particles))
     zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(particles)))
     return Population(particles, zero, zero + 0.3, zero, zero)
 
 
-def _temperature_step(
-    potential: Callable, prior: Prior, num_moves: int, num_leapfrog: int
-) -> Callable:
-    """Builds the jitted ``(key, population, limit) -> population`` to the next temperature."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _next_population(
+    potential: Callable,
+    prior: Prior,
+    num_moves: int,
+    num_leapfrog: int,
+    key: jax.Array,
+    population: Population,
+    limit: jax.Array,
+) -> Population:
+    """Reweights, resamples and moves the particles to the next temperature, at most `limit`."""
     kernel = tempered.build_kernel(
         prior.logdensity_fn,
         lambda params: -potential(params),
@@ -197,30 +229,23 @@ def _temperature_step(
         hmc.init,
         resampling.systematic,
     )
-
-    @jax.jit
-    def step(key, population, limit):
-        losses = jax.vmap(potential)(population.particles)
-        losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
-        nbeta, log_weights = _reweight(losses, population.nbeta, limit)
-        weighted = tempered.TemperedSMCState(
-            population.particles, jax.nn.softmax(log_weights), nbeta
-        )
-        key_moves, key_spread = jax.random.split(key)
-        # Called with its own temperature, blackjax's kernel resamples and moves, nothing else. Its
-        # adaptive variant would choose the increment from particles that still carry weights.
-        tuning = _tuning(key_spread, population)
-        moved, info = kernel(key_moves, weighted, num_moves, nbeta, tuning)
-        acceptance = jnp.mean(info.update_info.acceptance_rate)
-        return Population(
-            moved.particles,
-            nbeta,
-            population.step_size * jnp.exp(acceptance - _ACCEPTANCE),
-            population.log_evidence + logsumexp(log_weights) - jnp.log(losses.size),
-            acceptance,
-        )
-
-    return step
+    losses = jax.vmap(potential)(population.particles)
+    losses = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    nbeta, log_weights = _reweight(losses, population.nbeta, limit)
+    weighted = tempered.TemperedSMCState(population.particles, jax.nn.softmax(log_weights), nbeta)
+    key_moves, key_spread = jax.random.split(key)
+    # Called with its own temperature, blackjax's kernel resamples and moves, nothing else. Its
+    # adaptive variant would choose the increment from particles that still carry weights.
+    tuning = _tuning(key_spread, population)
+    moved, info = kernel(key_moves, weighted, num_moves, nbeta, tuning)
+    acceptance = jnp.mean(info.update_info.acceptance_rate)
+    return Population(
+        moved.particles,
+        nbeta,
+        population.step_size * jnp.exp(acceptance - _ACCEPTANCE),
+        population.log_evidence + logsumexp(log_weights) - jnp.log(losses.size),
+        acceptance,
+    )
 
 
 def _reweight(losses: jax.Array, nbeta: jax.Array, limit: jax.Array) -> tuple[jax.Array, jax.Array]:

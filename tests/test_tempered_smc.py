@@ -91,6 +91,33 @@ def test_nuts_has_the_moments_of_a_gaussian():
     assert abs(energy.mean() - np.sum(h / (1 + h)) / 2) < 4 * energy.std() / np.sqrt(16)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "sizes"),
+    [
+        (tempered_smc, {"num_particles": 50, "num_moves": 3}),
+        (nuts_posterior, {"num_chains": 2, "num_warmup": 20, "num_samples": 10}),
+    ],
+)
+def test_a_second_call_compiles_nothing(sampler, sizes):
+    traces, compiled = [], []
+
+    def potential(params):
+        traces.append(1)
+        return quadratic(params)
+
+    def draw(number):
+        nbeta = {"nbetas": [number]} if sampler is tempered_smc else {"nbeta": number}
+        return sampler(jax.random.key(int(number)), potential, normal_prior(ZERO), **nbeta, **sizes)
+
+    draw(5.0)
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    first = len(traces)
+    draw(7.0)
+    assert first > 0 and len(traces) == first and not compiled
+
+
 def test_same_key_same_particles():
     def draw():
         return tempered_smc(

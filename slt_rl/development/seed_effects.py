@@ -9,6 +9,7 @@ import numpy as np
 
 from slt_rl._checks import check_fraction
 from slt_rl.diagnostics import effective_sample_size, split_r_hat
+from slt_rl.numpyro_nuts import nuts_draws
 
 # Half-widths of the priors, in standard deviations of the values (and of each variable).
 _WIDE, _SCALE = 10.0, 2.0
@@ -137,18 +138,9 @@ def _checked(values, variables, *, seeds, sem, level):
 @functools.partial(jax.jit, static_argnames="num_draws")
 def _draws(key, values, variables, *, belongs, sem, num_draws: int) -> dict[str, jax.Array]:
     """Draws of the standardized model, axes `[chain, draw, ...]`, compiled once for a shape."""
-    from numpyro.infer import MCMC, NUTS  # imported here: it takes a second
-
-    sampler = MCMC(
-        NUTS(_model, target_accept_prob=0.95),
-        num_warmup=num_draws,
-        num_samples=num_draws,
-        num_chains=4,
-        chain_method="vectorized",
-        progress_bar=False,
-    )
-    sampler.run(key, values, variables, belongs, sem)
-    return sampler.get_samples(group_by_chain=True)
+    kernel = {"model": _model, "target_accept_prob": 0.95}
+    lengths = {"num_chains": 4, "num_warmup": num_draws, "num_samples": num_draws}
+    return nuts_draws(key, kernel, values, variables, belongs, sem, **lengths)
 
 
 def _model(values, variables, belongs, sem):

@@ -20,7 +20,7 @@ from slt_rl.estimation import estimate_centers
 from slt_rl.kept import KeptEstimates, identity_of
 from slt_rl.precision import doubted, low_precision
 from slt_rl.processes import of_all_processes, share_of
-from slt_rl.progress import DrawsBar, shown
+from slt_rl.progress import CurveBar, DrawsBar
 from slt_rl.result import LLCCurve, LLCEstimate
 from slt_rl.settings import Settings
 from slt_rl.threads import MOST_THREADS, default_parts, default_threads
@@ -171,8 +171,9 @@ def llc_curve(
             as small as it asks for (`slt_rl.chunks.checkpoint_bytes`). `None` for no limit.
         num_threads: chunks sampled at the same time on the host; two, or one where a loss factors
             matrices on the CPU, where two would wait for each other (`slt_rl.threads`).
-        progress: show a bar: checkpoints, time left, the last estimate, how many are not trusted;
-            a line every ten seconds where standard error is a file.
+        progress: show a bar: checkpoints, those in work by the share of their draws, time left, the
+            last estimate, how many are not trusted; a line every ten seconds where standard error
+            is a file. It changes no draw.
         allow_negative_control: sample a loss that is marked as no potential.
         observe_fn: as in `estimate_llc`.
         observe_every: as in `estimate_llc`.
@@ -220,23 +221,33 @@ def llc_curve(
         identity = identity_of(key, problem, settings, target_fn=losses_fn)
         kept = KeptEstimates(Path(folder), {**identity, "num_together": size})
 
-    def run(chunk):
-        start, part = chunk
-        measure = functools.partial(estimate_centers, key, part, settings, first=start)
-        estimates = measure() if kept is None else kept.get(start, part, measure)
-        return estimates[: problem.num_centers - start]
-
     pieces = list(chunks_of(problem, size))
     mine = share_of(pieces)
-    num_mine = sum(min(size, problem.num_centers - start) for start, _ in mine)
     if num_threads is None and len(mine) > 1:  # One chunk waits for no other: nothing to trace.
         given = {"shared": data, "dataset": dataset}
         num_threads = default_threads(*_programs(losses_fn, observe_fn, first, **given))
-    with ThreadPoolExecutor(num_threads or 1) as pool:
-        found = list(shown(pool.map(run, mine), num_mine, progress))
+    measure = functools.partial(_measured, key, settings=settings, kept=kept, progress=progress)
+    found = measure(mine, problem.num_centers, num_threads=num_threads or 1)
     estimates = [e for piece in of_all_processes(found, len(pieces)) for e in piece]
     precision = low_precision(losses_fn, first, data)
     return LLCCurve(steps, tuple(_stated(e, loss_fn, precision) for e in estimates))
+
+
+def _measured(key, chunks, num_centers, *, settings: Settings, kept, num_threads, progress):
+    """Samples chunks of a curve; the last of all is filled up beyond the number of centers."""
+    counts = [min(part.num_centers, num_centers - start) for start, part in chunks]
+
+    def run(chunk, count):
+        start, part = chunk
+        watched = settings._replace(bar=bar.chunk(start, count))
+        measure = functools.partial(estimate_centers, key, part, watched, first=start)
+        estimates = measure() if kept is None else kept.get(start, part, measure)
+        bar.finish(start, estimates[:count])
+        return estimates[:count]
+
+    workers = ThreadPoolExecutor(num_threads)
+    with CurveBar(sum(counts), show=progress) as bar, workers as pool:
+        return list(pool.map(run, chunks, counts))
 
 
 def _stated(estimate: LLCEstimate, loss_fn: Callable, precision: str | None) -> LLCEstimate:

@@ -1,8 +1,9 @@
 """How far a call is: bars on a terminal and in a notebook, lines in a log."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -129,20 +130,75 @@ def described(estimate: Any) -> str:
     return f"llc {estimate.mean:.4g} {estimate.verdict}{flags}"
 
 
-def shown(found: Iterable[list[Any]], total: int, show: bool) -> Iterator[list[Any]]:
-    """Yields the chunks of a curve as they are finished.
+class CurveBar:
+    """The bar of a curve: checkpoints, time left, the last estimate, how many are not trusted.
+
+    Checkpoints that are sampled together count by the share of their draws, so that a curve of a
+    single chunk moves too. Chunks tell from threads of their own.
 
     Args:
-        found: Lists of `LLCEstimate`, chunk by chunk.
         total: How many checkpoints.
-        show: Show a bar: checkpoints, time left, the last estimate, how many are not trusted.
+        show: Whether to show anything.
     """
-    seen = doubted = 0
-    with open_bar(total, show=show, desc="curve", unit="checkpoint") as bar:
-        for chunk in found:
-            seen += len(chunk)
-            doubted += sum(estimate.verdict != "trusted" for estimate in chunk)
-            text = f"{described(chunk[-1])}; {doubted} of {seen} not trusted"
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(len(chunk))
-            yield chunk
+
+    def __init__(self, total: int, *, show: bool):
+        self.bar = open_bar(total, show=show, desc="curve", unit="checkpoint")
+        self.show, self.lock = show, threading.Lock()
+        self.finished = self.doubted = 0
+        self.in_work: dict[int, float] = {}
+        self.said = ""
+
+    def __enter__(self) -> "CurveBar":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.close()
+
+    def chunk(self, start: int, count: int) -> "ChunkBar | None":
+        """What the chains of a chunk of `count` checkpoints tell, `None` where nothing is shown."""
+        return ChunkBar(self, start, count) if self.show else None
+
+    def work(self, start: int, done: float, text: str) -> None:
+        """Shows how many checkpoints' worth of draws the chunk that begins at `start` has."""
+        with self.lock:
+            self.in_work[start] = done
+            self._move(text)
+
+    def finish(self, start: int, estimates: Sequence[Any]) -> None:
+        """Shows the last `LLCEstimate` of a chunk, in place of its chains."""
+        with self.lock:
+            self.in_work.pop(start, None)
+            self.finished += len(estimates)
+            self.doubted += sum(estimate.verdict != "trusted" for estimate in estimates)
+            count = f"{self.doubted} of {self.finished} not trusted"
+            self.said = f"{described(estimates[-1])}; {count}"
+            self._move("")
+
+    def _move(self, text: str) -> None:
+        self.bar.set_postfix_str("; ".join(filter(None, (text, self.said))), refresh=False)
+        # In eighths, which are added up without rounding: no bar says 0.30000000000000004.
+        eighths = int(8 * sum(self.in_work.values()))
+        done = self.finished + (eighths / 8 if eighths % 8 else eighths // 8)
+        if done < self.bar.n:  # Chains were lengthened: it goes on from there.
+            self.bar.update(done - self.bar.n)
+        self.bar.n = done
+        self.bar.update(0)
+
+
+class ChunkBar:
+    """Tells the bar of a curve how far the chains of a chunk are; takes what `DrawsBar` takes."""
+
+    def __init__(self, curve: CurveBar, start: int, count: int):
+        self.curve, self.start, self.count = curve, start, count
+        self.num_draws = 0
+
+    def burn_in(self, done: int, planned: int) -> None:
+        """Shows a burn-in, which calibrates and may begin again; it counts for nothing yet."""
+        self.curve.work(self.start, 0.0, f"calibrating {done}/{planned}")
+
+    def sample(self, draws: Draws, start: int, total: int, **_: Any) -> None:
+        """Shows one more block of draws, with the arguments of `DrawsBar.sample`."""
+        self.num_draws += draws.excess_loss.shape[2]
+        done = min(self.num_draws, total)
+        text = f"{'draw' if done > start else 'burn-in'} {done}/{total}"
+        self.curve.work(self.start, self.count * done / total, text)

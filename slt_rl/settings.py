@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from slt_rl.observer import Observer
-from slt_rl.progress import DrawsBar
+from slt_rl.progress import ChunkBar, DrawsBar
 
 
 class Settings(NamedTuple):
@@ -18,7 +18,7 @@ class Settings(NamedTuple):
         tolerance: relative error to aim at.
         observer: what to compute beside the draws.
         num_parts: parts of the chains to run at the same time.
-        bar: shows how far the chains of a single center are; changes nothing.
+        bar: shows how far the chains are; changes nothing.
     """
 
     sampler: Any
@@ -29,4 +29,4 @@ class Settings(NamedTuple):
     tolerance: float
     observer: Observer | None = None
     num_parts: int = 1
-    bar: DrawsBar | None = None
+    bar: DrawsBar | ChunkBar | None = None

@@ -22,13 +22,45 @@ def told(verdict, number):
 
 
 def test_a_curve_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
-    chunks = [[told("trusted", 0), told("doubtful", 1)], [told("refused", 2)]]
-    assert list(progress.shown(chunks, 3, False)) == chunks
-    assert capsys.readouterr().err == ""
-    assert list(progress.shown(chunks, 3, True)) == chunks
-    last = capsys.readouterr().err.splitlines()[-1]
+    chunks = {0: [told("trusted", 0), told("doubtful", 1)], 2: [told("refused", 2)]}
+    for show in (False, True):
+        with progress.CurveBar(3, show=show) as bar:
+            for start, chunk in chunks.items():
+                bar.finish(start, chunk)
+        said = capsys.readouterr().err
+        assert bool(said) == show
+    last = said.splitlines()[-1]
     assert "3/3" in last
     assert "llc 2.5 refused: flag 2; 2 of 3 not trusted" in last
+
+
+def make_quadratic(params):
+    return lambda w: quadratic(w - params)
+
+
+def test_a_curve_of_one_chunk_tells_how_far_its_chains_are(monkeypatch, capsys):
+    def curve(**options):
+        sizes = {"num_chains": 2, "num_draws": 256, "num_burnin": 128}
+        return slt_rl.llc_curve(
+            jax.random.key(0), make_quadratic, jnp.zeros((4, 3)), nbeta=100.0, **sizes, **options
+        )
+
+    silent = curve(sampler=slt_rl.SGLD(1e-3))
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    loud = curve(sampler=slt_rl.SGLD(1e-3), progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    for a, b in zip(loud.estimates, silent.estimates, strict=True):
+        np.testing.assert_array_equal(a.draws.excess_loss, b.draws.excess_loss)
+    # Of 384 draws a third is burn-in; in eighths of a checkpoint.
+    done = [line.split("[")[0].split()[-1] for line in lines]
+    assert done == ["0/4", "1.25/4", "2.625/4", "4/4", "4/4", "4/4"]
+    texts = "burn-in 128/384", "draw 256/384", "draw 384/384"
+    assert all(text in line for line, text in zip(lines[1:4], texts, strict=True))
+    assert progress.described(loud.estimates[-1]) in lines[-1]
+    curve(progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert "0/4" in lines[1] and "calibrating 128/128" in lines[1]
 
 
 def block(values, alive=True):

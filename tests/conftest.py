@@ -48,8 +48,8 @@ def interruptible():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Where programs compile for longer than they run, LLVM optimizes nothing."""
-    is_light = item.get_closest_marker("light_compilation") is not None
-    jax.config.update("jax_disable_most_optimizations", is_light)
+    is_unoptimized = item.get_closest_marker("unoptimized") is not None
+    jax.config.update("jax_disable_most_optimizations", is_unoptimized)
     try:
         return (yield)
     finally:

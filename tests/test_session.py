@@ -6,7 +6,7 @@ import pytest
 FLAG = "jax_disable_most_optimizations"
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_a_marked_test_compiles_without_optimizations():
     assert jax.config.read(FLAG)
 

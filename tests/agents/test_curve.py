@@ -46,7 +46,7 @@ def values_of(points):
     return [[point["mean"] for point in row] for row in points]
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_one_compilation_for_all_checkpoints_and_localizations(tmp_path):
     before = chains.num_programs()
     measure_points(
@@ -134,7 +134,7 @@ def test_a_dead_unit_adds_nothing(tmp_path):
     assert alive["mean"] - 10 * alive["sem"] > 0
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_the_value_of_a_linear_critic_is_exact(tmp_path):
     critic = small_worlds.Layered(MLP(4, 1, hidden=()))
     params = jax.tree.map(lambda x: np.asarray(x)[None], critic.init(jax.random.key(0)))
@@ -150,7 +150,7 @@ def test_the_value_of_a_linear_critic_is_exact(tmp_path):
     assert abs(point["mean"] - exact) < 4 * point["sem"] < 0.3
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_groups_and_single_checkpoints_agree(tmp_path):
     subject = subject_of(networks())
     options = {"localizations": (10.0,), "sampling": Sampling(num_draws=512), "num_threads": 1}

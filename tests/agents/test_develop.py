@@ -143,7 +143,7 @@ def test_a_run_with_too_few_episodes_says_so(toy_run):
         default_window(Short())
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_another_world_gives_the_same_kind_of_curves(tmp_path):
     run = small_worlds.cartpole_run(tmp_path, num_updates=24)
     series = event_series(run, window=4)

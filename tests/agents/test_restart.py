@@ -15,7 +15,7 @@ from slt_rl.agents.training import train_run
 from slt_rl.array_files import load_arrays
 from tests.agents.toy_runs import TOY
 
-pytestmark = [pytest.mark.light_compilation, pytest.mark.usefixtures("cartpole")]
+pytestmark = [pytest.mark.unoptimized, pytest.mark.usefixtures("cartpole")]
 
 
 @pytest.fixture(scope="module")

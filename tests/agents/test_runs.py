@@ -20,7 +20,7 @@ from tests.failing_writes import fail_write
 TRAIN = importlib.import_module("slt_rl.rl.train")
 
 
-pytestmark = [pytest.mark.light_compilation, pytest.mark.usefixtures("cartpole")]
+pytestmark = [pytest.mark.unoptimized, pytest.mark.usefixtures("cartpole")]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from benchmarks.craftax_sight import _able, _plant_in_view
 from slt_rl.rl.craftax_events import PLANT
 from tests.rl.craftax_worlds import meadow, small_env
 
-pytestmark = pytest.mark.light_compilation
+pytestmark = pytest.mark.unoptimized
 
 
 @pytest.fixture(scope="module")

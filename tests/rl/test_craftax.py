@@ -15,7 +15,7 @@ from slt_rl.rl import craftax
 from slt_rl.rl.craftax_events import BEHAVIORS, FRONT, craftax_events, event_names
 from tests.rl.craftax_worlds import NO_CREATURES, meadow, planting_script, small_env
 
-pytestmark = pytest.mark.light_compilation
+pytestmark = pytest.mark.unoptimized
 
 NUM_ENVS = 32
 NUM_STEPS = 160

@@ -91,7 +91,7 @@ def test_softmax_regret_without_a_prior_has_the_exponent_zero(top):
     assert found == pytest.approx(1 / (top - np.log(nbeta) - np.euler_gamma), rel=1e-4)
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_softmax_regret_is_refused_with_its_negative_value():
     result = slt_rl.estimate_llc(KEY, gap_regret, jnp.array([2.0, 0.0]), nbeta=100.0)
     exact = gap_value(100.0, 10.0, 2.0, relative_to=expit(-2.0))
@@ -160,7 +160,7 @@ def test_a_leak_is_no_plateau(localization, regimes):
 SADDLE_STRENGTH, SADDLE_NBETA, SADDLE_LOCALIZATION = 0.5, 10.0, 30.0
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_a_missing_mode_is_negative_and_refused():
     """Quadratic part of `|W_2 W_1 - s|^2` at zero layers with two hidden units."""
     x = 2 * SADDLE_NBETA * SADDLE_STRENGTH
@@ -329,7 +329,7 @@ def test_step_and_noise_of_sgld_inflate_by_their_law(heat, expected):
         assert result.diagnostics["heating"] == pytest.approx(heat * expected, rel=1.0)
 
 
-@pytest.mark.light_compilation
+@pytest.mark.unoptimized
 def test_a_scaled_reward_is_another_temperature_which_the_notes_say_and_no_verdict_can_know():
     """Finite value of `c L` at `nbeta` is that of `L` at `c nbeta`: only the regime shows it."""
 

@@ -26,7 +26,7 @@ from slt_rl.rl.recurrent_ppo import pick_windows
 from tests.rl.counting_env import CountingEnv, CountingParams
 from tests.rl.test_advantages import by_hand
 
-pytestmark = pytest.mark.light_compilation
+pytestmark = pytest.mark.unoptimized
 
 KEY = jax.random.key(7)
 NETWORK = RecurrentActorCritic(1, 2, width=3, encoder=4, head=4)

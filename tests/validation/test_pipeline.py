@@ -10,7 +10,7 @@ import pytest
 from slt_rl import cli
 from slt_rl.validation import QUICK, exact, pipeline, validate
 
-pytestmark = pytest.mark.light_compilation
+pytestmark = pytest.mark.unoptimized
 
 TINY = dataclasses.replace(
     QUICK,

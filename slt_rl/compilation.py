@@ -62,14 +62,15 @@ class LightJit:
 
 
 @contextmanager
-def compiling(*calls: functools.partial) -> Iterator[None]:
-    """Compiles calls on a thread of its own; the block of `with` begins with the first compiled.
+def compiling(*calls: functools.partial, ready: int = 1) -> Iterator[None]:
+    """Compiles calls on a thread of its own while the block of `with` runs; at its end all are.
 
     All are traced before it: two threads that trace hinder each other, as compilers do not. An
     error of the compiler is left to the call itself, which meets it again.
 
     Args:
-        *calls: of compiled functions, without keywords; the first is what the block begins with.
+        *calls: of compiled functions, without keywords; arguments may be shapes of arrays.
+        ready: the block begins when so many of the first are compiled.
 
     Example:
         >>> call = functools.partial(LightJit(lambda x: x + 1), 1.0)
@@ -83,7 +84,7 @@ def compiling(*calls: functools.partial) -> Iterator[None]:
         for call in calls:
             program: Any = call.func
             compiled.append(pool.submit(_compile, program.lower(*call.args)))
-        wait(compiled[:1])
+        wait(compiled[:ready])
         yield
 
 

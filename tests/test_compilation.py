@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +63,14 @@ def test_what_was_compiled_ahead_is_not_compiled_again():
     )
     assert program(jnp.zeros(3)).tolist() == [1, 1, 1]
     assert len(traces) == 1 and not compiled
+
+
+def test_the_block_may_run_before_anything_is_compiled(monkeypatch):
+    began, seen = threading.Event(), []
+    monkeypatch.setattr(compilation, "_compile", lambda _: seen.append(began.wait(5)))
+    with compiling(functools.partial(LightJit(jnp.sum), jnp.zeros(3)), ready=0):
+        began.set()
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ class Agent:
 
     Attributes:
         spec: Its description.
-        env: The environment, counting events.
+        env: The environment, counting events; of shapes alone until its worlds are made.
         ppo: The trainer.
         init_fn: `key -> parameters`.
         num_inputs: Length of an observation.
@@ -72,16 +72,20 @@ class Agent:
         )
 
 
-def make_agent(spec: RunSpec) -> Agent:
+def make_agent(spec: RunSpec, env: EventEnv | None = None) -> Agent:
     """Builds environment, networks and trainer.
+
+    Args:
+        spec: The description.
+        env: Its environment or the shapes of it; `spec.world.env()` if None.
 
     Raises:
         ValueError: If a number of the description is out of its range.
         ImportError: If Craftax is not installed.
     """
     make_ppo(spec, 1, 1)  # Refuses what is out of its range before the worlds are made.
-    env = spec.world.env()
-    num_inputs = jax.eval_shape(env.reset, jax.random.key(0))[1].size
+    env = spec.world.env() if env is None else env
+    num_inputs = jax.eval_shape(EventEnv.reset, env, jax.random.key(0))[1].size
     num_actions = len(spec.world.rules.actions)
     return Agent(
         spec,

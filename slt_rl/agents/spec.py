@@ -111,6 +111,12 @@ class WorldSpec:
             inner, craftax_events, event_names(rules.achievements), game.advance_craftax
         )
 
+    def env_shapes(self) -> EventEnv:
+        """`env` with shapes in place of its arrays, before any world is made."""
+        # Imports the game, which makes arrays of its own: not within the trace.
+        _ = self.rules
+        return jax.eval_shape(self.env)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningSpec:

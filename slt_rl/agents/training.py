@@ -1,6 +1,7 @@
 """Training into a folder: what is there is never lost, and what is missing is made."""
 
 import dataclasses
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,10 @@ from slt_rl.agents.spec import RunSpec
 from slt_rl.agents.state_files import load_state, save_state
 from slt_rl.array_files import load_arrays
 from slt_rl.checkpoints import forget_after, save_checkpoint
+from slt_rl.compilation import compiling
+from slt_rl.development import EventEnv
 from slt_rl.rl import init_runs, train
+from slt_rl.rl.train import advance_call
 
 PyTree = Any
 # `(update, num_updates, statistics of all seeds since the last call)`.
@@ -57,8 +61,10 @@ def train_run(
     """
     if files.record_path(Path(folder)).exists():
         _check_same(Path(folder), files.read_record(Path(folder)).spec, spec)
-    agent = make_agent(spec)
-    return train_agent(agent, folder, progress=progress, save_every=save_every, seconds=seconds)
+    # Shapes are enough to compile the training with, while the worlds are made.
+    agent = make_agent(spec, spec.world.env_shapes())
+    stops = _Stops(save_every, time.monotonic() + seconds)
+    return _train(agent, spec.world.env, Path(folder), progress=progress, stops=stops)
 
 
 def train_agent(
@@ -70,9 +76,31 @@ def train_agent(
     seconds: float = float("inf"),
 ) -> bool:
     """`train_run` of an agent that is built already."""
-    folder, start = Path(folder), time.monotonic()
+    stops = _Stops(save_every, time.monotonic() + seconds)
+    return _train(agent, lambda: agent.env, Path(folder), progress=progress, stops=stops)
+
+
+class _Stops(NamedTuple):
+    """Seconds between savings, and the time at which to stop."""
+
+    save_every: float
+    until: float
+
+
+def _train(
+    agent: Agent,
+    make_env: Callable[[], EventEnv],
+    folder: Path,
+    *,
+    progress: Progress | None,
+    stops: _Stops,
+) -> bool:
+    """Trains an agent of which the shapes are known, in the worlds that `make_env` makes."""
     record = _open(folder, agent)
-    work = _resume(folder, record, agent)
+    unfinished = _saved_update(folder) < record.spec.num_updates
+    with compiling(*([_advance_call(agent, record)] if unfinished else []), ready=0):
+        agent = dataclasses.replace(agent, env=make_env())
+        work = _resume(folder, record, agent)
     first, saved = work.update, time.monotonic()
     if progress is not None:
         progress(work.update, record.spec.num_updates, _all_seeds(work.statistics))
@@ -84,11 +112,11 @@ def train_agent(
         now = time.monotonic()
         finished = update >= record.spec.num_updates
         # At least one stretch, or a command repeated for ever would never end.
-        stops = finished or (now - start > seconds and update > first)
-        if stops or now - saved > save_every:
+        ends = finished or (now > stops.until and update > first)
+        if ends or now - saved > stops.save_every:
             _save_all(folder, record, work)
             saved = time.monotonic()
-        if stops:
+        if ends:
             return finished
     return True
 
@@ -194,8 +222,7 @@ def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     if not path.exists():
         return _Work(0, _start(agent), ({},) * len(spec.seeds))
     mark = {"fingerprint": record.fingerprint}
-    example = jax.eval_shape(lambda: _start(agent))
-    states, found = load_state(path, example, expected=mark)
+    states, found = load_state(path, _start_shapes(agent), expected=mark)
     update = _update_of(path, found)
     rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
     shortest = min(len(leaf) for row in rows for leaf in row.values())
@@ -212,13 +239,27 @@ def _start(agent: Agent) -> PyTree:
     return init_runs(agent.keys, agent.ppo, agent.env, init_fn=agent.init_fn)
 
 
+def _start_shapes(agent: Agent) -> PyTree:
+    """Those of `_start`, of which no worlds are needed."""
+    start = functools.partial(init_runs, init_fn=agent.init_fn)
+    return jax.eval_shape(start, agent.keys, agent.ppo, agent.env)
+
+
+def _advance_call(agent: Agent, record: RunRecord) -> functools.partial:
+    """What `_updates` calls, from shapes."""
+    states = _start_shapes(agent)
+    return advance_call(*_trainee(agent), states=states, checkpoints=record.checkpoints)
+
+
+def _trainee(agent: Agent) -> Any:
+    """Keys, trainer and environment, as `train` takes them."""
+    # A trainer to `train`, which asks for no more than a step; its statistics are a dict.
+    return agent.keys, Recorder(agent.ppo), agent.env
+
+
 def _updates(agent: Agent, record: RunRecord, work: _Work):
     """Yields `(update, states, statistics [seed, update, ...])` at each checkpoint to come."""
-    # A trainer to `train`, which asks for no more than a step; its statistics are a dict.
-    recorder: Any = Recorder(agent.ppo)
-    runs: Any = train(
-        agent.keys, recorder, agent.env, states=work.states, checkpoints=record.checkpoints
-    )
+    runs: Any = train(*_trainee(agent), states=work.states, checkpoints=record.checkpoints)
     for states, stats in runs:
         yield int(np.max(states.iteration)), states, to_host(stats)
 

@@ -94,9 +94,7 @@ def train(
         (2, 1)
         (2, 2)
     """
-    schedule = np.asarray(checkpoints, dtype=np.int64)
-    if schedule.ndim != 1 or not schedule.size or np.any(np.diff(schedule, prepend=-1) < 1):
-        raise ValueError(f"checkpoints: got {list(checkpoints)}, expected increasing integers >= 0")
+    schedule = _checked(checkpoints)
     if states.iteration.shape != keys.shape:
         raise ValueError(
             f"states: got leading shape {states.iteration.shape}, expected one state per key, "
@@ -105,15 +103,38 @@ def train(
     return _train(keys, ppo, env, states, schedule)
 
 
+def advance_call(
+    keys: jax.Array,
+    ppo: PPO | RecurrentPPO,
+    env: Env,
+    *,
+    states: PPOState,
+    checkpoints: Sequence[int],
+) -> functools.partial:
+    """The call that `train` makes at each checkpoint, for `compiling`; arguments may be shapes."""
+    return functools.partial(_advance, keys, ppo, env, states, 0, _longest(_checked(checkpoints)))
+
+
+def _checked(checkpoints: Sequence[int]) -> np.ndarray:
+    schedule = np.asarray(checkpoints, dtype=np.int64)
+    if schedule.ndim != 1 or not schedule.size or np.any(np.diff(schedule, prepend=-1) < 1):
+        raise ValueError(f"checkpoints: got {list(checkpoints)}, expected increasing integers >= 0")
+    return schedule
+
+
+def _longest(schedule: np.ndarray) -> int:
+    """Of the whole schedule, so that a resumed run uses the very same program."""
+    return max(int(np.max(np.diff(schedule, prepend=0))), 1)
+
+
 def _train(keys, ppo, env, states, schedule):
-    # From the whole schedule, so that a resumed run uses the very same program.
-    longest = int(np.max(np.diff(schedule, prepend=0)))
+    longest = _longest(schedule)
     iteration = int(np.max(states.iteration))
     for checkpoint in map(int, schedule):
         if checkpoint < iteration or checkpoint == iteration > 0:
             continue
         length = checkpoint - iteration
-        states, stats = _advance(keys, ppo, env, states, length, max(longest, 1))
+        states, stats = _advance(keys, ppo, env, states, length, longest)
         iteration = checkpoint
         yield states, jax.tree.map(lambda x, n=length: np.asarray(x)[:, :n], stats)
 

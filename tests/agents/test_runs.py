@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from slt_rl.agents import folder as files
-from slt_rl.agents import load_run, make_subjects
+from slt_rl.agents import load_run, make_subjects, training
+from slt_rl.agents.spec import WorldSpec
 from slt_rl.agents.training import train_run
 from slt_rl.checkpoints import forget_after, recorded_steps
 from slt_rl.development import event_curves
-from tests.agents.toy_runs import LONGER, NAMES, TOY, Killed, kill_at
+from tests.agents.toy_runs import CART, LONGER, NAMES, TOY, Killed, kill_at
 from tests.failing_writes import fail_write
 
 TRAIN = importlib.import_module("slt_rl.rl.train")
@@ -81,6 +82,23 @@ def test_a_stop_after_some_seconds_can_be_continued(finished, tmp_path):
     same_files(tmp_path, finished)
 
 
+def test_training_is_compiled_once_and_before_the_worlds_are_made(tmp_path, monkeypatch):
+    happened = []
+
+    def listen(event, *_, fun_name="", **__):
+        happened.append((event.split("/")[-1], fun_name))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    monkeypatch.setattr(WorldSpec, "env", lambda spec: happened.append("worlds") or CART)
+    # Of another size than those of the other tests, so that it is not compiled yet.
+    small = dataclasses.replace(TOY, learning=dataclasses.replace(TOY.learning, num_steps=3))
+    train_run(small, tmp_path)
+    assert happened.count("worlds") == 2  # Their shapes, and they themselves.
+    lowered = happened.index(("jaxpr_to_mlir_module_duration", "jit(_advance)"))
+    assert "worlds" in happened[lowered:]
+    assert happened.count(("backend_compile_duration", "jit(_advance)")) == 1
+
+
 def test_a_finished_run_goes_on_as_a_longer_one(finished, tmp_path):
     folder, whole = tmp_path / "continued", tmp_path / "whole"
     shutil.copytree(finished, folder)
@@ -121,9 +139,10 @@ def test_statistics_that_end_before_the_state_are_refused(finished, tmp_path):
         train_run(LONGER, folder)
 
 
-def test_a_finished_run_is_left_alone(finished, tmp_path):
+def test_a_finished_run_is_left_alone(finished, tmp_path, monkeypatch):
     folder = tmp_path / "again"
     shutil.copytree(finished, folder)
+    monkeypatch.setattr(training, "advance_call", None)  # Nothing is compiled either.
     calls = []
     assert train_run(TOY, folder, progress=lambda *call: calls.append(call[0]))
     assert calls == [6]

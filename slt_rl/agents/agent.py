@@ -72,19 +72,19 @@ class Agent:
         )
 
 
-def make_agent(spec: RunSpec, env: EventEnv | None = None) -> Agent:
+def make_agent(spec: RunSpec, make_env: Callable[[], EventEnv] | None = None) -> Agent:
     """Builds environment, networks and trainer.
 
     Args:
         spec: The description.
-        env: Its environment or the shapes of it; `spec.world.env()` if None.
+        make_env: Makes its environment or the shapes of it, late; `spec.world.env` if None.
 
     Raises:
         ValueError: If a number of the description is out of its range.
         ImportError: If Craftax is not installed.
     """
     make_ppo(spec, 1, 1)  # Refuses what is out of its range before the worlds are made.
-    env = spec.world.env() if env is None else env
+    env = (make_env or spec.world.env)()
     num_inputs = jax.eval_shape(EventEnv.reset, env, jax.random.key(0))[1].size
     num_actions = len(spec.world.rules.actions)
     return Agent(

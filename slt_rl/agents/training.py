@@ -62,7 +62,7 @@ def train_run(
     if files.record_path(Path(folder)).exists():
         _check_same(Path(folder), files.read_record(Path(folder)).spec, spec)
     # Shapes are enough to compile the training with, while the worlds are made.
-    agent = make_agent(spec, spec.world.env_shapes())
+    agent = make_agent(spec, spec.world.env_shapes)
     stops = _Stops(save_every, time.monotonic() + seconds)
     return _train(agent, spec.world.env, Path(folder), progress=progress, stops=stops)
 

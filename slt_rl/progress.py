@@ -106,8 +106,17 @@ class DrawsBar:
     def _move(self, done: int, total: int, text: str) -> None:
         if text:
             self.bar.set_postfix_str(text, refresh=False)
-        self.bar.total = total
+        _set_total(self.bar, total)
         self.bar.update(done - self.bar.n)
+
+
+def _set_total(bar: Any, total: int) -> None:
+    """Sets what a bar counts up to; the picture of a notebook's bar has a scale of its own."""
+    bar.total = total
+    if hasattr(bar, "container"):
+        _, picture, _ = bar.container.children
+        # What `reset` of tqdm does, which would begin to count seconds anew.
+        picture.max, picture.bar_style, picture.layout.width = total, "", None
 
 
 def _estimate_of(means: list[np.ndarray]) -> str:

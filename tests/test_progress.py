@@ -165,3 +165,17 @@ def test_every_long_command_can_be_told_to_show_nothing(monkeypatch, tmp_path, c
     assert capsys.readouterr().err == ""
     assert cli.main(["train", "craftax-classic", "--out", str(tmp_path), *last]) == 0
     assert (capsys.readouterr().err == "") == quiet
+
+
+def test_the_picture_of_a_notebook_grows_with_what_is_planned():
+    # As `tqdm.notebook` builds it: a text, a picture with a scale, a text.
+    picture = SimpleNamespace(max=1, bar_style="info", layout=SimpleNamespace(width="20px"))
+    notebook = SimpleNamespace(
+        total=None, container=SimpleNamespace(children=(None, picture, None))
+    )
+    for total in (256, 1024):
+        progress._set_total(notebook, total)
+        assert notebook.total == picture.max == total and picture.layout.width is None
+    terminal = SimpleNamespace(total=None)
+    progress._set_total(terminal, 64)
+    assert terminal.total == 64

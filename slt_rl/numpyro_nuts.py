@@ -5,12 +5,13 @@ Same convention as `slt_rl.tempered_smc`: the target is ``prior(w) exp(-nbeta L(
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from slt_rl.tempered_smc import Prior
+if TYPE_CHECKING:  # It imports blackjax, whose import runs an operation.
+    from slt_rl.tempered_smc import Prior
 
 PyTree = Any
 
@@ -18,7 +19,7 @@ PyTree = Any
 def nuts_posterior(
     key: jax.Array,
     potential: Callable[[PyTree], jax.Array],
-    prior: Prior,
+    prior: "Prior",
     *,
     nbeta: float,
     num_chains: int = 64,

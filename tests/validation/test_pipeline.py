@@ -65,9 +65,9 @@ def test_an_interrupted_run_resumes_to_the_same_numbers(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.curves, "measure_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         validate(TINY, tmp_path / "parts", progress=False)
-    kept = {p.name for p in (tmp_path / "parts" / "stages").iterdir()}
-    stages = ("exact", "sgd", "ppo", "occupancy")
-    assert kept == {f"{name}.safetensors" for name in stages}
+    kept = {p.stem for p in (tmp_path / "parts" / "stages").iterdir()}
+    # What a curve needs is finished; the others end where the interrupt finds them.
+    assert {"exact", "sgd"} <= kept <= {"exact", "sgd", "ppo", "occupancy"}
     monkeypatch.setattr(pipeline.curves, "measure_run", measure)
     resumed = validate(TINY, tmp_path / "parts", progress=False)
     assert len(resumed.checks) == len(whole.checks)

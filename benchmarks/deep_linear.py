@@ -184,7 +184,8 @@ def inverse_temperature(net: Net) -> float:
 
 def automatic_localization(net: Net) -> float:
     """That of `estimate_llc` when none is given."""
-    return default_localization([layer[None] for layer in net.layers()])
+    # The number of parameters alone counts: no layer is drawn for it.
+    return default_localization(np.zeros((1, net.num_parameters)))
 
 
 def measure_reference(

@@ -113,7 +113,7 @@ def main() -> int:
     options = parser.parse_args()
     agents = {
         "separate": (planting_ppo(WORLD), start_params),
-        "shared": (shared_ppo(), start_shared),
+        "shared": (shared_ppo(), SHARED.init),
     }
     cases = [(name, *setting) for name in PARTS for setting in SETTINGS]
     rows = []
@@ -168,11 +168,6 @@ def measure(
 def start_params(key: jax.Array) -> dict[str, Any]:
     """Initial parameters of one run."""
     return planting_params(key, WORLD)
-
-
-def start_shared(key: jax.Array) -> dict[str, Any]:
-    """Initial parameters of one run of the shared network."""
-    return SHARED.init(key)
 
 
 def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:

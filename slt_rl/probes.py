@@ -11,13 +11,7 @@ import optax
 from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
 from slt_rl.compilation import LightJit
 from slt_rl.data import Dataset
-from slt_rl.posterior import (
-    Anchor,
-    curvatures,
-    largest_curvature,
-    mean_loss,
-    minibatch_oracle,
-)
+from slt_rl.posterior import Anchor, curvatures, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
@@ -83,9 +77,8 @@ def _judged(make_target, centers, shared, gradients, ends, key, num_iterations, 
 
         positions = jax.tree.map(lambda c, e: jnp.concatenate([c[None], e]), center, ends)
         # A product of its own, which compiles in less time than it would take at all the ends.
-        along = curvatures(key, loss_fn, data, params=center, direction=gradient, num_iterations=0)[
-            1
-        ]
+        options = {"direction": gradient, "num_iterations": 0}
+        _, along = curvatures(key, loss_fn, data, params=center, **options)
         return jax.vmap(largest)(positions), along
 
     return jax.vmap(one_center)(centers, gradients, ends)

@@ -17,6 +17,7 @@ import numpy as np
 
 from slt_rl.rl import Env, Forgetful, GymnaxEnv, Policy, RecurrentActorCritic, Transition
 from slt_rl.rl.recurrent_play import see
+from slt_rl.rl.rollout import reset_key
 
 PyTree = Any
 EventFn = Callable[[PyTree, jax.Array, PyTree], jax.Array]
@@ -319,8 +320,7 @@ def _play_on(key, decide, memory, *, env: Env, num_episodes, max_steps):
     def unfinished(carry):
         return (carry[0] < max_steps) & ~jnp.all(carry[4][2])
 
-    # Steps are numbered from zero; the last uint32 keeps the resets apart from all of them.
-    keys = jax.random.split(jax.random.fold_in(key, 2**32 - 1), num_episodes)
+    keys = jax.random.split(reset_key(key), num_episodes)
     states, observations = jax.vmap(env.reset)(keys)
     first = (states.counts, states.length, jnp.zeros(num_episodes, bool))
     start = (0, states, observations, memory, first)

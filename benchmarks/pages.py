@@ -17,6 +17,8 @@ from slt_rl.report.checks import format_value, strict
 from slt_rl.report.style import styled
 
 RESULTS = Path(__file__).resolve().parent / "results"
+# Arguments that say where files lie: nothing about the numbers, and something about the machine.
+PLACES = ("--out", "--runs", "--add", "--add-curve")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +97,12 @@ def _file(page: Page, name: str) -> str:
 
 
 def command() -> str:
-    """The command of this process, as it can be typed in the checkout; without its folder."""
+    """The command of this process, as it can be typed in the checkout; without its places."""
     arguments = sys.argv[1:]
-    if "--out" in arguments:
-        place = arguments.index("--out")
-        del arguments[place : place + 2]
+    for name in PLACES:
+        if name in arguments:
+            place = arguments.index(name)
+            del arguments[place : place + 2]
     return " ".join(["python -m", f"benchmarks.{Path(sys.argv[0]).stem}", *arguments])
 
 

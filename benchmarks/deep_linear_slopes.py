@@ -70,7 +70,7 @@ def published(label: str) -> dict[str, dict[str, Any]]:
     found = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return {
         row["case"]: {
-            "slope of draws": abs(row["diagnostics"].get("localization_slope", np.nan)),
+            "slope of draws": abs(row["diagnostics"]["localization_slope"]),
             "regime of draws": row["regime"],
         }
         for row in found

@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl.diagnostics import NUM_BATCHES
+# Batches of a chain: few, since one must be longer than the memory of the chain. Those of
+# `diagnostics.effective_sample_size` are more, for it takes their autocorrelation into account.
+NUM_BATCHES = 10
 
 
 class Statistic(NamedTuple):

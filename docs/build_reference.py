@@ -309,7 +309,7 @@ def named_items(content: str) -> str:
     """``name: text`` entries, with their indented continuation, as a list."""
     lines: list[str] = []
     for line in content.split("\n"):
-        match = re.match(r"^([\w.*`, ]+?)(?: \(([^)]*)\))?:(?: +(.*))?$", line)
+        match = re.match(r"^([\w.*`][\w.*`, ]*?)(?: \(([^)]*)\))?:(?: +(.*))?$", line)
         if match:
             name, kind, text = match.groups()
             lines.append(

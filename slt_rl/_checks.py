@@ -1,5 +1,6 @@
 """Argument checks shared by the public calls: all run before anything is traced."""
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -82,19 +83,32 @@ def check_fraction(name: str, value: Any) -> float:
 
 
 def check_params(name: str, params: PyTree) -> PyTree:
-    """Returns `params` with floating arrays as leaves; raises if any number is not finite."""
+    """Returns `params` with floating arrays of one type as leaves; raises if one is not finite.
+
+    Leaves of several types are cast to the widest, which is exact.
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise ValueError(f"{name}: expected a pytree with at least one array, got {params!r}")
     for path, leaf in leaves:
         place = name + jax.tree_util.keystr(path)
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise ValueError(
-                f"{place}: expected floating-point numbers, got {jnp.result_type(leaf)}"
-            )
+        kind = _type_of(leaf)
+        if not jnp.issubdtype(kind, jnp.floating):
+            raise ValueError(f"{place}: expected floating-point numbers, got {kind}")
+        if np.size(leaf) == 0:
+            raise ValueError(f"{place}: expected at least one number, got shape {np.shape(leaf)}")
         if not np.all(np.isfinite(np.asarray(leaf))):
             raise ValueError(f"{place}: expected finite numbers, got NaN or infinity")
-    return jax.tree.map(jnp.asarray, params)
+    common = jnp.result_type(*(leaf for _, leaf in leaves))
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, common), params)
+
+
+def _type_of(leaf: Any) -> Any:
+    """The type of its numbers, `object` where it has none."""
+    try:
+        return np.dtype(object) if isinstance(leaf, str) else jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        return np.dtype(object)
 
 
 def check_batch_size(batch_size: Any, data: Dataset | None, sampler: Any) -> int | None:
@@ -116,9 +130,26 @@ def check_batch_size(batch_size: Any, data: Dataset | None, sampler: Any) -> int
     return batch_size
 
 
+def _check_accepts(name: str, fn: Callable, *arguments: str) -> None:
+    """Raises unless `fn` can be called with so many arguments; those without signature may."""
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        with_data = "with data" if len(arguments) > 1 else "without data"
+        raise ValueError(
+            f"{name}: {with_data} {name}({', '.join(arguments)}) is called, got a function of "
+            f"{signature}: {error}"
+        ) from error
+
+
 def check_loss(loss_fn: Callable, params: PyTree, data: Dataset | None) -> None:
     """Raises unless `loss_fn` returns `[n]` losses with data, a scalar without."""
     check_callable("loss_fn", loss_fn)
+    _check_accepts("loss_fn", loss_fn, *(("params",) if data is None else ("params", "examples")))
     found = jax.eval_shape(loss_fn, params, *(() if data is None else (data.examples,)))
     shape = _shape(found)
     if data is None and shape != ():
@@ -141,6 +172,9 @@ def check_loss(loss_fn: Callable, params: PyTree, data: Dataset | None) -> None:
 def check_observe(observe_fn: Callable, params: PyTree, data: Dataset | None) -> None:
     """Raises unless `observe_fn` returns a pytree with at least one array."""
     check_callable("observe_fn", observe_fn)
+    _check_accepts(
+        "observe_fn", observe_fn, *(("params",) if data is None else ("params", "dataset"))
+    )
     output = jax.eval_shape(observe_fn, params, *(() if data is None else (data,)))
     if not jax.tree.leaves(output):
         raise ValueError(f"observe_fn: expected a pytree with at least one array, got {output!r}")

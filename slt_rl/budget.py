@@ -17,12 +17,24 @@ SIGNIFICANT = 2.5
 PLATEAU_SLOPE = 0.1
 # Differences of a loss, in units of the temperature, that rounding may make.
 ROUNDING = 1e-3
+# Relative size of what single precision, 1e-7 a number, makes of a difference of potentials.
+FLAT = 3e-6
 # Share of draws below the center from which on it is no minimum.
 BELOW_SHARE = 0.01
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
 SMOOTH_GROWTH = 1.5
 # Share of the rise of the loss on the way to the chains that its slope must be able to explain.
 EXPLAINED_SHARE = 0.1
+# All terms of the error budget.
+TERMS = (
+    "monte_carlo",
+    "discretization",
+    "minibatch",
+    "relaxation",
+    "anchor",
+    "data_set",
+    "localization",
+)
 # Fractions of the way from the center to the chains; 0 first, then each twice the one before.
 RAY_FRACTIONS = (0.0, *(2.0**-k for k in range(12, -1, -1)))
 # Halvings of the thermal distance at which growth is looked at.
@@ -161,6 +173,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
+        "is_flat": float(_is_flat(draws, context)),
         **_slopes(draws, context),
     }
 
@@ -169,8 +182,7 @@ def _slopes(draws: Draws, context: Context) -> dict[str, float]:
     """How the estimate follows localization and temperature; that of a flat loss stays at zero."""
     scaled = context.nbeta * np.asarray(draws.excess_loss)
     slope = slope_sem = temperature = temperature_sem = 0.0
-    is_flat = np.max(np.abs(scaled)) < ROUNDING
-    if not is_flat:
+    if not _is_flat(draws, context):
         slope, slope_sem = _localization_slope(draws, context)
         temperature = estimators.temperature_slope(draws.excess_loss, context.nbeta)
         temperature_sem = _temperature_slope_sem(scaled)
@@ -180,6 +192,17 @@ def _slopes(draws: Draws, context: Context) -> dict[str, float]:
         "temperature_slope": temperature,
         "temperature_slope_sem": temperature_sem,
     }
+
+
+def _is_flat(draws: Draws, context: Context) -> bool:
+    """Is the loss the same everywhere, but for what rounding leaves of it beside the tether?
+
+    A high temperature makes losses small as well; the tether's part of `U`, from which the loss is
+    told by a difference, says what is rounding.
+    """
+    largest = context.nbeta * np.max(np.abs(draws.excess_loss))
+    tether = context.localization / 2 * np.max(draws.squared_distance)
+    return bool(largest < FLAT * max(tether, 1.0))
 
 
 def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:

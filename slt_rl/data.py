@@ -23,8 +23,8 @@ class Dataset:
         weights: `[n]`, non-negative with mean one; `None` means all ones.
 
     Raises:
-        ValueError: if there are no examples, leading axes differ, or weights are of the wrong
-            shape, negative, not finite, or not of mean one.
+        ValueError: if there are no examples, leading axes differ, or weights are no numbers, of the
+            wrong shape, negative, not finite, all zero, or not of mean one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -40,7 +40,7 @@ class Dataset:
         check_examples(self.examples)
         # The weights of a traced data set have no values to check yet.
         if self.weights is not None and not isinstance(self.weights, jax.core.Tracer):
-            _check_weights(np.asarray(self.weights), len(self))
+            object.__setattr__(self, "weights", _checked_weights(self.weights, len(self)))
 
     def __len__(self) -> int:
         return jax.tree.leaves(self.examples)[0].shape[0]
@@ -99,13 +99,20 @@ def check_examples(examples: PyTree) -> None:
         raise ValueError("data: expected at least one example, got leading axis 0")
 
 
-def _check_weights(weights: np.ndarray, num_examples: int) -> None:
-    if weights.shape != (num_examples,):
-        raise ValueError(f"weights: expected shape ({num_examples},), got {weights.shape}")
-    if not np.all(np.isfinite(weights)) or np.any(weights < 0):
-        raise ValueError(f"weights: expected finite numbers >= 0, got minimum {weights.min()}")
-    mean = float(weights.mean(dtype=np.float64))
+def _checked_weights(weights: Any, num_examples: int) -> Any:
+    """The weights, those of a list as an array; raises unless they may be used."""
+    values = np.asarray(weights)
+    if values.shape != (num_examples,):
+        raise ValueError(f"weights: expected shape ({num_examples},), got {values.shape}")
+    if not (jnp.issubdtype(values.dtype, jnp.number) or values.dtype == bool):
+        raise ValueError(f"weights: expected numbers, got {values.dtype}")
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise ValueError(f"weights: expected finite numbers >= 0, got minimum {values.min()}")
+    if not values.any():
+        raise ValueError("weights: expected at least one number > 0, got all zero")
+    mean = float(values.mean(dtype=np.float64))
     if abs(mean - 1.0) > 1e-3:
         raise ValueError(
             f"weights: expected mean one, got {mean:.6g}; pass weights / weights.mean()"
         )
+    return weights if hasattr(weights, "dtype") else values

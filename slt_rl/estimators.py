@@ -281,7 +281,10 @@ def fit_log_law(
 
 def check_ladder(nbetas: np.ndarray) -> np.ndarray:
     """Returns increasing inverse temperatures > 1 as an array, or raises `ValueError`."""
-    ladder = np.asarray(nbetas, np.float64)
+    try:
+        ladder = np.asarray(nbetas, np.float64)
+    except (TypeError, ValueError):
+        ladder = np.empty(0)
     increasing = ladder.ndim == 1 and len(ladder) > 0 and np.all(np.diff(ladder) > 0)
     if not increasing or not np.all(np.isfinite(ladder)) or ladder[0] <= 1:
         raise ValueError(f"nbetas: expected increasing finite numbers > 1, got {nbetas!r}")

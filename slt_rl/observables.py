@@ -25,6 +25,7 @@ class _PerExampleLosses:
 
     def __call__(self, params: PyTree, data: Dataset) -> jax.Array:
         if self.indices is not None:
+            _check_below("indices", self.indices, len(data))
             data = data.take(jnp.array(self.indices))
         return self.loss_fn(params, data.examples)
 
@@ -40,7 +41,8 @@ def per_example_losses(loss_fn: Callable, indices: np.ndarray | None = None) -> 
         `observe_fn(params, data) -> [n]` or `[subset]`.
 
     Raises:
-        ValueError: if `indices` is empty or not a list of whole numbers >= 0.
+        ValueError: if `indices` is empty or not a list of whole numbers >= 0; when it is called, if
+            the data have no such example.
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,6 +60,8 @@ class _GroupLosses:
     groups: tuple[tuple[str, tuple[int, ...]], ...]
 
     def __call__(self, params: PyTree, data: Dataset) -> dict[str, jax.Array]:
+        for name, indices in self.groups:
+            _check_below(f"groups[{name!r}]", indices, len(data))
         losses = self.loss_fn(params, data.examples)
         if data.weights is not None:
             losses = losses * data.weights
@@ -75,7 +79,8 @@ def group_losses(loss_fn: Callable, groups: dict[str, np.ndarray]) -> Callable:
         `observe_fn(params, data) -> {name: []}`, weighted means where the data have weights.
 
     Raises:
-        ValueError: if there is no group, or one has no members.
+        ValueError: if there is no group, or one has no members; when it is called, if the data have
+            no such example.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,6 +101,14 @@ def _as_indices(name: str, values: Any) -> tuple[int, ...]:
     if not whole or len(indices) == 0 or indices.min() < 0:
         raise ValueError(f"{name}: expected a non-empty list of whole numbers >= 0, got {values!r}")
     return tuple(indices.tolist())
+
+
+def _check_below(name: str, indices: tuple[int, ...], num_examples: int) -> None:
+    # JAX would take the last example instead.
+    if max(indices) >= num_examples:
+        raise ValueError(
+            f"{name}: expected indices of the {num_examples} examples, got {max(indices)}"
+        )
 
 
 def restrict(

@@ -43,7 +43,7 @@ def doubted(estimate: LLCEstimate, precision: str) -> LLCEstimate:
     """
     flag = (
         f"the loss computes in {precision}, whose rounding of the parameters may move the estimate "
-        "by more than its interval; compute it in single precision"
+        "by more than its interval; use single precision in it"
     )
     verdict = "doubtful" if estimate.verdict == "trusted" else estimate.verdict
     return dataclasses.replace(estimate, verdict=verdict, flags=(*estimate.flags, flag))

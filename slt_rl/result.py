@@ -36,9 +36,11 @@ class LLCEstimate:
             `discretization`, `minibatch`, `relaxation`, `anchor`, `data_set` (standard error over
             data sets of this size, NaN for an exact potential) and `localization` (change for a
             localization e times as strong: what `regime` is about, no part of the interval; NaN
-            where the draws do not tell).
+            where the draws do not tell). Of a chain that left the finite numbers all are NaN but
+            `anchor`.
         num_gradient_evaluations: gradients of the loss spent, calibration included.
-        diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more.
+        diagnostics: equipartition ratio, split R-hat, effective sample size, slopes and more; only
+            `ess` and `calibration_gradients` where a chain left the finite numbers.
         draws: the draws behind the estimate, `[chain, draw]`.
         observations: what `observe_fn` returned, a pytree of NumPy arrays with axes
             `[chain, draw // observe_every, ...]`; `None` without it.
@@ -85,7 +87,10 @@ class LLCEstimate:
         return float(self.mean - half), float(self.mean + half)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns everything but draws and observations as JSON-ready values."""
+        """Returns everything but draws and observations as plain values for `json.dumps`.
+
+        A number that is not finite stays so; `json.dumps` writes it as `NaN`.
+        """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         del fields["draws"], fields["observations"]
         fields["per_chain"] = np.asarray(self.per_chain).tolist()

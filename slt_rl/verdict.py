@@ -9,6 +9,7 @@ from slt_rl.budget import (
     EXPLAINED_SHARE,
     PLATEAU_SLOPE,
     SMOOTH_GROWTH,
+    TERMS,
     Budget,
     Context,
     beyond,
@@ -252,6 +253,8 @@ def _relaxation_flags(budget: Budget, context: Context, flags: Flags) -> None:
 def _precision_flags(budget: Budget, context: Context, flags: Flags) -> None:
     estimate = budget.estimate
     half_width = Z95 * estimate.sem
+    if budget.numbers["is_flat"]:
+        return  # Zero, and rounding has no relative precision.
     if estimate.ess < 50 or half_width > 2 * context.tolerance * abs(estimate.mean):
         flags.add(
             f"interval half-width {half_width:.3g} is more than twice the tolerance "
@@ -297,7 +300,7 @@ def _refuse_frozen(draws: Draws, context: Context, alive: np.ndarray) -> LLCEsti
         regime="unknown",
         flags=(flag,),
         notes=context.notes,
-        error_budget={"monte_carlo": nan, "anchor": context.anchor_drop},
+        error_budget=dict.fromkeys(TERMS, nan) | {"anchor": context.anchor_drop},
         num_gradient_evaluations=context.num_gradients,
         diagnostics={"ess": 0.0, "calibration_gradients": float(context.calibration_gradients)},
         draws=draws,

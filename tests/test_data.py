@@ -38,12 +38,21 @@ def test_take_selects_examples_and_their_weights():
         (np.zeros(3), np.array([1.0, 1.0]), r"weights: expected shape \(3,\), got \(2,\)"),
         (np.zeros(2), np.array([3.0, -1.0]), "weights: expected finite numbers >= 0"),
         (np.zeros(2), np.array([np.nan, 1.0]), "weights: expected finite numbers >= 0"),
+        (np.zeros(2), np.array([np.inf, 1.0]), "weights: expected finite numbers >= 0"),
         (np.zeros(2), np.array([3.0, 1.0]), "weights: expected mean one, got 2"),
+        (np.zeros(2), np.zeros(2), "weights: expected at least one number > 0, got all zero"),
+        (np.zeros(2), ["a", "b"], "weights: expected numbers, got <U1"),
     ],
 )
 def test_bad_data_is_refused_with_the_reason(examples, weights, message):
     with pytest.raises(ValueError, match=message):
         Dataset(examples, weights)
+
+
+def test_weights_may_be_a_list():
+    data = Dataset(jnp.arange(3.0), weights=[0.5, 1.0, 1.5])
+    assert data.mean(data.examples) == pytest.approx(4 / 3)
+    np.testing.assert_array_equal(data.take(jnp.array([2])).weights, [1.5])
 
 
 def test_as_dataset_wraps_once():

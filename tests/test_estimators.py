@@ -249,6 +249,7 @@ def test_standard_errors_of_the_ladder_fit_have_the_right_size():
         ([1e4, 1e3], "nbetas: expected increasing"),
         ([1.0, 2.0], "nbetas: expected increasing"),
         ([], "nbetas: expected increasing"),
+        (["a"], "nbetas: expected increasing"),
         ([1e3], "nbetas: expected at least two"),
     ],
 )

@@ -179,6 +179,15 @@ NAN_PARAMS = {"w": jnp.array([1.0, jnp.nan, 0.0])}
         ({"localization": np.ones(2)}, "localization: expected a finite number >= 0, got array"),
         ({"tolerance": None}, r"tolerance: expected a number in \(0, 1\), got None"),
         ({"params": {}}, "params: expected a pytree with at least one array"),
+        ({"params": "abc"}, "params: expected floating-point numbers, got object"),
+        ({"params": {"w": [jnp.tanh]}}, r"params\['w'\]\[0\]: expected floating-point numbers"),
+        ({"params": {"w": np.ones(0)}}, r"params\['w'\]: expected at least one number"),
+        ({"loss_fn": lambda w: 0.0}, r"loss_fn: with data loss_fn\(params, examples\) is called"),
+        ({"data": None, "nbeta": 1.0}, r"loss_fn: without data loss_fn\(params\) is called"),
+        (
+            {"observe_fn": lambda w: w},
+            r"observe_fn: with data observe_fn\(params, dataset\) is called",
+        ),
         ({"nbeta": 0.0}, "nbeta: expected a finite number > 0, got 0.0"),
         ({"nbeta": -2.0}, "nbeta: expected a finite number > 0, got -2.0"),
         ({"nbeta": float("inf")}, "nbeta: expected a finite number > 0, got inf"),
@@ -254,6 +263,9 @@ def test_a_chain_that_leaves_the_finite_numbers_is_named_and_not_averaged():
     assert result.verdict == "refused"
     assert "left the finite numbers" in result.flags[0]
     assert np.isnan(result.per_chain).all()
+    sound = slt_rl.estimate_llc(KEY, bowl, jnp.zeros(2), nbeta=1e3, num_draws=64)
+    assert result.error_budget.keys() == sound.error_budget.keys()
+    assert {k for k, v in result.error_budget.items() if np.isfinite(v)} == {"anchor"}
 
 
 def test_verdict_refuses_a_center_with_a_large_gradient():
@@ -294,3 +306,12 @@ def test_regime_is_told_apart_from_the_verdict():
 def test_chains_keep_the_dtype_of_the_parameters(dtype):
     result = slt_rl.estimate_llc(KEY, bowl, jnp.zeros(4, dtype), nbeta=1e4)
     assert abs(result.mean - 2.0) < 4 * result.sem + 0.01
+
+
+def test_leaves_of_several_types_are_sampled_in_the_widest():
+    params = {"a": jnp.zeros(2, jnp.float32), "b": jnp.zeros(2, jnp.float64), "c": 0.0}
+    result = slt_rl.estimate_llc(
+        KEY, lambda w: bowl(w["a"]) + bowl(w["b"]) + w["c"] ** 2, params, nbeta=1e4
+    )
+    assert result.draws.excess_loss.dtype == np.float64
+    assert abs(result.mean - 2.5) < 4 * result.sem + 0.01

@@ -65,6 +65,24 @@ def test_losses_of_examples_and_groups():
     np.testing.assert_allclose(5 * found["early"] + 15 * found["late"], 20 * data.mean(losses))
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: observables.per_example_losses(squared_error, [3, 20]),
+            "indices: expected indices of the 20 examples, got 20",
+        ),
+        (
+            lambda: observables.group_losses(squared_error, {"a": [1], "b": [25, 2]}),
+            r"groups\['b'\]: expected indices of the 20 examples, got 25",
+        ),
+    ],
+)
+def test_examples_that_the_data_do_not_have_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        slt_rl.estimate_llc(KEY, squared_error, CENTER, DATA, observe_fn=make())
+
+
 def test_functions_made_twice_are_equal_so_that_nothing_compiles_twice():
     for make in (
         lambda: observables.per_example_losses(squared_error, [1, 2]),
@@ -104,6 +122,29 @@ def test_weight_refined_llc_is_that_of_the_model_without_the_frozen_weights():
     stiff = 50.0 * np.linalg.eigvalsh(hidden.T @ hidden / 50)
     exact = 0.5 * np.sum(stiff / (stiff + 3.0))
     assert abs(refined.mean - exact) < 4 * refined.sem
+
+
+@pytest.mark.parametrize("num_examples", [20, 10])
+def test_data_refined_llc_is_exact_and_says_that_the_center_is_no_minimum(num_examples):
+    """Fewer examples in the posterior and in the loss have their minimum `v` beside the center.
+
+    U is quadratic with its minimum at `v + u`, between the two:
+    llc = nbeta/2 (tr H Sigma + u'Hu - d'Hd), d = w* - v.
+    """
+    subset = jax.tree.map(lambda leaf: leaf[:num_examples], DATA)
+    result = slt_rl.estimate_llc(
+        KEY, squared_error, CENTER, subset, nbeta=NBETA, localization=LOCALIZATION
+    )
+    hessian = subset["x"].T @ subset["x"] / num_examples
+    away = CENTER - np.linalg.lstsq(subset["x"], subset["y"], rcond=None)[0]
+    covariance = np.linalg.inv(NBETA * hessian + LOCALIZATION * np.eye(3))
+    pulled = LOCALIZATION * covariance @ away
+    shift = pulled @ hessian @ pulled - away @ hessian @ away
+    exact = NBETA / 2 * (np.trace(hessian @ covariance) + shift)
+    assert abs(result.mean - exact) < 4 * result.sem
+    assert result.sem < 0.03 * NBETA * np.trace(hessian @ covariance)
+    named = any("the center is not a minimum" in flag for flag in result.flags)
+    assert named == (num_examples < 20), (result.mean, result.flags)
 
 
 @pytest.mark.parametrize("as_function", [False, True])

@@ -132,11 +132,22 @@ def test_a_slope_below_its_noise_is_no_number(slope, sem, known):
     np.testing.assert_equal(budget._known_slope(numbers), known)
 
 
-def test_a_flat_loss_is_zero_at_every_temperature_and_localization():
-    result = slt_rl.estimate_llc(KEY, lambda w: 0 * jnp.sum(w), jnp.zeros(2), nbeta=1e3)
-    assert result.mean == pytest.approx(0, abs=1e-12)
-    assert result.regime == "plateau"
+@pytest.mark.parametrize(("dtype", "rounding"), [(jnp.float64, 1e-12), (jnp.float32, 1e-6)])
+def test_a_flat_loss_is_zero_at_every_temperature_and_localization(dtype, rounding):
+    params = jnp.zeros(2, dtype)
+    result = slt_rl.estimate_llc(KEY, lambda w: 0 * jnp.sum(w), params, nbeta=1e3)
+    assert result.mean == pytest.approx(0, abs=rounding)
+    assert (result.verdict, result.regime) == ("trusted", "plateau"), result.flags
     assert result.error_budget["localization"] == 0
+
+
+def test_a_high_temperature_is_not_taken_for_a_flat_loss():
+    """All of `nbeta L` is below one thousandth; localization alone decides, with a slope of -1."""
+    result = slt_rl.estimate_llc(KEY, quadratic, ZERO, nbeta=1e-4, localization=10.0)
+    assert 1e-4 * np.max(result.draws.excess_loss) < 1e-3
+    exact = np.sum(1e-4 * np.asarray(CURVATURES) / (1e-4 * np.asarray(CURVATURES) + 10)) / 2
+    assert abs(result.mean - exact) < 4 * result.sem
+    assert result.regime == "localization-dominated"
 
 
 @pytest.mark.parametrize("gap", [0.0, 2.0, 6.0])

@@ -106,12 +106,7 @@ def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
         mean, low, high = (x[k, index] for x in (curve.mean, curve.low, curve.high))
         axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
         axis.plot(curve.steps, mean, color=color, lw=1.1, label=f"seed {seed}")
-        for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
-            at = curve.verdicts[k, index] == verdict
-            face = color if verdict == "trusted" else "white"
-            axis.plot(
-                curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
-            )
+        draw_verdicts(axis, curve.steps, mean, verdicts=curve.verdicts[k, index], color=color)
     what = curve.facts["potential"] + (
         f", part {curve.facts['part']}" if curve.facts["part"] else ""
     )
@@ -124,6 +119,25 @@ def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
     axis.legend(loc="upper left", fontsize=7.5, ncols=len(curve.seeds))
 
 
+def draw_verdicts(
+    axis: Axes, steps: np.ndarray, mean: np.ndarray, *, verdicts: np.ndarray, color: str
+) -> None:
+    """The points of a curve `[checkpoint]`, open where doubtful, crosses where refused."""
+    for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
+        at, face = verdicts == verdict, color if verdict == "trusted" else "white"
+        axis.plot(steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none")
+
+
+def verdict_handles() -> list[Line2D]:
+    """Legend entries of `draw_verdicts`."""
+    dot = {"color": INK, "marker": "o", "ms": 4, "ls": "none"}
+    return [
+        Line2D([], [], **dot, label="trusted"),
+        Line2D([], [], **dot, mfc="white", label="doubtful"),
+        Line2D([], [], **dot | {"marker": "x"}, label="refused"),
+    ]
+
+
 def _legend() -> list[Any]:
     return [
         Line2D([], [], color=MUTED, lw=0.8, label="one seed"),
@@ -131,9 +145,7 @@ def _legend() -> list[Any]:
         Patch(color=COLORS[0], alpha=0.18, label="95 % interval over seeds"),
         Line2D([], [], color=COLORS[1], lw=1.2, ls=(0, (4, 2)), label="best form"),
         Line2D([], [], color=INK, lw=0.9, ls=":", label="boundary of stages"),
-        Line2D([], [], color=INK, marker="o", ms=4, ls="none", label="trusted"),
-        Line2D([], [], color=INK, marker="o", ms=4, mfc="white", ls="none", label="doubtful"),
-        Line2D([], [], color=INK, marker="x", ms=4, ls="none", label="refused"),
+        *verdict_handles(),
     ]
 
 

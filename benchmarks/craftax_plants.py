@@ -82,17 +82,15 @@ NOTE = (
 
 
 def main() -> int:
-    """Trains all variants, one after the other, and writes the results after each."""
+    """Trains all variants, one after the other, and writes the results of all."""
     parser = pages.parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=6e5)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for name in options.variants:
-        rows.append(train_variant(name, options))
-        write_page(make_page(rows), rows, vars(options), folder=options.out)
+    rows = [train_variant(name, options) for name in options.variants]
+    write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 

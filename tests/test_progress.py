@@ -10,6 +10,7 @@ import pytest
 
 import slt_rl
 from slt_rl import cli, progress
+from slt_rl.agents.command import Bar
 from slt_rl.draws import Draws
 
 
@@ -33,6 +34,20 @@ def test_a_curve_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
     last = said.splitlines()[-1]
     assert "3/3" in last
     assert "llc 2.5 refused: flag 2; 2 of 3 not trusted" in last
+
+
+def test_training_says_what_it_waits_for_and_then_its_return(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    played = {"num_episodes": np.array([1, 3]), "total_return": np.array([2.0, 8.0])}
+    with Bar(SimpleNamespace(steps_per_update=100, seeds=(0, 1), num_updates=3)) as bar:
+        bar(0, 3, {})
+        bar(1, 3, {name: 0 * values for name, values in played.items()})
+        bar(3, 3, played)
+    waiting, _, first, last = capsys.readouterr().err.splitlines()[:4]
+    assert "making worlds" in waiting
+    assert "making worlds" not in first
+    assert "600/600" in last
+    assert "return=2.50" in last
 
 
 def make_quadratic(params):

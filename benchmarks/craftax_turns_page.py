@@ -149,9 +149,8 @@ def curves_figure(
 
 def _words(name: str) -> str:
     """Three lines for a name such as "LLC policy-reference at localization 300"."""
-    what, localization = name.removeprefix("LLC ").split(" at ")
-    loss, states = what.split("-", 1)
-    return f"LLC: {loss},\n{states} states,\n{localization}"
+    lines = name.replace("LLC ", "LLC: ").replace("-", ",\n", 1)
+    return lines.replace(" at ", " states,\n")
 
 
 def draw_records(axis: Any, series: Series, number: int) -> None:

@@ -18,7 +18,7 @@ from slt_rl.report.style import INK, MUTED, step_axis, styled
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STEP_LABEL = "environment steps"
 # How each kind of turning point is drawn.
-TURNS = {
+TURNS: dict[str, dict[str, Any]] = {
     "rise": {"marker": "^", "color": COLORS[2], "label": "steepest rise"},
     "peak": {"marker": "o", "color": COLORS[1], "label": "peak"},
     "fall": {"marker": "v", "color": COLORS[0], "label": "steepest fall"},
@@ -143,7 +143,7 @@ def draw_verdicts(
 
 def verdict_handles() -> list[Line2D]:
     """Legend entries of `draw_verdicts`."""
-    dot = {"color": INK, "marker": "o", "ms": 4, "ls": "none"}
+    dot: dict[str, Any] = {"color": INK, "marker": "o", "ms": 4, "ls": "none"}
     return [
         Line2D([], [], **dot, label="trusted"),
         Line2D([], [], **dot, mfc="white", label="doubtful"),
@@ -188,7 +188,7 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
                 place = row + np.linspace(-0.24, 0.24, len(at)) if len(at) > 1 else np.array([row])
                 # Where a curve has no such point its resampled curves may have one: no bar alone.
                 found = np.isfinite(at)
-                bar = {"color": look["color"], "lw": 1.0, "alpha": 0.6}
+                bar: dict[str, Any] = {"color": look["color"], "lw": 1.0, "alpha": 0.6}
                 axis.hlines(place[found], low[found], high[found], **bar)
                 axis.plot(at, place, ms=4.5, ls="none", **look)
         axis.set_yticks(range(len(names)), names)

@@ -170,14 +170,21 @@ def test_every_long_command_can_be_told_to_show_nothing(monkeypatch, tmp_path, c
     monkeypatch.setattr("slt_rl.agents.measure.measure_curve", says("curve", curve))
     monkeypatch.setattr("slt_rl.agents.measure.make_subjects", lambda *args, **options: [])
     monkeypatch.setattr("slt_rl.agents.run.load_run", lambda folder: None)
+    monkeypatch.setattr("slt_rl.agents.develop.develop_run", says("develop", tmp_path))
+    monkeypatch.setattr("slt_rl.agents.page.write_report", lambda run, frame_steps: report)
     monkeypatch.setattr("slt_rl.agents.training.train_run", train_run)
     monkeypatch.setattr(cli, "_use_double_precision", lambda: None)
     monkeypatch.setattr(cli, "set_xla_flags", lambda *, light: None)
     last = ["--quiet"] * quiet
-    for words in (["validate"], ["ladder"], ["curve", str(tmp_path)]):
+    for words in (["validate"], ["ladder"], ["develop", str(tmp_path)]):
         assert cli.main([*words, *last]) == 0
-    assert shown == dict.fromkeys(("validate", "ladder", "curve"), not quiet)
     assert capsys.readouterr().err == ""
+    # What these wait for before or without a bar is said in a line.
+    for name, line in (("curve", "played for the states"), ("report", "playing the episodes")):
+        assert cli.main([name, str(tmp_path), *last]) == 0
+        said = capsys.readouterr().err
+        assert line in said if not quiet else said == ""
+    assert shown == dict.fromkeys(("validate", "ladder", "develop", "curve"), not quiet)
     assert cli.main(["train", "craftax-classic", "--out", str(tmp_path), *last]) == 0
     assert (capsys.readouterr().err == "") == quiet
 

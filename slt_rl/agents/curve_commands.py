@@ -128,6 +128,7 @@ def run_develop(options: argparse.Namespace) -> int:
         window=options.window,
         events=options.events,
         rewarded=pairs,
+        progress=not options.quiet,
         **given,
     )
     print(f"development: {path}")

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks import pages
 from benchmarks.analysis import interval
@@ -27,7 +28,7 @@ from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS, scale_axis
 from slt_rl.development import attributions, breadth, ensemble_diversity
 from slt_rl.report import Table
-from slt_rl.report.style import styled
+from slt_rl.report.style import MUTED, styled
 from slt_rl.rl.craftax_events import PLACE_PLANT, TREE, WATER
 
 PyTree = Any
@@ -37,6 +38,10 @@ SOURCES = (0, 6, 9, 11)
 NUM_TILES, NUM_CHANNELS, SAPLINGS, LIGHT = 63, 21, 5, 20
 FIELDS = ("probability", "contexts", "null_contexts", "vendi", "null_vendi", "participation")
 STATES = ("fixed states", "own states")
+LINES = (
+    {"color": COLORS[0], "ls": "-", "label": "mean over seeds"},
+    {"color": COLORS[1], "ls": "--", "label": "its null, mean over seeds"},
+)
 ABSTRACT = (
     "At the steps at which PLACE_PLANT would succeed (awake, a sapling at hand, free grass in "
     "front): its mean probability, the effective number of contexts in which it is taken, and the "
@@ -170,30 +175,32 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
     """Probability, contexts and Vendi score over training, with their nulls; a line a seed."""
     steps = [row["step"] for row in rows]
     panels = (("probability", None), ("contexts", "null_contexts"), ("vendi", "null_vendi"))
-    labels = ("mean probability\nof PLACE_PLANT", "contexts in which\nit is taken", "Vendi score")
+    labels = ("mean probability\nof PLACE_PLANT", "contexts in which\nit is taken")
+    labels += ("ways to decide:\nVendi score",)
     with styled():
-        figure = Figure(figsize=(7.6, 5.6), layout="constrained")
+        figure = Figure(figsize=(7.6, 5.8), layout="constrained")
         axes = figure.subplots(3, 2, sharex=True, sharey="row")
-    for line, fields, label in zip(axes, panels, labels, strict=True):
-        line[0].set_ylabel(label)
-        for axis, states in zip(line, STATES, strict=True):
-            found = np.array([row[states] for row in rows])
-            for field, style in zip(fields, ("-", ":"), strict=True):
-                if field:
-                    _lines(axis, steps, found[:, :, FIELDS.index(field)], style=style)
-        line[0].set_ylim(bottom=0)
-    for top, bottom, states in zip(axes[0], axes[-1], STATES, strict=True):
-        top.set_title(states)
-        scale_axis(bottom, float(steps[-1]))
-    figure.suptitle("thin: seeds; thick: their mean; dotted: null", size=8)
+        for line, fields, label in zip(axes, panels, labels, strict=True):
+            line[0].set_ylabel(label)
+            for axis, states in zip(line, STATES, strict=True):
+                found = np.array([row[states] for row in rows])
+                for field, style in zip(fields, LINES, strict=True):
+                    if field:
+                        _lines(axis, steps, found[:, :, FIELDS.index(field)], style=style)
+            line[0].set_ylim(bottom=0)
+        for top, bottom, states in zip(axes[0], axes[-1], STATES, strict=True):
+            top.set_title(states)
+            scale_axis(bottom, float(steps[-1]))
+        handles = [Line2D([], [], **style, lw=1.8) for style in LINES]
+        handles.append(Line2D([], [], color=MUTED, lw=0.7, label="each seed"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
 
 
-def _lines(axis: Any, steps: list[int], values: np.ndarray, *, style: str) -> None:
+def _lines(axis: Any, steps: list[int], values: np.ndarray, *, style: dict[str, Any]) -> None:
     """A thin line for each seed and a thick one for their mean."""
-    axis.plot(steps, values, style, color=COLORS[0], lw=0.7, alpha=0.7)
-    mean = values.mean(axis=1)
-    axis.plot(steps, mean, style, color=COLORS[0], lw=1.8, marker="o", ms=2.5)
+    axis.plot(steps, values, **style, lw=0.7, alpha=0.7)
+    axis.plot(steps, values.mean(axis=1), **style, lw=1.8, marker="o", ms=2.5)
 
 
 if __name__ == "__main__":

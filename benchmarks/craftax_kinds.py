@@ -21,9 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from scipy import stats
 
 from benchmarks import pages
+from benchmarks.craftax_turns_page import draw_records
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import (
     Series,
@@ -35,7 +37,7 @@ from slt_rl.agents import (
     measure_curve,
     turning_points,
 )
-from slt_rl.agents.figures import COLORS, scale_axis
+from slt_rl.agents.figures import COLORS, draw_verdicts, scale_axis, verdict_handles
 from slt_rl.cli import set_xla_flags
 from slt_rl.report import Table
 from slt_rl.report.style import styled
@@ -297,28 +299,29 @@ def curves_figure(kinds: list[Kind], plants: dict[str, Series]) -> Figure:
     columns = groups([kind for kind in kinds if kind.name != PERMUTED])
     height = 1 + max(map(len, columns))
     with styled():
-        figure = Figure(figsize=(4.6 * len(columns), 1.5 * height + 0.4), layout="constrained")
-        axes = figure.subplots(height, len(columns), sharex="col", squeeze=False)
-    for column, group in zip(axes.T, columns, strict=True):
-        events = plants[group[0].run]
-        column[0].errorbar(
-            events.steps,
-            events.values[0],
-            events.sem[0],
-            fmt="o",
-            ms=1.8,
-            elinewidth=0.6,
-            color="0.25",
-        )
-        column[0].set_title(f"{group[0].run}: plants per episode", fontsize="small")
-        for axis, kind in zip(column[1:], group, strict=False):
-            _panel(axis, kind)
-        for axis in column[1 + len(group) :]:
-            axis.set_visible(False)
-        last = column[len(group)]
-        scale_axis(last, float(group[0].curve.steps[-1]))
-        last.tick_params(labelbottom=True)
+        figure = Figure(figsize=(4.6 * len(columns), 1.5 * height + 0.8), layout="constrained")
+        # Each run in a part of its own: an axis of steps leaves no gap between its neighbor's rows.
+        parts = np.ravel(figure.subfigures(1, len(columns)))
+        for part, group in zip(parts, columns, strict=True):
+            axes = part.subplots(height, 1, sharex=True)
+            _column(axes, group, plants[group[0].run])
+        band = Patch(color=COLORS[0], alpha=0.22, label="95 % interval")
+        handles = [*axes[0].get_legend_handles_labels()[0], band, *verdict_handles()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=5)
     return figure
+
+
+def _column(axes: Any, group: list[Kind], events: Series) -> None:
+    """One run; what is left of the column stays empty."""
+    draw_records(axes[0], events, 0)
+    axes[0].set_title(f"{group[0].run}: plants per episode", fontsize=9.5)
+    for axis, kind in zip(axes[1:], group, strict=False):
+        _panel(axis, kind)
+    for axis in axes[1 + len(group) :]:
+        axis.set_visible(False)
+    last = axes[len(group)]
+    scale_axis(last, float(group[0].curve.steps[-1]))
+    last.tick_params(labelbottom=True)
 
 
 def _panel(axis: Any, kind: Kind) -> None:
@@ -327,11 +330,9 @@ def _panel(axis: Any, kind: Kind) -> None:
     color = COLORS[0] if kind.name == FIXED else COLORS[1]
     axis.fill_between(steps, low, high, color=color, alpha=0.22, lw=0)
     axis.plot(steps, mean, color=color, lw=0.9)
-    for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
-        at = kind.values("verdicts") == verdict
-        face = color if verdict == "trusted" else "white"
-        axis.plot(steps[at], mean[at], marker, ms=3, color=color, mfc=face, mew=0.8, ls="none")
-    axis.set_title(words(kind.name), fontsize="small")
+    draw_verdicts(axis, steps, mean, verdicts=kind.values("verdicts"), color=color)
+    axis.set_ylabel(r"$\hat\lambda$")
+    axis.set_title(words(kind.name), fontsize=9.5)
 
 
 def words(name: str) -> str:

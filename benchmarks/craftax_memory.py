@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmarks import pages
 from benchmarks.analysis import interval
@@ -27,7 +28,7 @@ from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS
 from slt_rl.development import LagCurve, Memory, memory_curve
 from slt_rl.report import Table
-from slt_rl.report.style import styled
+from slt_rl.report.style import MUTED, styled
 from slt_rl.rl import Forgetful, recurrent_evaluate
 
 PyTree = Any
@@ -38,6 +39,7 @@ GAP_PLAYS, GAP_LAGS = 4, np.array([4, 8, 12, 16])
 FACING = slice(16, 19)
 WANTED = (0.0, 8e4, 2e5, np.inf)
 NUM_EPISODES, MAX_STEPS = 128, 400
+SHOWN = {"plant": "a plant in view", "facing": "the direction (sum of three)"}
 ABSTRACT = (
     "Recurrent agents, three seeds of each width: how well a linear readout of the hidden "
     "state tells what the agent saw some steps ago, beyond what it sees now (inventory, body, "
@@ -207,24 +209,32 @@ def memory_figure(rows: list[dict[str, Any]]) -> Figure:
     """The excess against the lag: a panel for each width, a line for each checkpoint."""
     widths = sorted({row["width"] for row in rows})
     with styled():
-        figure = Figure(figsize=(2.9 * len(widths) + 0.6, 4.4), layout="constrained")
+        figure = Figure(figsize=(2.9 * len(widths) + 0.6, 4.9), layout="constrained")
         axes = figure.subplots(2, len(widths), sharex=True, sharey="row", squeeze=False)
-    names = {"plant": "a plant was in view", "facing": "direction (sum of three)"}
-    for line, (name, label) in zip(axes, names.items(), strict=True):
-        line[0].set_ylabel(f"{label}\nvariance explained")
-        for axis, width in zip(line, widths, strict=True):
-            for number, row in enumerate(row for row in rows if row["width"] == width):
-                mean = np.mean(row[name], axis=0)
-                axis.plot(row["lags"], mean, color=COLORS[number], lw=1.3, label=f"{row['step']:,}")
-                for seed in row[name]:
-                    axis.plot(row["lags"], seed, color=COLORS[number], lw=0.4, alpha=0.6)
-            axis.axhline(0.0, color="0.5", lw=0.6, ls=":")
-    for axis, width in zip(axes[0], widths, strict=True):
-        axis.set_title(f"width {width}")
-    axes[0, 0].legend(title="environment steps", loc="upper left", fontsize=7, title_fontsize=7)
-    axes[0, 0].set_xticks([1, 4, 8, 12, 16])
-    figure.supxlabel("lag in steps", size=9)
+        for line, (name, label) in zip(axes, SHOWN.items(), strict=True):
+            line[0].set_ylabel(f"share of variance explained:\n{label}")
+            for axis, width in zip(line, widths, strict=True):
+                _panel(axis, [row for row in rows if row["width"] == width], name)
+        for top, bottom, width in zip(axes[0], axes[-1], widths, strict=True):
+            top.set_title(f"width {width}")
+            bottom.set_xlabel("lag in steps")
+        axes[0, 0].set_xticks([1, 4, 8, 12, 16])
+        handles = axes[0, 0].get_legend_handles_labels()[0]
+        handles += [
+            Line2D([], [], color=MUTED, lw=0.6, label="each seed"),
+            Line2D([], [], color=MUTED, lw=0.8, ls=":", label="no more than the null"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return figure
+
+
+def _panel(axis: Any, rows: list[dict[str, Any]], name: str) -> None:
+    """The checkpoints of one width: thin lines for seeds, a thick one for their mean."""
+    for row, color in zip(rows, COLORS, strict=False):
+        label = f"after {row['step']:,} steps, mean over seeds"
+        axis.plot(row["lags"], np.mean(row[name], axis=0), color=color, lw=1.5, label=label)
+        axis.plot(row["lags"], np.transpose(row[name]), color=color, lw=0.6, alpha=0.6)
+    axis.axhline(0.0, color=MUTED, lw=0.8, ls=":")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from benchmarks.craftax_effects import effects_table, fitted_landmarks, random_s
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, Run, RunSpec, WorldSpec, load_run
 from slt_rl.agents.command import Bar
+from slt_rl.agents.figures import COLORS
 from slt_rl.agents.training import train_run
 from slt_rl.development import (
     compare_forms,
@@ -36,7 +37,7 @@ from slt_rl.development import (
     rise_decay,
 )
 from slt_rl.report import Table
-from slt_rl.report.style import styled
+from slt_rl.report.style import INK, MUTED, styled
 
 # What differs from the default, for world and network.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -81,17 +82,15 @@ NOTE = (
 
 
 def main() -> int:
-    """Trains all variants, one after the other, and writes the results after each."""
+    """Trains all variants, one after the other, and writes the results of all."""
     parser = pages.parser(__doc__)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=6e5)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    for name in options.variants:
-        rows.append(train_variant(name, options))
-        write_page(make_page(rows), rows, vars(options), folder=options.out)
+    rows = [train_variant(name, options) for name in options.variants]
+    write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
 
 
@@ -204,29 +203,37 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
     columns = min(3, len(rows))
     height = -(-len(rows) // columns)
     with styled():
-        figure = Figure(figsize=(3.2 * columns, 2.3 * height), layout="constrained")
+        figure = Figure(figsize=(3.2 * columns, 2.2 * height + 0.4), layout="constrained")
         axes = figure.subplots(height, columns, sharex=True, squeeze=False)
-    for axis, row in zip(axes.flat, rows, strict=False):
-        _panel(axis, row)
-    for axis in list(axes.flat)[len(rows) :]:
-        axis.set_visible(False)
-    figure.supxlabel("environment steps (million)")
-    figure.supylabel("plants per episode")
+        for axis, row in zip(axes.flat, rows, strict=False):
+            _panel(axis, row)
+        for axis in list(axes.flat)[len(rows) :]:
+            axis.set_visible(False)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("plants per episode")
+        for axis in axes[-1]:
+            axis.set_xlabel("environment steps (million)")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 def _panel(axis: Any, row: dict[str, Any]) -> None:
     """Records with their standard errors, and the fitted rise and decay of the mean of seeds."""
+    fine, mean = np.array(row["fine_steps"]) / 1e6, np.mean(row["fine_plants"], axis=0)
+    fitted = fit_form(fine, mean, rise_decay()).predict(fine)
+    axis.plot(fine, fitted, color=INK, label="rise and decay, fitted to the mean over seeds")
+    axis.axhline(1.0, color=MUTED, lw=0.8, ls=":", label="one plant per episode")
     steps = np.array(row["window_steps"]) / 1e6
     for seed, (plants, sem) in enumerate(zip(row["plants"], row["plants_sem"], strict=True)):
-        axis.errorbar(steps, plants, sem, fmt="o", markersize=2, elinewidth=0.6, label=f"{seed}")
-    fine, mean = np.array(row["fine_steps"]) / 1e6, np.mean(row["fine_plants"], axis=0)
-    axis.plot(fine, fit_form(fine, mean, rise_decay()).predict(fine), color="0.2")
-    axis.axhline(1.0, color="0.5", linewidth=0.6, linestyle=":")
+        look = {
+            "color": COLORS[seed % len(COLORS)],
+            "label": f"seed {seed}: a window ± its standard error",
+        }
+        axis.errorbar(steps, plants, sem, fmt="o", ms=2, elinewidth=0.6, **look)
     axis.tick_params(labelbottom=True)
     axis.set_ylim(0, max(2.7, 1.1 * np.max(row["plants"])))
-    meaning = textwrap.fill(MEANING[row["variant"]], 42)
-    axis.set_title(f"{row['variant']}\n{meaning}", fontsize="small")
+    title = textwrap.fill(f"{row['variant']}: {MEANING[row['variant']]}", 36)
+    axis.set_title(title, fontsize=9, fontweight="normal")
 
 
 if __name__ == "__main__":

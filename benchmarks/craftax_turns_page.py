@@ -35,6 +35,8 @@ LAGS_NOTE = (
     "that they share a cause in the run. Of the pairs that all seeds have: dips and peaks of the "
     "LLC behind peaks, its steepest rise behind steepest falls."
 )
+PEAK = {"color": COLORS[1], "ls": "--", "lw": 0.9, "label": "peak of the plants per episode"}
+DIP = {"color": COLORS[0], "lw": 0.9, "label": "dip of the LLC, where it has one"}
 PAIRS = (("dip", "peak"), ("rise", "fall"), ("peak", "peak"))
 
 
@@ -129,26 +131,31 @@ def curves_figure(
     plants = next(series for series in events if series.name == "plant")
     rows, seeds = [*curves, plants], plants.seeds
     with styled():
-        figure = Figure(figsize=(3.3 * len(seeds), 1.6 * len(rows) + 0.6), layout="constrained")
+        figure = Figure(figsize=(3.3 * len(seeds), 1.6 * len(rows) + 0.7), layout="constrained")
         axes = figure.subplots(len(rows), len(seeds), sharex=True, sharey="row", squeeze=False)
-    for series, row in zip(rows, axes, strict=True):
-        name = "plants per episode" if series is plants else series.name
-        row[0].set_ylabel(name.replace(" at ", "\nat ").replace("LLC ", "LLC\n"))
-        for number, axis in enumerate(row):
-            _panel(axis, series, number)
-            axis.axvline(points["plant"].peak[number], color=COLORS[1], ls="--", lw=0.9)
-            if series is not plants:
-                axis.axvline(points[series.name].dip[number], color=COLORS[0], lw=0.9)
-    for number, seed in enumerate(seeds):
-        axes[0, number].set_title(f"seed {seed}")
-        scale_axis(axes[-1, number], float(plants.steps[-1]))
-    figure.suptitle("blue line: dip of the LLC; dashed: peak of the plants per episode", size=8)
+        for series, row in zip(rows, axes, strict=True):
+            row[0].set_ylabel("plants per episode" if series is plants else _words(series.name))
+            for number, axis in enumerate(row):
+                draw_records(axis, series, number)
+                axis.axvline(points["plant"].peak[number], **PEAK)
+                if series is not plants:
+                    axis.axvline(points[series.name].dip[number], **DIP)
+        for number, seed in enumerate(seeds):
+            axes[0, number].set_title(f"seed {seed}")
+            scale_axis(axes[-1, number], float(plants.steps[-1]))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _panel(axis: Any, series: Series, number: int) -> None:
+def _words(name: str) -> str:
+    """Three lines for a name such as "LLC policy-reference at localization 300"."""
+    lines = name.replace("LLC ", "LLC: ").replace("-", ",\n", 1)
+    return lines.replace(" at ", " states,\n")
+
+
+def draw_records(axis: Any, series: Series, number: int) -> None:
     """The records of one seed with their standard errors."""
     axis.errorbar(
         series.steps, series.values[number], series.sem[number],
-        fmt="o", ms=1.8, elinewidth=0.6, color="0.25",
+        fmt="o", ms=1.8, elinewidth=0.6, color="0.25", label="record ± its standard error",
     )  # fmt: skip

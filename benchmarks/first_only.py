@@ -16,11 +16,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from tqdm import tqdm
 
 from benchmarks import pages
 from benchmarks.analysis import each
+from slt_rl.agents.figures import COLORS
 from slt_rl.development import EventEnv, event_curves, landmarks, overshoot_p_value, seed_mean
+from slt_rl.report.style import MUTED, styled
 from slt_rl.rl import (
     MLP,
     PPO,
@@ -174,7 +179,39 @@ def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:
     """A table for each kind of network, and one beside another implementation."""
     tables = [_settings([r for r in rows if r["network"] == name], PARTS[name]) for name in PARTS]
     tables.append(_beside(rows))
-    return pages.Page("first_only", "Plants per episode of PPO on FirstOnly", ABSTRACT, (), tables)
+    title, figures = "Plants per episode of PPO on FirstOnly", {"curves": curves_figure(rows)}
+    return pages.Page("first_only", title, ABSTRACT, (), tables, figures)
+
+
+def curves_figure(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Plants per episode over training, a panel for each setting, a color for each network."""
+    with styled():
+        figure = Figure(figsize=(9.5, 5.0), layout="constrained")
+        axes = figure.subplots(2, 3, sharex=True)
+        for axis, (cost, salience) in zip(axes.flat, SETTINGS, strict=True):
+            axis.set_title(f"cost {cost:g}, salience {salience:g}", fontsize=9.5)
+            axis.axhline(1.0, color=MUTED, lw=0.8, ls=":", label="one plant")
+            for row in rows:
+                if (row["cost"], row["salience"]) == (cost, salience):
+                    _curves(axis, row)
+            axis.set_ylim(bottom=0.0)
+        for axis in axes[:, 0]:
+            axis.set_ylabel("plants per episode")
+        for axis in axes[-1]:
+            axis.set_xlabel("update")
+        handles = axes[0, 0].get_legend_handles_labels()[0]
+        handles.append(Line2D([], [], color=MUTED, lw=0.6, label="each seed"))
+        figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _curves(axis: Axes, row: dict[str, Any]) -> None:
+    """One network: a thin line for each seed, a thick one for their mean."""
+    color = dict(zip(PARTS, COLORS, strict=False))[row["network"]]
+    plants = np.array(row["plants"])
+    axis.plot(plants.T, color=color, lw=0.6, alpha=0.6)
+    label = f"{PARTS[row['network']].lower()}, mean over seeds"
+    axis.plot(plants.mean(axis=0), color=color, lw=1.5, label=label)
 
 
 def _settings(rows: Sequence[dict[str, Any]], title: str) -> pages.Table:

@@ -108,13 +108,15 @@ def command() -> str:
 
 def as_markdown(page: Page, made: Mapping[str, Any]) -> str:
     """The page as Markdown."""
-    machine = made["machine"]
+    machine, cores = made["machine"], made["machine"]["cores"]
+    seconds = sum(made["stage_seconds"].values())
     lines = [f"# {page.title}", "", page.abstract, ""]
     lines += [
         f"Made by `{made['command']}` on {made['date']} at commit {made['commit']}; "
         + ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-        + f"; {machine['cores']} cores, {machine['processor']}, {machine['memory_gib']} GiB; "
-        + f"{sum(made['stage_seconds'].values()):.0f} s of measurements.",
+        + f"; {cores} core{'s' * (cores > 1)}, {machine['processor']}, {machine['memory_gib']} GiB"
+        # A page of what other commands measured took no time of its own.
+        + (f"; {seconds:.0f} s of measurements." if seconds else "."),
         "",
     ]
     if page.checks:

@@ -28,12 +28,12 @@ def make_page(found: Sequence[Row]) -> pages.Page:
         "call": _call_table,
         "calibration": _calibration_table,
         "curve": _curve_table,
-        "ppo": _ppo_table,
+        "ppo": ppo_table,
         "rollout": _rollout_table,
     }
     parts = {part: [row for row in found if row.get("part") == part] for part in makers}
     checks = [*_floor_checks(parts["loop"]), *_peer_checks(parts["call"])]
-    checks += [*_calibration_checks(), *_curve_checks(parts["curve"]), *_ppo_checks(parts["ppo"])]
+    checks += [*_calibration_checks(), *_curve_checks(parts["curve"]), *ppo_checks(parts["ppo"])]
     tables = [maker(parts[part]) for part, maker in makers.items() if parts[part]]
     figures = {"ratios": _figure(parts["loop"])} if parts["loop"] else {}
     abstract = (
@@ -133,7 +133,8 @@ def _curve_checks(found: Sequence[Row]) -> list[Check]:
     ]
 
 
-def _ppo_checks(found: Sequence[Row]) -> list[Check]:
+def ppo_checks(found: Sequence[Row]) -> list[Check]:
+    """Steps per second of each training over those of the reference."""
     return [
         Check(
             f"ppo {row['name']}",
@@ -141,7 +142,7 @@ def _ppo_checks(found: Sequence[Row]) -> list[Check]:
             ">= 0.95",
             row["ratio"],
             row["ratio"] >= 0.95,
-            f"{row['runs']} runs side by side",
+            f"{row['runs']} runs side by side" if row["runs"] > 1 else "one run",
         )
         for row in found
     ]
@@ -234,7 +235,8 @@ def _curve_table(found: Sequence[Row]) -> Table:
     return Table("Curves", ("model", "checkpoints", "curve, s", "one, s", "ratio"), cells)
 
 
-def _ppo_table(found: Sequence[Row]) -> Table:
+def ppo_table(found: Sequence[Row]) -> Table:
+    """Steps per second of each training and of the reference."""
     return _steps_table(found, "Training by PPO", "")
 
 

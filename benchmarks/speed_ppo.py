@@ -169,26 +169,36 @@ def _repeated(training: Training, play: Callable) -> Callable:
 def measure(training: Training, seconds: float) -> dict[str, Any]:
     """Times both trainers; the ratio is of steps per second, the library's over the reference's."""
     runs = {"slt_rl": library(training), "reference": reference(training)}
-    return _row("ppo", training, runs, seconds)
+    sizes = {"num_runs": NUM_RUNS, "num_steps": training.num_steps}
+    return {"part": "ppo", **timed_row(training.name, runs, seconds, **sizes)}
 
 
 def measure_play(training: Training, seconds: float) -> dict[str, Any]:
     """Times play alone, in the same way."""
     runs = {"slt_rl": library_play(training), "reference": reference_play(training)}
-    return _row("rollout", training, runs, seconds)
+    sizes = {"num_runs": NUM_RUNS, "num_steps": training.num_steps}
+    return {"part": "rollout", **timed_row(training.name, runs, seconds, **sizes)}
 
 
-def _row(
-    part: str, training: Training, runs: dict[str, Callable], seconds: float
+def timed_row(
+    name: str, runs: dict[str, Callable], seconds: float, *, num_runs: int, num_steps: int
 ) -> dict[str, Any]:
+    """The library (`slt_rl`) and the reference in turns.
+
+    Args:
+        name: Of the training.
+        runs: What each runs.
+        seconds: For both together.
+        num_runs: Runs side by side in each.
+        num_steps: Environment steps of one measurement, of all runs together.
+    """
     found = speed_runs.take_turns(runs, seconds=seconds)
-    times = {name: value.per(training.num_steps) for name, value in found.items()}
+    times = {run: value.per(num_steps) for run, value in found.items()}
     return {
-        "part": part,
-        "name": training.name,
-        "runs": NUM_RUNS,
+        "name": name,
+        "runs": num_runs,
         "rounds": len(found["slt_rl"].wall),
         "microseconds": times,
-        "steps_per_second": {name: 1e6 / value["wall"] for name, value in times.items()},
+        "steps_per_second": {run: 1e6 / value["wall"] for run, value in times.items()},
         "ratio": speed_runs.ratio(found, "reference", "slt_rl"),
     }

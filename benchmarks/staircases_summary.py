@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy.stats import spearmanr
 
 from benchmarks.analysis import mean_interval
 from benchmarks.pages import Page
+from slt_rl.agents.figures import COLORS
 from slt_rl.development import (
     Curve,
     TransitionScore,
@@ -22,6 +24,7 @@ from slt_rl.development import (
 from slt_rl.development.partition import ar1_series
 from slt_rl.diagnostics import Z95
 from slt_rl.report import Check, Table
+from slt_rl.report.style import MUTED, draw_levels, styled
 from toy_models import staircases
 
 Row = dict[str, Any]
@@ -185,19 +188,27 @@ def null_check(length: int, num_nulls: int) -> tuple[Table, list[Check]]:
 
 def figure(rows: Sequence[Row]) -> Figure:
     """Both curves of the first run of each trainer, with the exact levels."""
-    drawn = Figure(figsize=(8, 4.5), layout="constrained")
-    axes = np.atleast_2d(drawn.subplots(2, len(rows), sharex=True, sharey="row"))
-    for row, (top, bottom) in zip(rows, axes.T, strict=True):
-        run = runs_of(row)[0]
-        top.plot(run.steps, run.regret, color="C0")
-        bottom.errorbar(run.steps, run.llc, Z95 * np.array(row["sem"][0]), fmt=".", color="C1")
-        for phase in staircases.phases():
-            top.axhline(phase.regret, color="0.7", lw=0.8, zorder=0)
-            bottom.axhline(phase.llc, color="0.7", lw=0.8, zorder=0)
-        top.set_title(row["trainer"])
-        bottom.set_xlabel("training step")
-    axes[0, 0].set_ylabel("regret")
-    axes[1, 0].set_ylabel("LLC of the KL to the policy")
+    with styled():
+        drawn = Figure(figsize=(8, 4.8), layout="constrained")
+        axes = drawn.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
+        for row, (top, bottom) in zip(rows, axes.T, strict=True):
+            run, bars = runs_of(row)[0], Z95 * np.array(row["sem"][0])
+            top.plot(run.steps, run.regret, color=COLORS[0], label="regret, exact")
+            bottom.errorbar(
+                run.steps, run.llc, bars, fmt="o", ms=2.5, elinewidth=0.7, color=COLORS[1],
+                label="estimate, 95 % Monte-Carlo interval",
+            )  # fmt: skip
+            for axis, field in ((top, "regret"), (bottom, "llc")):
+                axis.set_ylim(axis.get_ylim())
+                levels = {f"phase {p.rank}": getattr(p, field) for p in staircases.phases()}
+                draw_levels(axis, levels, labels=row is rows[-1])
+            top.set_title(row["trainer"])
+            bottom.set_xlabel("training step")
+        axes[0, 0].set_ylabel("regret")
+        axes[1, 0].set_ylabel("LLC of the KL to the policy")
+        handles = [axis.get_legend_handles_labels()[0][0] for axis in axes[:, 0]]
+        handles.append(Line2D([], [], color=MUTED, lw=0.8, label="exact value of a phase"))
+        drawn.legend(handles=handles, loc="outside lower center", ncols=3)
     return drawn
 
 

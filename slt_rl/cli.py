@@ -76,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     for add in (add_train, add_curve, add_develop, add_report):
         add(commands)
-    for name in ("validate", "ladder", "train", "curve"):
-        commands.choices[name].add_argument("--quiet", action="store_true", help="no progress bar")
+    for command in commands.choices.values():
+        command.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import slt_rl
 from slt_rl import cli, progress
+from slt_rl.agents.command import Bar
 from slt_rl.draws import Draws
 
 
@@ -33,6 +34,20 @@ def test_a_curve_tells_the_last_estimate_and_how_many_are_not_trusted(capsys):
     last = said.splitlines()[-1]
     assert "3/3" in last
     assert "llc 2.5 refused: flag 2; 2 of 3 not trusted" in last
+
+
+def test_training_says_what_it_waits_for_and_then_its_return(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    played = {"num_episodes": np.array([1, 3]), "total_return": np.array([2.0, 8.0])}
+    with Bar(SimpleNamespace(steps_per_update=100, seeds=(0, 1), num_updates=3)) as bar:
+        bar(0, 3, {})
+        bar(1, 3, {name: 0 * values for name, values in played.items()})
+        bar(3, 3, played)
+    waiting, _, first, last = capsys.readouterr().err.splitlines()[:4]
+    assert "making worlds" in waiting
+    assert "making worlds" not in first
+    assert "600/600" in last
+    assert "return=2.50" in last
 
 
 def make_quadratic(params):
@@ -155,14 +170,21 @@ def test_every_long_command_can_be_told_to_show_nothing(monkeypatch, tmp_path, c
     monkeypatch.setattr("slt_rl.agents.measure.measure_curve", says("curve", curve))
     monkeypatch.setattr("slt_rl.agents.measure.make_subjects", lambda *args, **options: [])
     monkeypatch.setattr("slt_rl.agents.run.load_run", lambda folder: None)
+    monkeypatch.setattr("slt_rl.agents.develop.develop_run", says("develop", tmp_path))
+    monkeypatch.setattr("slt_rl.agents.page.write_report", lambda run, frame_steps: report)
     monkeypatch.setattr("slt_rl.agents.training.train_run", train_run)
     monkeypatch.setattr(cli, "_use_double_precision", lambda: None)
     monkeypatch.setattr(cli, "set_xla_flags", lambda *, light: None)
     last = ["--quiet"] * quiet
-    for words in (["validate"], ["ladder"], ["curve", str(tmp_path)]):
+    for words in (["validate"], ["ladder"], ["develop", str(tmp_path)]):
         assert cli.main([*words, *last]) == 0
-    assert shown == dict.fromkeys(("validate", "ladder", "curve"), not quiet)
     assert capsys.readouterr().err == ""
+    # What these wait for before or without a bar is said in a line.
+    for name, line in (("curve", "played for the states"), ("report", "playing the episodes")):
+        assert cli.main([name, str(tmp_path), *last]) == 0
+        said = capsys.readouterr().err
+        assert line in said if not quiet else said == ""
+    assert shown == dict.fromkeys(("validate", "ladder", "develop", "curve"), not quiet)
     assert cli.main(["train", "craftax-classic", "--out", str(tmp_path), *last]) == 0
     assert (capsys.readouterr().err == "") == quiet
 

@@ -144,7 +144,8 @@ class Bar:
         from slt_rl.progress import open_bar
 
         total = self.num_updates * self.steps_per_update
-        self.bar = open_bar(total, show=self.show, unit="step", unit_scale=True)
+        options = {"unit": "step", "unit_scale": True, "postfix": "making worlds, compiling"}
+        self.bar = open_bar(total, show=self.show, **options)
         self.start = time.monotonic()
         self.first: int | None = None
         return self
@@ -156,12 +157,14 @@ class Bar:
         """Shows what was done since the last call."""
         if self.first is None:
             self.first, self.bar.initial = update, update * self.steps_per_update
-        self.bar.update((update - self.done) * self.steps_per_update)
-        self.done = update
         episodes = statistics["num_episodes"].sum() if statistics else 0
         if episodes:
             self.returns = f"{statistics['total_return'].sum() / episodes:.2f}"
-            self.bar.set_postfix_str(f"return={self.returns}", refresh=False)
+        # The first call is before the first update: what it waits for is said until then.
+        if update > self.first:
+            self.bar.set_postfix_str(self.returns and f"return={self.returns}", refresh=False)
+        self.bar.update((update - self.done) * self.steps_per_update)
+        self.done = update
 
     @property
     def steps_done(self) -> int:

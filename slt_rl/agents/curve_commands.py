@@ -4,6 +4,7 @@ What they need is imported when they run, after the flags of XLA have been set.
 """
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +86,10 @@ def run_curve(options: argparse.Namespace) -> int:
     }  # fmt: skip
     sampling = Sampling(**{name: x for name, x in given.items() if x is not None})
     localizations = check_settings(options.localizations or LOCALIZATIONS, sampling)
+    run = load_run(options.folder)
+    _tell("the first time worlds are made and played for the states of the loss", options)
     subjects = make_subjects(
-        load_run(options.folder),
+        run,
         seeds=options.seeds,
         num_checkpoints=options.checkpoints,
         num_states=options.states,
@@ -125,6 +128,7 @@ def run_develop(options: argparse.Namespace) -> int:
         window=options.window,
         events=options.events,
         rewarded=pairs,
+        progress=not options.quiet,
         **given,
     )
     print(f"development: {path}")
@@ -136,8 +140,16 @@ def run_report(options: argparse.Namespace) -> int:
     from slt_rl.agents.page import write_report
     from slt_rl.agents.run import load_run
 
-    report = write_report(load_run(options.folder), frame_steps=options.frames)
+    run = load_run(options.folder)
+    _tell("drawing; making worlds, playing the episodes that are shown", options)
+    report = write_report(run, frame_steps=options.frames)
     for check in report.checks:
         print(check)
     print(f"report: {options.folder / 'report.html'}")
     return 0 if report.all_held else 1
+
+
+def _tell(text: str, options: argparse.Namespace) -> None:
+    """Says what takes a while before there is a bar."""
+    if not options.quiet:
+        print(text, file=sys.stderr)

@@ -1,6 +1,6 @@
 """Figures of a run: everything on one axis of training steps, and where the curves turn."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,13 @@ from slt_rl.report.style import INK, MUTED, step_axis, styled
 # After Okabe and Ito: apart for all common kinds of color vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STEP_LABEL = "environment steps"
+# How each kind of turning point is drawn.
+TURNS: dict[str, dict[str, Any]] = {
+    "rise": {"marker": "^", "color": COLORS[2], "label": "steepest rise"},
+    "peak": {"marker": "o", "color": COLORS[1], "label": "peak"},
+    "fall": {"marker": "v", "color": COLORS[0], "label": "steepest fall"},
+    "dip": {"marker": "s", "color": COLORS[3], "label": "dip"},
+}
 
 
 def overview_figure(
@@ -45,13 +52,14 @@ def overview_figure(
         )[:, 0]  # fmt: skip
         for axis, name in zip(axes, names, strict=False):
             draw_series(axis, described[name])
+        colors = seed_colors(curves.values())
         for axis, (curve, i) in zip(axes[len(names) :], panels, strict=True):
-            draw_curve(axis, curve, i)
+            draw_curve(axis, curve, i, colors=colors)
             draw_boundaries(axis, described.get(llc_name(curve, i)))
         scale_axis(axes[-1], max(described[name]["steps"][-1] for name in names))
         # The figure is taller than a screen: the steps stand above it too.
         axes[0].tick_params(axis="x", top=True, labeltop=True)
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
+        figure.legend(handles=_legend(colors), loc="outside lower center", ncols=4)
     return figure
 
 
@@ -99,19 +107,20 @@ def draw_boundaries(axis: Axes, one: Mapping[str, Any] | None) -> None:
         axis.axvline(step, color=INK, lw=0.9, ls=":", zorder=1)
 
 
-def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
+def seed_colors(curves: Iterable[StoredCurve]) -> dict[int, str]:
+    """A color for each seed of any of the curves, none of those of a mean and its form."""
+    seeds = sorted({seed for curve in curves for seed in curve.seeds})
+    return {seed: COLORS[2 + k % (len(COLORS) - 2)] for k, seed in enumerate(seeds)}
+
+
+def draw_curve(axis: Axes, curve: StoredCurve, index: int, *, colors: Mapping[int, str]) -> None:
     """The LLC at one localization: a line for each seed, intervals, open points if doubtful."""
     for k, seed in enumerate(curve.seeds):
-        color = COLORS[(k + 2) % len(COLORS)]
+        color = colors[seed]
         mean, low, high = (x[k, index] for x in (curve.mean, curve.low, curve.high))
         axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
-        axis.plot(curve.steps, mean, color=color, lw=1.1, label=f"seed {seed}")
-        for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
-            at = curve.verdicts[k, index] == verdict
-            face = color if verdict == "trusted" else "white"
-            axis.plot(
-                curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
-            )
+        axis.plot(curve.steps, mean, color=color, lw=1.1)
+        draw_verdicts(axis, curve.steps, mean, verdicts=curve.verdicts[k, index], color=color)
     what = curve.facts["potential"] + (
         f", part {curve.facts['part']}" if curve.facts["part"] else ""
     )
@@ -121,19 +130,38 @@ def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
         loc="right", fontsize=8, fontweight="normal", color=MUTED,
     )  # fmt: skip
     axis.set_ylabel(r"$\hat\lambda$")
-    axis.legend(loc="upper left", fontsize=7.5, ncols=len(curve.seeds))
 
 
-def _legend() -> list[Any]:
+def draw_verdicts(
+    axis: Axes, steps: np.ndarray, mean: np.ndarray, *, verdicts: np.ndarray, color: str
+) -> None:
+    """The points of a curve `[checkpoint]`, open where doubtful, crosses where refused."""
+    for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
+        at, face = verdicts == verdict, color if verdict == "trusted" else "white"
+        axis.plot(steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none")
+
+
+def verdict_handles() -> list[Line2D]:
+    """Legend entries of `draw_verdicts`."""
+    dot: dict[str, Any] = {"color": INK, "marker": "o", "ms": 4, "ls": "none"}
+    return [
+        Line2D([], [], **dot, label="trusted"),
+        Line2D([], [], **dot, mfc="white", label="doubtful"),
+        Line2D([], [], **dot | {"marker": "x"}, label="refused"),
+    ]
+
+
+def _legend(colors: Mapping[int, str]) -> list[Any]:
+    """Entries of what is drawn: those of the LLC only where there is a curve of it."""
+    curves = [Line2D([], [], color=c, lw=1.1, label=f"LLC of seed {s}") for s, c in colors.items()]
     return [
         Line2D([], [], color=MUTED, lw=0.8, label="one seed"),
         Line2D([], [], color=COLORS[0], lw=1.6, label="mean over seeds"),
         Patch(color=COLORS[0], alpha=0.18, label="95 % interval over seeds"),
         Line2D([], [], color=COLORS[1], lw=1.2, ls=(0, (4, 2)), label="best form"),
         Line2D([], [], color=INK, lw=0.9, ls=":", label="boundary of stages"),
-        Line2D([], [], color=INK, marker="o", ms=4, ls="none", label="trusted"),
-        Line2D([], [], color=INK, marker="o", ms=4, mfc="white", ls="none", label="doubtful"),
-        Line2D([], [], color=INK, marker="x", ms=4, ls="none", label="refused"),
+        *(verdict_handles() if curves else ()),
+        *curves,
     ]
 
 
@@ -147,35 +175,26 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
     Returns:
         The figure; bars are 95 % intervals over the errors of the records.
     """
-    kinds = (
-        ("rise", "^", COLORS[2]),
-        ("peak", "o", COLORS[1]),
-        ("fall", "v", COLORS[0]),
-        ("dip", "s", COLORS[3]),
-    )
     with styled():
         figure = Figure(figsize=(9.5, 0.42 * len(names) + 1.3), layout="constrained")
         FigureCanvasAgg(figure)
         axis = figure.subplots()
         for row, name in enumerate(names):
             points = described[name]["turning"]
-            for k, (kind, marker, color) in enumerate(kinds):
+            for k, (kind, look) in enumerate(TURNS.items()):
                 low, high, at = (
                     np.array(x, float) for x in (points["low"][k], points["high"][k], points[kind])
                 )
                 place = row + np.linspace(-0.24, 0.24, len(at)) if len(at) > 1 else np.array([row])
                 # Where a curve has no such point its resampled curves may have one: no bar alone.
                 found = np.isfinite(at)
-                axis.hlines(place[found], low[found], high[found], color=color, lw=1.0, alpha=0.6)
-                axis.plot(at, place, marker, color=color, ms=4.5, ls="none")
+                bar: dict[str, Any] = {"color": look["color"], "lw": 1.0, "alpha": 0.6}
+                axis.hlines(place[found], low[found], high[found], **bar)
+                axis.plot(at, place, ms=4.5, ls="none", **look)
         axis.set_yticks(range(len(names)), names)
         axis.set_ylim(len(names) - 0.5, -0.5)
         scale_axis(axis, max(described[name]["steps"][-1] for name in names))
-        labels = ("steepest rise", "peak", "steepest fall", "dip")
-        handles = [
-            Line2D([], [], color=color, marker=marker, ms=4.5, lw=1.0, label=label)
-            for (_, marker, color), label in zip(kinds, labels, strict=True)
-        ]
+        handles = [Line2D([], [], ms=4.5, lw=1.0, **look) for look in TURNS.values()]
         figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure
 

@@ -53,9 +53,8 @@ def frame_figure(strips: Sequence[Frames], event_index: int, event: str) -> Figu
                     fontweight="normal", pad=2,
                 )  # fmt: skip
             end = "" if strip.complete else " or more"
-            row[0].set_ylabel(
-                f"step {short_number(strip.step, 3)}\n({strip.length}{end} steps)", fontsize=8.5
-            )
+            trained = f"after {short_number(strip.step, 3)} steps\nof training; an\nepisode of"
+            row[0].set_ylabel(f"{trained} {strip.length}{end} steps", fontsize=8)
         present = np.unique(
             np.concatenate([_window(s, i).ravel() for s in strips for i in _all(s)])
         )

@@ -127,7 +127,7 @@ def measure_curve(
     """
     start, points = time.perf_counter(), {}
     total = sum(len(s.steps) for s in subjects) * len(localizations)
-    with open_bar(total, show=progress, unit="point") as bar:
+    with open_bar(total, show=progress, desc=name, unit="point", postfix="compiling") as bar:
         for subject in subjects:
             bar.set_description(f"{name}, seed {subject.seed}", refresh=False)
             points[subject.seed] = measure_points(

@@ -122,11 +122,11 @@ def _overview(
         folder,
         "overview",
         caption="Return, events per episode and LLC over training; the axis of steps is linear in "
-        "its first fiftieth and logarithmic after it. Thin gray lines are seeds, the "
-        "blue line their mean with its 95 % Student interval; dashed the form with the smallest "
-        "BIC, fitted to the mean; dotted the boundaries of stages of the mean. In the panels of "
-        "the LLC each seed has its color; bands are 95 % intervals of the estimate on these "
-        "states, open points are doubtful, crosses refused.",
+        "its first fiftieth and logarithmic after it. Thin gray lines are seeds, the blue line "
+        "their mean with its 95 % Student interval, cut off at the panel; dashed the form with the "
+        "smallest BIC, fitted to the mean; dotted the boundaries of stages of the mean. In the "
+        "panels of the LLC each seed has its color; bands are 95 % intervals of the estimate on "
+        "these states, open points are doubtful, crosses refused.",
         alt="Curves of return, events and learning coefficient over training steps.",
     )
     paragraphs = [
@@ -140,7 +140,7 @@ def _overview(
     ]
     paragraphs += [tables.describe_curve(curve) for curve in curves.values()]
     if not curves:
-        paragraphs.append(f"No LLC curve was measured yet: `slt-rl curve {folder}`.")
+        paragraphs.append(f"No LLC curve was measured yet; slt-rl curve {folder} measures it.")
     shown = {name: described[name] for name in [*names, *(n for n in described if "LLC" in n)]}
     return Section(
         "Everything on one axis", paragraphs, [figure],

@@ -29,7 +29,7 @@ def test_two_heads_see_one_trunk_and_seldom_plant():
 
 
 def test_the_page_has_each_seed_beside_the_other_implementation():
-    numbers = dict.fromkeys(first_only.COLUMNS, [1.5, 2.5])
+    numbers = dict.fromkeys(first_only.COLUMNS, [1.5, 2.5]) | {"plants": [[0.5, 1.0], [1.5, 2.0]]}
     rows = [
         {"network": name, "cost": cost, "salience": 1.0, "overshoot_p": [0.5, 0.25], **numbers}
         for name in first_only.PARTS

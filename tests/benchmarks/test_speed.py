@@ -6,7 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import speed, speed_cases, speed_page, speed_parts, speed_peers, speed_runs
+from benchmarks import (
+    speed,
+    speed_cases,
+    speed_craftax,
+    speed_page,
+    speed_parts,
+    speed_peers,
+    speed_ppo,
+    speed_runs,
+)
 
 SIZES = {"DLN": 300, "MLP": 101_770}
 
@@ -59,6 +68,18 @@ def test_peers_that_cannot_be_installed_are_skipped_with_the_reason(tmp_path, mo
             speed_peers.python_of("devinterp==2.0.1")
     assert len(tries) == 1
     speed_peers._attempt.cache_clear()
+
+
+def test_training_that_is_slower_than_the_reference_does_not_hold():
+    for slowness, held in ((1.0, True), (1.06, False)):
+        waits = {"slt_rl": 2e-3 * slowness, "reference": 2e-3}
+        runs = {name: lambda w=wait: speed_runs.Elsewhere(w, w) for name, wait in waits.items()}
+        row = speed_ppo.timed_row("training", runs, 0.0, num_runs=1, num_steps=10)
+        page = speed_craftax.make_page(row)
+        assert row["ratio"] == pytest.approx(1 / slowness)
+        assert row["steps_per_second"]["reference"] == pytest.approx(5000.0)
+        assert [check.held for check in page.checks] == [held]
+        assert set(page.figures) == {"times"}
 
 
 @pytest.mark.unoptimized

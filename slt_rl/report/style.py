@@ -1,7 +1,7 @@
 """The look of the figures: one color for one class everywhere, levels, ticks, legends."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -75,7 +75,9 @@ def styled():
     return matplotlib.rc_context(RC)
 
 
-def new_figure(size: tuple[float, float], *, layout: str | None = "constrained") -> Figure:
+def new_figure(
+    size: tuple[float, float], *, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
     """An empty figure that needs no screen and that `pyplot` does not keep.
 
     Args:

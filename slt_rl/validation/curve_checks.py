@@ -85,12 +85,15 @@ def _compared(
 ) -> Comparison:
     """Estimates under a potential against targets and their half widths, on the deep classes."""
     deep = np.isin(measured.labels, DEEP)
-    found = *target, measured.stack(f"{potential}_mean"), measured.stack(f"{potential}_half_width")
+    value, error = measured.stack(f"{potential}_mean"), measured.stack(f"{potential}_half_width")
     return Comparison(
         f"{measured.name}: {title}",
         target_name,
         name,
-        *(values[deep] for values in found),
+        target[0][deep],
+        target[1][deep],
+        value[deep],
+        error[deep],
         measured.labels[deep],
     )
 

@@ -182,5 +182,5 @@ def test_schedules_end_at_the_end():
 
 
 def test_keys_of_runs_need_runs():
-    with pytest.raises(ValueError, match="num_runs: got 0"):
+    with pytest.raises(ValueError, match="num_runs: expected a whole number >= 1, got 0"):
         run_keys(KEY, 0)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import survival
+from benchmarks import rows, survival
 
 
 @pytest.fixture
@@ -20,7 +20,8 @@ def tortured(monkeypatch, tmp_path):
         return row | {"runs": 2, "different": seed[1], "errors": []}
 
     monkeypatch.setattr(survival, "torture", torture)
-    monkeypatch.setattr(survival, "WORK", tmp_path)
+    for module in (survival, rows):
+        monkeypatch.setattr(module, "WORK", tmp_path)
     return calls
 
 

@@ -21,9 +21,6 @@ from tests.agents import small_worlds
 from tests.agents.small_worlds import QUICK
 from tests.failing_writes import fail_write
 
-# One program for most tests of this file: without the mark on all of them there would be two.
-pytestmark = pytest.mark.unoptimized
-
 NETWORK = small_worlds.Layered(MLP(4, 3, hidden=(6,)))
 STATES = {"observation": np.random.default_rng(0).normal(size=(1, 50, 4))}
 LOCALIZATIONS = (100.0, 10.0)
@@ -54,6 +51,7 @@ def values_of(points):
     return [[point["mean"] for point in row] for row in points]
 
 
+@pytest.mark.unoptimized
 def test_one_compilation_for_all_checkpoints_and_localizations(tmp_path):
     before = chains.num_programs()
     measure_points(
@@ -141,6 +139,7 @@ def test_a_dead_unit_adds_nothing(tmp_path):
     assert alive["mean"] - 10 * alive["sem"] > 0
 
 
+@pytest.mark.unoptimized
 def test_the_value_of_a_linear_critic_is_exact(tmp_path):
     critic = small_worlds.Layered(MLP(4, 1, hidden=()))
     params = jax.tree.map(lambda x: np.asarray(x)[None], critic.init(jax.random.key(0)))
@@ -156,6 +155,7 @@ def test_the_value_of_a_linear_critic_is_exact(tmp_path):
     assert abs(point["mean"] - exact) < 4 * point["sem"] < 0.3
 
 
+@pytest.mark.unoptimized
 def test_the_last_layer_of_a_trained_critic_is_exact(toy_run, tmp_path):
     # With the layers before it frozen the values are linear in the last layer and its bias.
     (subject,) = measure.make_subjects(
@@ -180,6 +180,7 @@ def test_the_last_layer_of_a_trained_critic_is_exact(toy_run, tmp_path):
     assert abs(point["mean"] - exact) < 4 * point["sem"] < 0.1 * exact
 
 
+@pytest.mark.unoptimized
 def test_groups_and_single_checkpoints_agree(tmp_path):
     subject = subject_of(networks())
     options = {"localizations": (10.0,), "sampling": Sampling(num_draws=512), "num_threads": 1}

@@ -44,7 +44,7 @@ def test_shares_kill_what_is_missing_and_are_counted_together(tortured):
     )
     assert (cells["kills"], cells["into work"], cells["before it"]) == (6, 4, 2)
     first, second = survival.kill_figure([train, curve]).axes
-    assert [axis.get_title() for axis in (first, second)] == ["train", "curve"]
+    assert [axis.get_title("left") for axis in (first, second)] == ["train", "curve"]
     into, before = (line.get_xdata() for line in first.lines[:2])
     assert (len(into), len(before)) == (4, 2)
 

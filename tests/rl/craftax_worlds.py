@@ -41,11 +41,9 @@ def meadow(env, **fields):
 
 
 def with_state(env, state):
-    """The environment whose pool is one given state, as often as there were worlds before."""
-    observation = craftax._observe(env.environment.get_obs(state), state, env.see_achievements)
-    size = len(env.pool[1])
-    pool = jax.tree.map(lambda x: jnp.stack([x] * size), (state, observation))
-    return dataclasses.replace(env, pool=pool)
+    """The environment whose pool is one given state."""
+    observation = env.environment.get_obs(state)
+    return dataclasses.replace(env, pool=jax.tree.map(lambda x: x[None], (state, observation)))
 
 
 def planting_script(num_plants, length):

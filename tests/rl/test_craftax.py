@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("craftax")
 
-from slt_rl.development import EventEnv
+from slt_rl.development import EventEnv, EventTotals
 from slt_rl.rl import craftax
 from slt_rl.rl.craftax_events import BEHAVIORS, FRONT, craftax_events, event_names
 from tests.rl.craftax_worlds import NO_CREATURES, meadow, planting_script, small_env
@@ -34,6 +34,22 @@ def counting(env):
     return EventEnv(env, craftax_events, names, craftax.advance_craftax)
 
 
+@jax.jit
+def scripted(key, env, scripts):
+    """Plays `[env, time]` actions; the totals after the last step, and what each step gave."""
+
+    def step(states, inputs):
+        number, actions = inputs
+        keys = jax.random.split(jax.random.fold_in(key, number), actions.shape[0])
+        moved = jax.vmap(env.step)(keys, states, actions)
+        return moved.state, (moved.reward, moved.terminated, moved.truncated)
+
+    states, _ = jax.vmap(env.reset)(jax.random.split(key, scripts.shape[0]))
+    numbers = jnp.arange(scripts.shape[1])
+    states, steps = jax.lax.scan(step, states, (numbers, scripts.T))
+    return states.totals, steps
+
+
 class Played:
     """An environment of the package whose one step is known already: played once, used twice."""
 
@@ -46,53 +62,39 @@ class Played:
 
 
 @jax.jit
-def scripted(key, env, scripts):
-    """Plays actions `[env, time]`: each step with counting and without, and the package's own.
-
-    One program for all tests of this file: the step of a world compiles for longest.
-    """
+def random_play(key, env):
+    """Random actions in `env`, with the package's own reward and flag of each step."""
 
     def one(keys, state, action):
         key_step = jax.random.split(keys)[0]
-        inner = env.env
-        own = inner.environment.step_env(key_step, state.state, action, inner.params)
-        known = dataclasses.replace(inner, environment=Played(inner.environment, own))
-        bare = known.step(keys, state.state, action)
-        counted = dataclasses.replace(env, env=known).step(keys, state, action)
+        own = env.environment.step_env(key_step, state, action, env.params)
+        known = dataclasses.replace(env, environment=Played(env.environment, own))
+        return known.step(keys, state, action), own, craftax_events(state, action, own[1])
+
+    def step(states, number):
+        key_act, key_step = jax.random.split(jax.random.fold_in(key, number))
+        actions = jax.random.randint(key_act, (NUM_ENVS,), 0, 17)
+        keys = jax.random.split(key_step, NUM_ENVS)
+        moved, own, events = jax.vmap(one)(keys, states, actions)
         record = {
             "own_reward": own[2],
-            "reward": bare.reward,
+            "reward": moved.reward,
             "own_done": own[3],
-            "terminated": bare.terminated,
-            "truncated": bare.truncated,
+            "terminated": moved.terminated,
+            "truncated": moved.truncated,
             "health": own[1].player_health,
             "timestep": own[1].timestep,
-            "plants": new_plant(state.state, own[1]),
-            "start": bare.state.timestep,
-            "same": jnp.all(bare.observation == bare.final_observation, axis=-1),
-            "same_counted": jnp.all(bare.observation == counted.observation, axis=-1),
-            "seen": bare.final_observation[1345:],
+            "events": events,
+            "plants": jax.vmap(new_plant)(states, own[1]),
+            "start": moved.state.timestep,
+            "same": jnp.all(moved.observation == moved.final_observation, axis=-1),
+            "seen": moved.final_observation[:, 1345:],
             "achievements": own[1].achievements,
-            "totals": counted.state.totals,
         }
-        return counted.state, record
-
-    def step(states, inputs):
-        number, actions = inputs
-        keys = jax.random.split(jax.random.fold_in(key, number), NUM_ENVS)
-        return jax.vmap(one)(keys, states, actions)
+        return moved.state, record
 
     states, _ = jax.vmap(env.reset)(jax.random.split(key, NUM_ENVS))
-    return jax.lax.scan(step, states, (jnp.arange(NUM_STEPS), scripts.T))[1]
-
-
-def play_script(env, script):
-    """A few scripts `[k, t]` in the sizes of the one program, nothing done by and after them."""
-    scripts = np.zeros((NUM_ENVS, NUM_STEPS), int)
-    scripts[: len(script), : len(script[0])] = script
-    actions = jnp.asarray(scripts, jnp.int32)
-    played = jax.device_get(scripted(jax.random.key(0), counting(env), actions))
-    return jax.tree.map(lambda x: x[: len(script[0]), : len(script)], played)
+    return jax.lax.scan(step, states, jnp.arange(NUM_STEPS))[1]
 
 
 def new_plant(state, successor):
@@ -107,9 +109,8 @@ def play():
     states, observations = env.pool
     # Saplings at hand: random play plants often.
     states = states.replace(inventory=states.inventory.replace(sapling=jnp.full(4, 9, jnp.int32)))
-    env = counting(dataclasses.replace(env, pool=(states, observations)))
-    actions = jax.random.randint(jax.random.key(2), (NUM_ENVS, NUM_STEPS), 0, 17)
-    return jax.device_get(scripted(jax.random.key(1), env, actions))
+    env = dataclasses.replace(env, pool=(states, observations))
+    return jax.device_get(random_play(jax.random.key(1), env))
 
 
 def test_the_default_reward_is_the_game_s_own(play):
@@ -129,34 +130,35 @@ def test_a_new_world_begins_where_an_episode_ended(play):
     done = play["terminated"] | play["truncated"]
     np.testing.assert_array_equal(play["start"] == 0, done)
     assert np.all(play["same"][~done]) and not np.any(play["same"][done])
-    assert np.all(play["same_counted"])
 
 
 def test_a_plant_is_counted_where_one_stands_on_the_map(play):
-    counts = np.diff(play["totals"].counts[..., PLANT], axis=0, prepend=0)
-    np.testing.assert_array_equal(counts, play["plants"])
-    assert counts.sum() > 50
+    plants = play["events"][..., PLANT].astype(bool)
+    np.testing.assert_array_equal(plants, play["plants"])
+    assert plants.sum() > 50
 
 
 @pytest.mark.parametrize("end", ["truncated", "terminated"])
 def test_a_script_that_plants_k_times_counts_k(end):
     length, num_plants = 20, (0, 1, 4, 9)
-    limit = length if end == "truncated" else 999
-    env = small_env(params=NO_CREATURES | {"max_timesteps": limit}, see_achievements=True)
+    env = small_env(params=NO_CREATURES | {"max_timesteps": length if end == "truncated" else 999})
     fields = {"sapling": 9}
     if end == "terminated":
         # Without food health falls when the counter passes -15: on the last step of the script.
         fields |= {"player_food": jnp.int32(0), "player_health": jnp.int32(1)}
         fields |= {"player_recover": jnp.float32(length - 16)}
+    env = counting(meadow(env, **fields))
     scripts = np.array([planting_script(k, length) * 2 + [0] * 5 for k in num_plants])
-    played = play_script(meadow(env, **fields), scripts)
-    np.testing.assert_array_equal(np.flatnonzero(played[end][:, 0]), [length - 1, 2 * length - 1])
-    totals = jax.tree.map(lambda x: x[-1], played["totals"])
+    totals, steps = jax.device_get(scripted(jax.random.key(0), env, scripts))
+    _, terminated, truncated = steps
+    ended = {"terminated": terminated, "truncated": truncated}[end]
+    np.testing.assert_array_equal(np.flatnonzero(ended[:, 0]), [length - 1, 2 * length - 1])
+    totals = EventTotals(*totals)
     np.testing.assert_array_equal(totals.num_episodes, 2)
     np.testing.assert_array_equal(totals.episode_steps, 2 * length)
     np.testing.assert_array_equal(totals.episode_counts[:, PLANT], 2 * np.array(num_plants))
     np.testing.assert_array_equal(totals.episode_squares[:, PLANT], 2 * np.array(num_plants) ** 2)
-    first = counting(env).names.index("achievement/place_plant")
+    first = env.names.index("achievement/place_plant")
     np.testing.assert_array_equal(totals.episode_counts[:, first], [0, 2, 2, 2])
 
 
@@ -193,10 +195,12 @@ def test_a_reward_is_what_was_asked_for():
         health=0.0,
         step=0.5,
     )
-    env = small_env(params=NO_CREATURES, reward=reward, see_achievements=True)
-    played = play_script(meadow(env, sapling=2), [[10, 3, 10, 0]])
+    env = counting(meadow(small_env(params=NO_CREATURES, reward=reward), sapling=2))
+    scripts = np.zeros((4, 45), int)
+    scripts[:, :4] = 10, 3, 10, 0
+    _, (rewards, _, _) = scripted(jax.random.key(0), env, scripts)
     np.testing.assert_allclose(
-        played["reward"][:, 0], [0.25 + 2 - 0.125 - 0.5, -0.5, 2 - 0.125 - 0.5, -0.5], rtol=1e-6
+        rewards[:4, 0], [0.25 + 2 - 0.125 - 0.5, -0.5, 2 - 0.125 - 0.5, -0.5], rtol=1e-6
     )
     # Other worlds, limits and rewards than in the tests above, in the same program.
     assert scripted._cache_size() == 1

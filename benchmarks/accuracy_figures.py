@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
 from benchmarks.analysis import coverage, has_reference, relative_error
-from slt_rl.report.style import INK, MUTED, styled
+from slt_rl.report.style import INK, MUTED, new_figure, styled
 
 Row = Mapping[str, Any]
 VERDICT_COLORS = {"trusted": "#2b83c6", "doubtful": "#f0a202", "refused": "#a9418f"}
@@ -31,8 +30,7 @@ def figures(rows: Sequence[Row]) -> dict[str, Figure]:
 
 def _figure(draw, rows: Sequence[Row]) -> Figure:
     with styled():
-        figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((5.2, 4.2))
         draw(figure.subplots(), rows)
     return figure
 

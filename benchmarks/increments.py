@@ -12,13 +12,14 @@ import dataclasses
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 from scipy.stats import chi2
 
 import slt_rl
@@ -26,6 +27,7 @@ import toy_models
 from benchmarks import pages, rows, runs
 from slt_rl import chains, probes
 from slt_rl.diagnostics import Z95
+from slt_rl.report.style import INK, new_figure, styled
 from slt_rl.samplers import Info
 
 # Localizations that leave the coefficient to the potential: weak ones for the flattest.
@@ -246,7 +248,33 @@ def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
         for (name, multiple), t in totals.items()
     ]
     tables = [pages.Table("All problems together", header, cells), _table(found)]
-    return pages.Page("increments", "Increments", ABSTRACT, checks, tables)
+    figures = {"differences": difference_figure(compared, totals)}
+    return pages.Page("increments", "Increments", ABSTRACT, checks, tables, figures)
+
+
+def difference_figure(
+    compared: Mapping[tuple[str, int], Mapping[str, Difference]],
+    totals: Mapping[tuple[str, int], Summary],
+) -> Figure:
+    """Differences to normal increments with their 95 % intervals, all problems together below."""
+    together = "all problems together"
+    names = [*dict.fromkeys(name for found in compared.values() for name in found), together]
+    with styled():
+        figure = new_figure((7.6, 0.9 + 0.24 * len(names)))
+        axes = figure.subplots(1, len(compared), sharex=True, sharey=True, squeeze=False)[0]
+        for axis, ((kind, multiple), found) in zip(axes, compared.items(), strict=True):
+            total = totals[kind, multiple]
+            for name, (value, sem) in {**found, together: (total.mean, total.sem)}.items():
+                color, place = (INK if name == together else "#2b83c6"), names.index(name)
+                ends = 100 * (value - Z95 * sem), 100 * (value + Z95 * sem)
+                axis.plot(ends, [place, place], color=color, lw=1.5)
+                axis.plot([100 * value], [place], "o", ms=4, color=color)
+            axis.axvline(0.0, color=INK, lw=0.8)
+            axis.set_title(f"{kind}, {multiple}x the step")
+        axes[0].set_yticks(range(len(names)), names)
+        axes[0].invert_yaxis()
+        figure.supxlabel("difference to normal increments, %", fontsize=9)
+    return figure
 
 
 def _check(multiple: int, total: Summary) -> pages.Check:

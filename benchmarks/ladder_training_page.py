@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from slt_rl.development.transitions import TransitionScore, total_score, wilson_interval
@@ -15,7 +14,7 @@ from slt_rl.difficulty.rungs import Rung
 from slt_rl.difficulty.trained import labels_of, laws_of, regret_and_gain
 from slt_rl.difficulty.trained_curves import SOURCES, TrainedScore, find, names_of
 from slt_rl.report import Check, Table
-from slt_rl.report.style import INK, class_color, class_legend, ordered_classes, styled
+from slt_rl.report.style import INK, class_color, class_legend, new_figure, ordered_classes, styled
 from slt_rl.validation.curve_checks import Measured
 from slt_rl.validation.curves import DEEP
 from slt_rl.validation.training import PERSISTENCE, count_sequences, sequences
@@ -211,9 +210,7 @@ def as_row(score: TrainedScore) -> dict[str, Any]:
 def draw(climbed: Sequence[tuple[Rung, Measured]]) -> Figure:
     """Regret and two coefficients along one run of each rung."""
     with styled():
-        figure = Figure(figsize=(2.3 * len(climbed) + 0.6, 5.6))
-        figure.set_layout_engine("constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((2.3 * len(climbed) + 0.6, 5.6))
         axes = figure.subplots(3, len(climbed), sharex="col", squeeze=False)
         for column, (rung, measured) in enumerate(climbed):
             seen = [set(row) for row in measured.labels]

@@ -10,7 +10,6 @@ with one chain of a tiny network. Writes `memory.md` and `memory.json`.
 import functools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -99,12 +98,9 @@ def compare(case: Case, num_chains: int, width: int) -> dict[str, Any]:
 
 def in_process(*words: Any) -> dict[str, Any]:
     """What `measure` finds in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--measure", *map(str, words)]
+    command = "-m", "benchmarks.memory", "--measure", *words
     flags = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=rows.ROOT, env=os.environ | flags, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(runs.in_process(*command, environment=os.environ | flags))
 
 
 def measure(name: str, num_chains: int, width: int) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """A whole benchmark: its arguments, the rows that its journal lacks, and the page of all rows."""
 
 import argparse
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import pages, rows
@@ -48,3 +50,22 @@ def run(
         settings = {**vars(options), **journal.settings}
         pages.write_page(make_page(found), found, settings, folder=options.out)
     return 0
+
+
+def in_process(*words: Any, environment: Mapping[str, str]) -> str:
+    """The last line that a fresh Python prints, which starts in the checkout.
+
+    Args:
+        words: Its arguments.
+        environment: All its variables.
+
+    Raises:
+        RuntimeError: If it fails; with the end of what it said.
+    """
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True, text=True, cwd=rows.ROOT, env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, words))}: {done.stderr[-2000:]}")
+    return done.stdout.splitlines()[-1]

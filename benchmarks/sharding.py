@@ -10,7 +10,6 @@ rows of a run that was stopped are used again.
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from matplotlib.figure import Figure
 
 import slt_rl
 from benchmarks import pages, plans, rows, runs
@@ -26,6 +26,7 @@ from benchmarks.memory import squared_errors
 from slt_rl import chains
 from slt_rl.data import as_dataset
 from slt_rl.groups import Sizes
+from slt_rl.report.style import INK, new_figure, styled
 
 NUM_EXAMPLES, BLOCK, NUM_BLOCKS = 16, 4, 2
 SAMPLER = slt_rl.SGLD(1e-7)
@@ -76,14 +77,8 @@ def in_process(devices: int, options: Any) -> dict[str, Any]:
     """What `measure` finds in a fresh process with so many devices."""
     flags = f"--xla_cpu_multi_thread_eigen=false --xla_force_host_platform_device_count={devices}"
     words = ["--measure", "--width", options.width, "--hidden", options.hidden]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.sharding", *map(str, words)],
-        capture_output=True, text=True, cwd=rows.ROOT, check=False,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{devices} devices: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    return json.loads(runs.in_process("-m", "benchmarks.sharding", *words, environment=environment))
 
 
 def measure(width: int, hidden: int) -> dict[str, Any]:
@@ -161,7 +156,25 @@ def make_page(found: Sequence[dict[str, Any]]) -> pages.Page:
     ]
     title = f"One chain of {found[0]['parameters']:,} parameters over several devices"
     table = pages.Table("On each device, in MiB", header, cells, NOTE)
-    return pages.Page("sharding", title, abstract, (), [table])
+    return pages.Page("sharding", title, abstract, (), [table], {"memory": memory_figure(found)})
+
+
+def memory_figure(found: Sequence[dict[str, Any]]) -> Figure:
+    """What each part of the chain needs on a device, and what a device has."""
+    devices = [row["devices"] for row in found]
+    with styled():
+        figure = new_figure((5.2, 3.4))
+        axis = figure.subplots()
+        for name, color in (("anchor", "#f0a202"), ("block", "#2b83c6"), ("position", "#35b08f")):
+            sizes = [row[name] / 2**20 for row in found]
+            axis.plot(devices, sizes, "o-", ms=4, lw=1.2, color=color, label=name)
+        axis.axhline(found[0]["bytes"] / 2**20, color=INK, lw=0.9, label="share of a device")
+        axis.set(xscale="log", yscale="log", xlabel="devices", ylabel="MiB on each device")
+        axis.set_xticks(devices, [str(number) for number in devices])
+        axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.legend()
+    return figure
 
 
 if __name__ == "__main__":

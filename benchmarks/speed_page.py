@@ -1,15 +1,12 @@
-"""The page of the speed benchmark: targets, tables, figure."""
+"""The page of the speed benchmark: targets and tables."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from benchmarks import pages
+from benchmarks.speed_figures import figures
 from slt_rl.report import Check, Table
-from slt_rl.report.style import INK, MUTED, styled
 
 Row = dict[str, Any]
 # (start of the name of a case, most that its ratio may be)
@@ -22,7 +19,7 @@ LEADING_PEER = "devinterp==2.0.1"
 
 
 def make_page(found: Sequence[Row]) -> pages.Page:
-    """Checks, tables and the figure of the rows."""
+    """Checks, tables and figures of the rows."""
     makers = {
         "loop": _loop_table,
         "call": _call_table,
@@ -35,7 +32,6 @@ def make_page(found: Sequence[Row]) -> pages.Page:
     checks = [*_floor_checks(parts["loop"]), *_peer_checks(parts["call"])]
     checks += [*_calibration_checks(), *_curve_checks(parts["curve"]), *ppo_checks(parts["ppo"])]
     tables = [maker(parts[part]) for part, maker in makers.items() if parts[part]]
-    figures = {"ratios": _figure(parts["loop"])} if parts["loop"] else {}
     abstract = (
         "Runs of a case take turns; times are medians over the rounds, in microseconds of wall "
         "time for each step of each chain unless said otherwise, and ratios are medians of the "
@@ -43,7 +39,7 @@ def make_page(found: Sequence[Row]) -> pages.Page:
         "faster of one program and of single calls: no data are gathered, nothing moves, nothing "
         "is recorded."
     )
-    return pages.Page("speed", "Speed", abstract, checks, tables, figures)
+    return pages.Page("speed", "Speed", abstract, checks, tables, figures(parts))
 
 
 def _floor_checks(found: Sequence[Row]) -> list[Check]:
@@ -248,21 +244,3 @@ def _steps_table(found: Sequence[Row], title: str, note: str) -> Table:
     cells = [(r["name"], *r["steps_per_second"].values(), f"{r['ratio']:.2f}") for r in found]
     header = ("training", "slt_rl, steps/s", "reference, steps/s", "ratio")
     return Table(title, header, cells, note)
-
-
-def _figure(found: Sequence[Row]) -> Figure:
-    """Ratios to the floor, one line for each case, both kinds of increments."""
-    with styled():
-        figure = Figure(figsize=(6.4, 0.9 + 0.28 * len(found)), layout="constrained")
-        FigureCanvasAgg(figure)
-        axis = figure.subplots()
-        places = range(len(found))
-        for name, color, key in (("normal", INK, "ratio"), ("binomial", MUTED, "ratio_binomial")):
-            values = [row[key] for row in found]
-            axis.plot(values, places, "o", ms=5, color=color, label=f"{name} increments")
-        axis.axvline(1.0, color=INK, lw=0.8)
-        axis.set_yticks(list(places), [row["case"].removeprefix("loop: ") for row in found])
-        axis.invert_yaxis()
-        axis.set_xlabel("time of a step over the time of its bare gradient")
-        axis.legend()
-    return figure

@@ -4,8 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,13 +12,13 @@ import jax.numpy as jnp
 
 import slt_rl
 from benchmarks import (
-    rows,
     speed_cases,
     speed_loop,
     speed_peers,
     speed_ppo,
     speed_runs,
 )
+from benchmarks.runs import in_process
 
 NUM_CHAINS, BATCH_SIZE, NUM_DRAWS = 4, 512, 500
 CURVE_LENGTH = 100
@@ -157,15 +155,7 @@ def cold_seconds(model: speed_cases.Model, size: dict[str, int], options) -> flo
         "print(speed_runs.timed(run)[0])\n"
     )
     environment = {n: v for n, v in os.environ.items() if n != "JAX_COMPILATION_CACHE_DIR"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=rows.ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(done.stdout)
+    return float(in_process("-c", code, environment=environment))
 
 
 def measure_curve(model: speed_cases.Model, options: argparse.Namespace) -> dict[str, Any]:

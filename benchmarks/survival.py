@@ -31,12 +31,14 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from benchmarks import pages, runs
 from benchmarks.rows import EVERY_CASE, WORK, open_journal
 from benchmarks.survival_stages import STAGES
 from slt_rl.array_files import load_arrays
+from slt_rl.report.style import MUTED, new_figure, styled
 
 # Kills of each stage: most of them where a start is cheap.
 KILLS = {"train": 48, "validate": 24, "curve": 48, "points": 16}
@@ -284,7 +286,28 @@ def make_page(rows: list[dict[str, Any]]) -> pages.Page:
             same == runs,
         ),
     ]
-    return pages.Page("survival", "Killed and started again", ABSTRACT, checks, [_table(rows)])
+    tables, figures = [_table(rows)], {"kills": kill_figure(rows)}
+    return pages.Page("survival", "Killed and started again", ABSTRACT, checks, tables, figures)
+
+
+def kill_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Every kill: how long that start had run, and what share of the results was on disk."""
+    with styled():
+        figure = new_figure((2.3 * len(rows) + 0.5, 2.9))
+        axes = figure.subplots(1, len(rows), sharey=True, squeeze=False)[0]
+        for axis, row in zip(axes, rows, strict=True):
+            for wrote, label in ((True, "into work"), (False, "before it")):
+                kills = [kill for kill in row["kills"] if kill["wrote"] == wrote]
+                points = [kill["moment"] for kill in kills], [kill["done"] for kill in kills]
+                axis.plot(*points, "o", ms=4, mew=0.9, color="#2b83c6", label=label,
+                          mfc="#2b83c6" if wrote else "none", clip_on=False)  # fmt: skip
+            axis.axvline(row["first"], color=MUTED, lw=0.9, ls=":", label="first result")
+            axis.axvline(row["end"], color=MUTED, lw=0.9, label="end, left alone")
+            axis.set(title=row["stage"], ylim=(0, 1), xlim=(0, 1.05 * row["end"]))
+        axes[0].set_ylabel("share of the results on disk")
+        figure.supxlabel("processor seconds of the start that was killed", fontsize=9)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    return figure
 
 
 def _table(rows: list[dict[str, Any]]) -> pages.Table:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl._checks import check_count
+from slt_rl._numbers import check_count
 from slt_rl.chains import Problem
 from slt_rl.compilation import LightJit
 from slt_rl.groups import is_spread

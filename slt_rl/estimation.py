@@ -88,12 +88,24 @@ def _check_anchors(anchors: Any, first: int) -> None:
         )
     finite = np.isfinite(np.asarray(anchors.squared_gradient))
     if not finite.all():
-        bad = first + np.flatnonzero(~finite)
-        raise ValueError(
-            f"loss_fn: expected a finite gradient at the center, got {bad} not finite; the square "
-            "root of a sum has none where the sum is zero: use the sum itself"
-        )
+        raise ValueError(_no_gradient(anchors.gradient, np.flatnonzero(~finite), first))
     _check_single_examples(np.asarray(anchors.batch_dependence), anchors.loss.dtype)
+
+
+def _no_gradient(gradient: Any, bad: np.ndarray, first: int) -> str:
+    """Why the square of the gradient is not finite at the centers `bad`."""
+    leaves = [np.asarray(leaf)[bad] for leaf in jax.tree.leaves(gradient)]
+    if all(np.isfinite(leaf).all() for leaf in leaves):
+        largest = max(float(np.max(np.abs(leaf), initial=0.0)) for leaf in leaves)
+        return (
+            f"loss_fn: expected a gradient at the center whose square is finite, got {first + bad} "
+            f"with derivatives up to {largest:.2g}, too large for {leaves[0].dtype}: such a center "
+            "is no minimum; train on, or give the loss in another unit, and nbeta with it"
+        )
+    return (
+        f"loss_fn: expected a finite gradient at the center, got {first + bad} not finite; the "
+        "square root of a sum has none where the sum is zero: use the sum itself"
+    )
 
 
 def _check_single_examples(dependence: np.ndarray, dtype: Any) -> None:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl import _checks, chains
+from slt_rl import _checks, _numbers, chains
 from slt_rl.chunks import center_of, chunks_of, most_together, size_of_chunks
 from slt_rl.compilation import LightJit
 from slt_rl.data import as_dataset
@@ -199,8 +199,8 @@ def llc_curve(
     """
     settings = _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance)
     key, checkpoints = _checks.check_key(key), _checks.check_params("checkpoints", checkpoints)
-    chunk_size = _checks.check_count("chunk_size", chunk_size)
-    num_threads = _checks.check_optional_count("num_threads", num_threads)
+    chunk_size = _numbers.check_count("chunk_size", chunk_size)
+    num_threads = _numbers.check_optional_count("num_threads", num_threads)
     target = _CurveTarget(_checks.check_callable("make_target", make_target), data is not None)
     loss_fn, dataset = target(first := center_of(checkpoints, 0), data)
     nbeta = _checks.resolve_nbeta(nbeta, dataset)
@@ -280,17 +280,17 @@ class _CurveTarget(NamedTuple):
 
 
 def _check_settings(sampler, num_chains, num_draws, num_burnin, tolerance) -> Settings:
-    num_draws = _checks.check_optional_count("num_draws", num_draws, minimum=4)
-    num_burnin = _checks.check_optional_count("num_burnin", num_burnin, minimum=0)
+    num_draws = _numbers.check_optional_count("num_draws", num_draws, minimum=4)
+    num_burnin = _numbers.check_optional_count("num_burnin", num_burnin, minimum=0)
     if sampler is not None and not (hasattr(sampler, "init") and hasattr(sampler, "step")):
         raise ValueError(f"sampler: expected an object with init and step, got {sampler!r}")
     return Settings(
         sampler,
-        _checks.check_count("num_chains", num_chains),
+        _numbers.check_count("num_chains", num_chains),
         num_draws,
         num_burnin,
         None,
-        _checks.check_fraction("tolerance", tolerance),
+        _numbers.check_fraction("tolerance", tolerance),
     )
 
 
@@ -309,7 +309,7 @@ def default_localization(centers: PyTree) -> float:
 
 
 def _observer(observe_fn, observe_every, params, dataset) -> chains.Observer | None:
-    every = _checks.check_count("observe_every", observe_every)
+    every = _numbers.check_count("observe_every", observe_every)
     if chains.BLOCK_LENGTH % every:
         raise ValueError(
             f"observe_every: expected a divisor of {chains.BLOCK_LENGTH}, got {observe_every}"
@@ -333,7 +333,7 @@ def _programs(losses_fn, observe_fn, params, *, shared, dataset) -> list[tuple[C
 def _problem(target, centers, shared, nbeta, localization) -> chains.Problem:
     if localization is None:
         localization = default_localization(centers)
-    localization = _checks.check_nonnegative("localization", localization)
+    localization = _numbers.check_nonnegative("localization", localization)
     dtype = jnp.result_type(*jax.tree.leaves(centers))
     return chains.Problem(
         target, centers, shared, jnp.asarray(nbeta, dtype), jnp.asarray(localization, dtype)

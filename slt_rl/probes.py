@@ -10,7 +10,6 @@ import optax
 
 from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
 from slt_rl.compilation import LightJit
-from slt_rl.data import Dataset
 from slt_rl.posterior import Anchor, curvatures, largest_curvature, mean_loss, minibatch_oracle
 
 PyTree = Any
@@ -18,32 +17,18 @@ PyTree = Any
 CURVATURE_MARGIN = 1.2
 
 
-@functools.partial(LightJit, static_argnums=(0, 5, 6))
-def _curvatures(make_target, centers, shared, positions, key, num_iterations, num_examples):
+@functools.partial(LightJit, static_argnums=(0, 5))
+def _curvatures(make_target, centers, shared, positions, key, num_iterations):
     def one(center, position):
         loss_fn, data = make_target(center, shared)
-        data = _some_of(key, data, num_examples)
         return largest_curvature(key, loss_fn, data, params=position, num_iterations=num_iterations)
 
     over_chains = jax.vmap(one, in_axes=(None, 0))
     return jax.vmap(over_chains)(centers, positions)
 
 
-def _some_of(key, data: Dataset | None, num_examples: int | None) -> Dataset | None:
-    """So many examples drawn from larger data, which stand for all of them."""
-    if data is None or num_examples is None or num_examples >= len(data):
-        return data
-    chosen = jax.random.fold_in(key, num_examples)
-    return data.take(jax.random.randint(chosen, (num_examples,), 0, len(data)))
-
-
 def curvatures_at(
-    key: jax.Array,
-    problem: Problem,
-    positions: PyTree,
-    *,
-    num_iterations: int = 20,
-    num_examples: int | None = None,
+    key: jax.Array, problem: Problem, positions: PyTree, *, num_iterations: int = 20
 ) -> jax.Array:
     """Largest curvature of the loss at chain positions, `[center, chain]`.
 
@@ -52,24 +37,16 @@ def curvatures_at(
         problem: centers and target.
         positions: pytree with axes `[center, chain]`.
         num_iterations: of the power iteration.
-        num_examples: so many examples drawn from larger data stand for all of them.
     """
-    return _curvatures(
-        problem.make_target,
-        problem.centers,
-        problem.shared,
-        positions,
-        key,
-        num_iterations,
-        num_examples,
-    )
+    numbers = problem.centers, problem.shared, positions, key
+    return _curvatures(problem.make_target, *numbers, num_iterations)
 
 
-@functools.partial(LightJit, static_argnums=(0, 6, 7))
-def _judged(make_target, centers, shared, gradients, ends, key, num_iterations, num_examples):
+@functools.partial(LightJit, static_argnums=(0, 7))
+def _judged(make_target, centers, shared, gradients, ends, indices, key, num_iterations):
     def one_center(center, gradient, ends):
         loss_fn, data = make_target(center, shared)
-        data = _some_of(key, data, num_examples)
+        data = data if indices is None else data.take(indices)
 
         def largest(position):
             options = {"params": position, "num_iterations": num_iterations}
@@ -107,8 +84,11 @@ def judged_curvatures(
         A call that returns the largest curvatures `[center, 1 + chain]`, at the center before the
         ends, and at the center the one along its gradient, `[center]`.
     """
-    numbers = problem.centers, problem.shared, anchors.gradient, ends, key
-    return functools.partial(_judged, problem.make_target, *numbers, num_iterations, num_examples)
+    size, indices = num_examples_of(anchors), None
+    if size is not None and size > num_examples:
+        indices = choose_examples(jax.random.fold_in(key, num_examples), size, num_examples)
+    numbers = problem.centers, problem.shared, anchors.gradient, ends, indices, key
+    return functools.partial(_judged, problem.make_target, *numbers, num_iterations)
 
 
 def stiffness_of(problem: Problem, curvature: np.ndarray) -> np.ndarray:

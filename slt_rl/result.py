@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from slt_rl._checks import check_fraction
+from slt_rl._numbers import check_fraction
 from slt_rl.chains import Draws
 
 

@@ -254,6 +254,12 @@ def _blackjax():
     return blackjax
 
 
+def _trajectory(algorithm, key: jax.Array, state, oracle: Oracle, step_size, length: int):
+    """A trajectory of blackjax with identity mass, of so many steps or doublings."""
+    mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
+    return algorithm.build_kernel()(key, state, _as_logdensity(oracle), step_size, mass, length)
+
+
 def _blackjax_info(state, acceptance, num_gradients) -> Info:
     gradient = optax.tree.scale(-1, state.logdensity_grad)
     return Info(
@@ -311,12 +317,9 @@ class HMC:
 
     def step(self, key: jax.Array, state, oracle: Oracle):
         """One trajectory; records the position after the accept or reject."""
-        kernel = _blackjax().hmc.build_kernel()
-        mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
-        state, info = kernel(
-            key, state, _as_logdensity(oracle), self.step_size, mass, self.num_integration_steps
-        )
-        return state, _blackjax_info(state, info.acceptance_rate, self.num_integration_steps)
+        length = self.num_integration_steps
+        state, info = _trajectory(_blackjax().hmc, key, state, oracle, self.step_size, length)
+        return state, _blackjax_info(state, info.acceptance_rate, length)
 
 
 @jax.tree_util.register_dataclass
@@ -342,9 +345,6 @@ class NUTS:
 
     def step(self, key: jax.Array, state, oracle: Oracle):
         """One trajectory; records the chosen position."""
-        kernel = _blackjax().nuts.build_kernel()
-        mass = jnp.ones(optax.tree.size(state.position), dtype=state.logdensity.dtype)
-        state, info = kernel(
-            key, state, _as_logdensity(oracle), self.step_size, mass, self.max_num_doublings
-        )
+        length = self.max_num_doublings
+        state, info = _trajectory(_blackjax().nuts, key, state, oracle, self.step_size, length)
         return state, _blackjax_info(state, info.acceptance_rate, info.num_integration_steps)

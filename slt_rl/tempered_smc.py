@@ -23,6 +23,8 @@ from blackjax.smc import ess, resampling, solver, tempered
 from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
+from slt_rl._numbers import check_count
+
 PyTree = Any
 
 _EFFECTIVE = 0.6  # share of the particles that one change of temperature keeps effective
@@ -162,8 +164,7 @@ def tempered_smc(
         ("num_moves", num_moves),
         ("num_leapfrog", num_leapfrog),
     ):
-        if count < 1:
-            raise ValueError(f"{name}: got {count}, expected a positive integer")
+        check_count(name, count)
     step_fn = functools.partial(_next_population, potential, prior, num_moves, num_leapfrog)
     return _follow(key, potential, prior, step_fn, targets, num_particles, progress)
 

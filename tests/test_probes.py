@@ -18,17 +18,18 @@ def squared_error(params, inputs):
     return 0.5 * (inputs @ params) ** 2
 
 
-@pytest.mark.parametrize("num_examples", [None, 500])
+@pytest.mark.parametrize("num_examples", [NUM, 500])
 def test_some_examples_stand_for_all(num_examples):
     number = jnp.asarray(1.0)
     target = chains.constant_target(squared_error)
     problem = chains.Problem(target, jnp.zeros((1, 3)), as_dataset(INPUTS), number, number)
-    found = probes.curvatures_at(
-        jax.random.key(1), problem, jnp.zeros((1, 2, 3)), num_examples=num_examples
-    )
+    anchors = chains.find_anchors(jax.random.key(0), problem, num_iterations=0)
+    sizes = {"num_iterations": 20, "num_examples": num_examples}
+    ends = jnp.zeros((1, 1, 3))
+    found = probes.judged_curvatures(jax.random.key(1), problem, anchors, ends=ends, **sizes)()[0]
     exact = np.linalg.eigvalsh(INPUTS.T @ INPUTS / NUM)[-1]
-    # The variance of a squared normal number is twice its squared mean.
-    error = 4 * (2 / 500) ** 0.5 if num_examples == 500 else 1e-6
+    # The variance of a squared normal number is twice its squared mean; 500 of NUM, none twice.
+    error = 4 * (2 / 500 * (1 - 500 / NUM)) ** 0.5 if num_examples == 500 else 1e-6
     np.testing.assert_allclose(found, np.full((1, 2), exact), rtol=error)
     assert (num_examples == 500) == (abs(float(found[0, 0]) / exact - 1) > 1e-4)
 

@@ -88,6 +88,12 @@ def test_a_norm_instead_of_its_square():
     assert abs(result.mean - 5.0) < 4 * result.sem + 0.1
 
 
+def test_a_gradient_whose_square_overflows_is_told_from_one_that_is_not_finite():
+    center = jnp.zeros(2, jnp.float32)
+    with pytest.raises(ValueError, match=r"derivatives up to 1e\+20, too large for float32"):
+        slt_rl.estimate_llc(KEY, lambda w: 1e20 * jnp.sum(w), center, nbeta=1e3)
+
+
 @pytest.mark.parametrize(("explained", "count"), [(0.0, 1), (1.04, 0), (np.nan, 0)])
 def test_a_loss_that_is_flat_in_pieces_is_named(explained, count):
     """Its chains are those of no loss at all, and count errors that no gradient saw."""

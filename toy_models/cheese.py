@@ -23,6 +23,8 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from slt_rl._numbers import check_count
+
 MIN_SIZE, MAX_SIZE = 5, 15
 # Up, left, down, right, as changes of row and column.
 MOVES = ((-1, 0), (0, -1), (1, 0), (0, 1))
@@ -106,8 +108,7 @@ def block_levels(
         ValueError: If an argument is out of range.
     """
     _check_size(size)
-    if num_layouts < 1:
-        raise ValueError(f"num_layouts: got {num_layouts}, expected at least 1")
+    check_count("num_layouts", num_layouts)
     if not 0 <= wall_probability < 1:
         raise ValueError(f"wall_probability: got {wall_probability}, expected a number in [0, 1)")
     key_walls, key_cheese = jax.random.split(key)

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from slt_rl._numbers import check_count
+
 
 @struct.dataclass
 class ColorStreakState(environment.EnvState):
@@ -60,9 +62,7 @@ class ColorStreakEnv(environment.Environment[ColorStreakState, ColorStreakParams
     """
 
     def __init__(self, num_colors: int = 2):
-        if num_colors < 1:
-            raise ValueError(f"num_colors: got {num_colors}, expected a positive integer")
-        self.num_colors = num_colors
+        self.num_colors = check_count("num_colors", num_colors)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.num_colors == self.num_colors

@@ -16,6 +16,7 @@ import numpy as np
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from slt_rl._numbers import check_count
 from slt_rl.rl import MLP, PPO, CategoricalPolicy, ValueNetwork, clipped_adam
 
 PLANT, WORK, NOOP = 0, 1, 2
@@ -179,7 +180,7 @@ def optimal_return(cost: float, horizon: int = 20) -> float:
         >>> round(optimal_return(0.05), 6)
         1.95
     """
-    _check_horizon(horizon)
+    check_count("horizon", horizon)
     fresh, done = 0.0, 0.0  # values before and after the first plant
     for _ in range(horizon):
         fresh, done = max(1 + done, cost + fresh, fresh), max(done, cost + done)
@@ -262,9 +263,8 @@ def flow(
         >>> int(path.plants.argmax()), round(float(path.plants.max()), 2)
         (20, 2.37)
     """
-    _check_horizon(horizon)
-    if num_updates < 1:
-        raise ValueError(f"num_updates: got {num_updates}, expected at least 1")
+    check_count("horizon", horizon)
+    check_count("num_updates", num_updates)
     numbers = (cost, salience, learning_rate)
     path = _flow(jnp.asarray(start, float), numbers, horizon, num_updates)
     return Flow(*(np.asarray(x, np.float64) for x in path))
@@ -334,8 +334,3 @@ def _networks(env: FirstOnlyEnv) -> tuple[MLP, MLP]:
     """Actor and critic."""
     num_inputs = 2 + env.num_noise
     return MLP(num_inputs, env.num_actions, output_scale=0.01), MLP(num_inputs, 1)
-
-
-def _check_horizon(horizon: int) -> None:
-    if horizon < 1:
-        raise ValueError(f"horizon: got {horizon}, expected at least 1 step")

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from toy_models import deep_linear
 from toy_models.problem import ToyProblem
 
@@ -211,8 +212,7 @@ def train(
     """
     counts = {"num_runs": num_runs, "num_records": num_records, "record_every": record_every}
     for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+        check_count(name, value)
     for name, number in {"learning_rate": learning_rate, "start_scale": start_scale}.items():
         if not number > 0:
             raise ValueError(f"{name}: got {number}, expected a positive number")

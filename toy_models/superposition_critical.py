@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from toy_models.superposition_loss import population_loss_host
 from toy_models.superposition_model import Params
 
@@ -61,8 +62,7 @@ def known_classes(num_features: int) -> tuple[PhaseClass, ...]:
     Raises:
         ValueError: If ``num_features < 4``.
     """
-    if num_features < 4:
-        raise ValueError(f"num_features: got {num_features}, expected at least 4")
+    check_count("num_features", num_features, 4)
     classes = [
         PhaseClass(hull, positive, negative)
         for hull in range(4, min(num_features, _LARGEST_POLYGON) + 1)

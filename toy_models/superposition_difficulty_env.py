@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_optional_count
 from slt_rl.rl import Transition
 from toy_models.superposition_env import reconstruction_reward
 from toy_models.superposition_model import dense_inputs
@@ -78,8 +79,7 @@ class DifficultyEnv:
     delay: int = dataclasses.field(default=0, metadata={"static": True})
 
     def __post_init__(self):
-        if self.num_inputs is not None and self.num_inputs < 1:
-            raise ValueError(f"num_inputs: got {self.num_inputs}, expected a positive integer")
+        check_optional_count("num_inputs", self.num_inputs)
         if self.delay < 0 or (self.delay and self.num_inputs is None):
             raise ValueError(
                 f"delay: got {self.delay} with num_inputs={self.num_inputs}, expected 0 or more "

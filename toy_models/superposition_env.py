@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from flax import struct
 from gymnax.environments import environment, spaces
 
+from slt_rl._numbers import check_count
+
 
 @struct.dataclass
 class SuperpositionState(environment.EnvState):
@@ -57,9 +59,7 @@ class SuperpositionEnv(environment.Environment[SuperpositionState, Superposition
     """
 
     def __init__(self, num_features: int = 6):
-        if num_features < 1:
-            raise ValueError(f"num_features: got {num_features}, expected a positive integer")
-        self.num_features = num_features
+        self.num_features = check_count("num_features", num_features)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.num_features == self.num_features

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_count
+
 Params = dict[str, jax.Array]
 """Parameters of the network, `{"W": [2, c], "b": [c]}`."""
 Examples = dict[str, jax.Array]
@@ -123,12 +125,6 @@ def example_loss(params: Params, examples: Examples) -> jax.Array:
     """
     error = outputs(params, examples) - dense_inputs(examples, params["b"].shape[-1])
     return jnp.sum(error**2, axis=-1)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless a count is positive."""
-    if value < 1:
-        raise ValueError(f"{name}: got {value}, expected a positive integer")
 
 
 def check_shape(name: str, value: Any, num_features: int) -> None:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_count
 from toy_models.superposition_model import (
     Examples,
     Params,
-    check_count,
     example_loss,
     sample_examples,
 )
@@ -109,8 +109,7 @@ def start_runs(
     """
     check_count("num_runs", num_runs)
     check_count("num_examples", num_examples)
-    if num_features < 4:
-        raise ValueError(f"num_features: got {num_features}, expected at least 4")
+    check_count("num_features", num_features, 4)
 
     def start(run):
         keys = jax.random.split(jax.random.fold_in(key, run), 3)

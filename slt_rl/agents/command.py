@@ -79,7 +79,7 @@ def run_spec(options: argparse.Namespace) -> Any:
     Raises:
         ValueError: If a number is out of its range.
     """
-    from slt_rl._checks import check_positive
+    from slt_rl._numbers import check_count, check_positive
     from slt_rl.agents.networks import NetworkSpec
     from slt_rl.agents.spec import LearningSpec, RunSpec, WorldSpec
 
@@ -106,8 +106,7 @@ def run_spec(options: argparse.Namespace) -> Any:
         discount=options.discount,
         entropy_weight=options.entropy,
     )
-    if options.seeds < 1:
-        raise ValueError(f"seeds: got {options.seeds}, expected at least 1")
+    check_count("seeds", options.seeds)
     return RunSpec(
         world=world,
         network=NetworkSpec(width=options.width, hidden=options.hidden, layers=options.layers),

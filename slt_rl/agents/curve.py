@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import slt_rl
-from slt_rl._checks import check_count, check_positive
+from slt_rl._numbers import check_count, check_positive
 from slt_rl.agents.points import Point, PointStore, point_of
 from slt_rl.agents.subjects import Subject
 from slt_rl.data import as_dataset
@@ -119,9 +119,7 @@ def check_settings(localizations: Sequence[float], sampling: Sampling) -> list[f
     Raises:
         ValueError: Naming the setting.
     """
-    if sampling.num_chains < 4:
-        raise ValueError(f"num_chains: got {sampling.num_chains}, expected at least 4")
-    for name, least in (("num_burnin", 0), ("num_draws", 4)):
+    for name, least in (("num_chains", 4), ("num_burnin", 0), ("num_draws", 4)):
         check_count(name, getattr(sampling, name), least)
     return [check_positive("localizations", g) for g in localizations]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from slt_rl._checks import check_count
+from slt_rl._numbers import check_count
 from slt_rl.agents.analysis import NUM_SIMULATED, describe_series
 from slt_rl.agents.curve_file import StoredCurve, load_curves
 from slt_rl.agents.points import finite

@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from slt_rl.agents.curve_file import StoredCurve
 from slt_rl.development import seed_mean
-from slt_rl.report.style import INK, MUTED, step_axis, styled
+from slt_rl.report.style import INK, MUTED, new_figure, step_axis, styled
 
 # After Okabe and Ito: apart for all common kinds of color vision.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -45,8 +44,7 @@ def overview_figure(
     heights = [1.0] * len(names) + [1.15] * len(panels)
     with styled():
         size = (9.5, 1.35 * sum(heights) + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(size)
         axes = figure.subplots(
             len(heights), 1, sharex=True, squeeze=False, height_ratios=heights
         )[:, 0]  # fmt: skip
@@ -176,8 +174,7 @@ def turning_figure(described: Mapping[str, Any], names: Sequence[str]) -> Figure
         The figure; bars are 95 % intervals over the errors of the records.
     """
     with styled():
-        figure = Figure(figsize=(9.5, 0.42 * len(names) + 1.3), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((9.5, 0.42 * len(names) + 1.3))
         axis = figure.subplots()
         for row, name in enumerate(names):
             points = described[name]["turning"]
@@ -209,8 +206,7 @@ def achievement_figure(names: Sequence[str], steps: np.ndarray, rates: np.ndarra
     """
     order = np.argsort(-rates[:, -max(1, rates.shape[1] // 10) :].mean(axis=1), kind="stable")
     with styled():
-        figure = Figure(figsize=(9.5, 0.2 * len(names) + 1.2), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((9.5, 0.2 * len(names) + 1.2))
         axis = figure.subplots()
         middle = (steps[1:] + steps[:-1]) / 2
         edges = np.concatenate([[0.0], middle, [steps[-1]]])

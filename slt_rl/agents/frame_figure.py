@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from slt_rl.agents.frames import Frames
-from slt_rl.report.style import INK, MUTED, short_number, styled
+from slt_rl.report.style import INK, MUTED, new_figure, short_number, styled
 
 # Tiles to each side of the agent; the agent itself sees 4 columns and 3 rows.
 VIEW, SEEN = 7, (4, 3)
@@ -39,10 +38,7 @@ def frame_figure(strips: Sequence[Frames], event_index: int, event: str) -> Figu
     """
     num_columns = max(len(strip.times) for strip in strips)
     with styled():
-        figure = Figure(
-            figsize=(1.75 * num_columns, 2.05 * len(strips) + 0.7), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
+        figure = new_figure((1.75 * num_columns, 2.05 * len(strips) + 0.7))
         axes = figure.subplots(len(strips), num_columns, squeeze=False)
         for row, strip in zip(axes, strips, strict=True):
             for axis, index in zip(row, range(num_columns), strict=True):

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from slt_rl._numbers import check_count
 from slt_rl.rl import MLP, CategoricalPolicy, RecurrentActorCritic, ValueNetwork
 
 PyTree = Any
@@ -79,8 +80,7 @@ class NetworkSpec:
 
     def __post_init__(self):
         for name, least in (("width", 0), ("hidden", 1), ("layers", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least {least}")
+            check_count(name, getattr(self, name), least)
 
     @property
     def is_recurrent(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from slt_rl._checks import check_count, check_nonnegative, check_optional_count, check_positive
+from slt_rl._numbers import check_count, check_nonnegative, check_optional_count, check_positive
 from slt_rl.agents.networks import NetworkSpec
 from slt_rl.development import EventEnv
 from slt_rl.rl import clipped_adam, linear_schedule, log_schedule
@@ -202,8 +202,7 @@ class RunSpec:
         whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: got {self.seeds}, expected different integers >= 0")
-        if self.num_updates < 1:
-            raise ValueError(f"num_updates: got {self.num_updates}, expected at least 1")
+        check_count("num_updates", self.num_updates)
         _ = self.checkpoints  # Refuses a wrong schedule.
 
     @property

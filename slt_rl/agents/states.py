@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl._checks import check_count
+from slt_rl._numbers import check_count
 from slt_rl.agents.run import Run
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.checkpoints import CheckpointSeries

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.development.form_shapes import Form, standard_forms
 from slt_rl.development.forms import TIE, check_curve, fit_prepared, prepare_form
 
@@ -68,8 +69,7 @@ def confusion_table(
     missing = [form.name for form, _, _ in truths if form.name not in names]
     if missing or len(set(names)) < len(names):
         raise ValueError(f"forms: got {names}, expected distinct names, {missing} among them")
-    if num_series < 1:
-        raise ValueError(f"num_series: got {num_series}, expected at least 1")
+    check_count("num_series", num_series)
     times, _ = check_curve(times, np.zeros(len(times)), forms)
     scaled = (times - times[0]) / (times[-1] - times[0])
     prepared = [prepare_form(form, scaled) for form in forms]

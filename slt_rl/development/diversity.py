@@ -6,6 +6,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from slt_rl._numbers import check_count
+
 
 @dataclasses.dataclass(frozen=True)
 class Diversity:
@@ -101,8 +103,7 @@ def ensemble_diversity(seed: int, per_sample: np.ndarray, *, num_shuffles: int =
     empty = int((np.abs(rows).max(axis=1, initial=0.0) == 0).sum())
     if empty:
         raise ValueError(f"per_sample: {empty} of {len(rows)} samples are zero; leave them out")
-    if num_shuffles < 1:
-        raise ValueError(f"num_shuffles: got {num_shuffles}, expected at least 1")
+    check_count("num_shuffles", num_shuffles)
     rng = np.random.default_rng(seed)
     null = np.array([_scores(rng.permuted(rows, axis=0)) for _ in range(num_shuffles)])
     return Diversity(*_scores(rows), null[:, 0], null[:, 1])

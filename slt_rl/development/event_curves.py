@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from slt_rl._checks import check_fraction
+from slt_rl._numbers import check_count, check_fraction
 from slt_rl.development.events import EventTotals
 
 
@@ -224,8 +224,7 @@ def overshoot_p_value(
         raise ValueError(
             f"sem: got shape {sem.shape}, expected {values.shape} standard errors >= 0, none nan"
         )
-    if num_null < 1:
-        raise ValueError(f"num_null: got {num_null}, expected at least 1")
+    check_count("num_null", num_null)
     rising = optimize.isotonic_regression(values).x
     noise = np.random.default_rng(seed).standard_normal((num_null, values.size))
     curves = np.vstack([values, rising + sem * noise])

@@ -15,9 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.rl import Env, Forgetful, GymnaxEnv, Policy, RecurrentActorCritic, Transition
-from slt_rl.rl.recurrent_play import see
-from slt_rl.rl.rollout import reset_key
+from slt_rl.rl.env import like
+from slt_rl.rl.episodes import Evaluation, Player, deciding, play_episodes
+from slt_rl.rl.recurrent_play import remembering
 
 PyTree = Any
 EventFn = Callable[[PyTree, jax.Array, PyTree], jax.Array]
@@ -150,12 +152,12 @@ class EventEnv:
         fresh_state, fresh_observation = self.env.reset(key_reset)
 
         def pick(fresh, true):
-            return jax.tree.map(lambda a, b: jnp.where(done, a, _like(a, b)), fresh, true)
+            return jax.tree.map(lambda a, b: jnp.where(done, a, like(a, b)), fresh, true)
 
         return moved._replace(
             state=counted._replace(state=pick(fresh_state, moved.state)),
             observation=pick(fresh_observation, moved.observation),
-            final_observation=jax.tree.map(_like, fresh_observation, moved.observation),
+            final_observation=jax.tree.map(like, fresh_observation, moved.observation),
         )
 
     def _events(self, state: PyTree, action: jax.Array, next_state: PyTree) -> jax.Array:
@@ -171,12 +173,6 @@ class EventEnv:
                 f"integer or bool counts, one for each of the names {self.names}"
             )
         return counts.astype(jnp.int32)
-
-
-def _like(example: jax.Array, leaf: Any) -> jax.Array:
-    """The leaf with the type of the example, so that a step returns what a reset returned."""
-    leaf = jnp.asarray(leaf)
-    return leaf if leaf.dtype == example.dtype else leaf.astype(example.dtype)
 
 
 def _count(state: EventState, events: jax.Array, done: jax.Array) -> EventState:
@@ -238,7 +234,7 @@ def play_events(
     Raises:
         ValueError: If a number is not positive.
     """
-    return _episodes(_play(key, params, env, policy, *_checked(num_episodes, max_steps)))
+    return _found(_play(key, params, env, policy, *_checked(num_episodes, max_steps)))
 
 
 def recurrent_play_events(
@@ -267,67 +263,38 @@ def recurrent_play_events(
         ValueError: If a number is not positive.
     """
     sizes = _checked(num_episodes, max_steps)
-    return _episodes(_recurrent_play(key, params, env, network, *sizes))
+    return _found(_recurrent_play(key, params, env, network, *sizes))
 
 
 def _checked(num_episodes: int, max_steps: int) -> tuple[int, int]:
-    for name, value in (("num_episodes", num_episodes), ("max_steps", max_steps)):
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
-    return num_episodes, max_steps
+    return check_count("num_episodes", num_episodes), check_count("max_steps", max_steps)
 
 
-def _episodes(found: tuple[jax.Array, jax.Array, jax.Array]) -> EpisodeEvents:
+def _found(played: tuple[Evaluation, jax.Array]) -> EpisodeEvents:
+    episodes, counts = played
+    found = counts, episodes.episode_length, episodes.complete
     return EpisodeEvents(*(np.asarray(x) for x in found))
 
 
 @functools.partial(jax.jit, static_argnames=("policy", "num_episodes", "max_steps"))
 def _play(key, params, env: Env, policy, num_episodes, max_steps):
-    def decide(keys, memory, states, observations):
-        del states
-        return memory, jax.vmap(lambda k, x: policy(params, x).sample(k))(keys, observations)
-
-    return _play_on(key, decide, (), env=env, num_episodes=num_episodes, max_steps=max_steps)
+    return _count_first(key, deciding(policy, params), env, num_episodes, max_steps)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "num_episodes", "max_steps"))
 def _recurrent_play(key, params, env: Env, network, num_episodes, max_steps):
-    def decide(keys, hidden, states, observations):
-        hidden, distribution, _ = see(
-            network, params, hidden, observation=observations, reset=states.length == 0
-        )
-        return hidden, jax.vmap(lambda k, d: d.sample(k))(keys, distribution)
-
-    hidden = network.initial_hidden(params, num_episodes)
-    return _play_on(key, decide, hidden, env=env, num_episodes=num_episodes, max_steps=max_steps)
+    player = remembering(network, params, num_episodes)
+    return _count_first(key, player, env, num_episodes, max_steps)
 
 
-def _play_on(key, decide, memory, *, env: Env, num_episodes, max_steps):
-    """Counts, lengths and completeness of the first episode of every environment."""
+def _count_first(key, player: Player, env: Env, num_episodes, max_steps):
+    """The first episode of every environment, and its counts `[env, k]`."""
 
-    def step(carry):
-        number, states, observations, memory, first = carry
-        keys = jax.random.split(jax.random.fold_in(key, number), (num_episodes, 2))
-        memory, actions = decide(keys[:, 0], memory, states, observations)
-        moved = jax.vmap(env.step)(keys[:, 1], states, actions)
-        states, observations = moved.state, moved.observation
+    def counts(states):
         # The totals at the end of the first episode are that episode.
-        ends = (states.totals.num_episodes == 1) & ~first[2]
-        counts = jnp.where(ends[:, None], states.totals.episode_counts, first[0])
-        length = jnp.where(ends, states.totals.episode_steps, first[1])
-        return number + 1, states, observations, memory, (counts, length, first[2] | ends)
+        ended = states.totals.num_episodes[:, None] > 0
+        return jnp.where(ended, states.totals.episode_counts, states.counts)
 
-    def unfinished(carry):
-        return (carry[0] < max_steps) & ~jnp.all(carry[4][2])
-
-    keys = jax.random.split(reset_key(key), num_episodes)
-    states, observations = jax.vmap(env.reset)(keys)
-    first = (states.counts, states.length, jnp.zeros(num_episodes, bool))
-    start = (0, states, observations, memory, first)
-    _, states, *_, first = jax.lax.while_loop(unfinished, step, start)
-    counts, length, complete = first
-    return (
-        jnp.where(complete[:, None], counts, states.counts),
-        jnp.where(complete, length, states.length),
-        complete,
+    return play_episodes(
+        key, player, env=env, num_episodes=num_episodes, max_steps=max_steps, read=counts
     )

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slt_rl._numbers import check_count
+
 NUM_FOLDS = 5
 
 
@@ -151,8 +153,7 @@ def memory_curve(
         raise ValueError(f"lags: got {lags}, expected whole numbers in [0, {num_steps})")
     if not l2 > 0:
         raise ValueError(f"l2: got {l2}, expected a number > 0")
-    if num_shuffles < 1:
-        raise ValueError(f"num_shuffles: got {num_shuffles}, expected at least 1")
+    check_count("num_shuffles", num_shuffles)
     shifts = np.random.default_rng(seed).random(num_shuffles)
     episode = np.cumsum(start, axis=0)
     curves: list[list[LagCurve]] = [[], []]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl._checks import check_fraction
+from slt_rl._numbers import check_fraction
 from slt_rl.diagnostics import effective_sample_size, split_r_hat
 from slt_rl.numpyro_nuts import nuts_draws
 

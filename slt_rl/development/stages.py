@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl._checks import check_fraction
+from slt_rl._numbers import check_count, check_fraction
 from slt_rl.development.partition import best_partition, null_statistics, p_value
 
 
@@ -305,10 +305,8 @@ def _merge(found: list[Detection], window: int) -> tuple[Detection, ...]:
 
 def _check_values(name: str, values: np.ndarray, min_segment: int, max_changes: int) -> np.ndarray:
     values = np.asarray(values, np.float64)
-    if min_segment < 2:
-        raise ValueError(f"min_segment: got {min_segment}, expected at least 2 records")
-    if max_changes < 1:
-        raise ValueError(f"max_changes: got {max_changes}, expected at least 1")
+    check_count("min_segment", min_segment, 2)
+    check_count("max_changes", max_changes)
     if values.ndim != 1 or values.size < 2 * min_segment + 1:
         raise ValueError(
             f"{name}: got shape {values.shape}, expected a vector of at least "

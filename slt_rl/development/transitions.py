@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from slt_rl._checks import check_fraction
+from slt_rl._numbers import check_count, check_fraction
 
 TRANSIT = "transit"
 
@@ -135,8 +135,7 @@ def plateaus(
         >>> [p.label for p in plateaus(["4", "4", "transit", "5", "4", "5", "5"], persistence=2)]
         ['4', '5']
     """
-    if persistence < 1:
-        raise ValueError(f"persistence: got {persistence}, expected at least 1 record")
+    check_count("persistence", persistence)
     ignored = frozenset(ignored)
     kept = [(i, str(label)) for i, label in enumerate(labels) if str(label) not in ignored]
     runs: list[list[tuple[int, str]]] = []

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from slt_rl.difficulty.protocol import CLASSES
 from slt_rl.difficulty.score import Score
-from slt_rl.report.style import INK, MUTED, class_color, styled
+from slt_rl.report.style import INK, MUTED, class_color, new_figure, styled
 
 COLORS = {
     "survives": "#dcefe2",
@@ -36,9 +35,7 @@ def ladder_figure(scores: Sequence[Score], titles: dict[int, str]) -> Figure:
     """
     rows, numbers = list(dict.fromkeys(s.row for s in scores)), sorted(titles)
     with styled():
-        figure = Figure(figsize=(1.9 + 1.55 * len(numbers), 1.5 + 0.72 * len(rows)))
-        figure.set_layout_engine("constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((1.9 + 1.55 * len(numbers), 1.5 + 0.72 * len(rows)))
         axis = figure.subplots()
         for score in scores:
             _draw_cell(axis, numbers.index(score.rung), rows.index(score.row), score)

@@ -5,12 +5,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from slt_rl.report.records import Comparison, Jump, Occupancy
-from slt_rl.report.style import INK, MUTED, class_color, class_name, ordered_classes, styled
+from slt_rl.report.style import (
+    INK,
+    MUTED,
+    class_color,
+    class_name,
+    new_figure,
+    ordered_classes,
+    styled,
+)
 
 _DENSE = 200  # more points than this are drawn without an error bar each
 _LABEL_WIDTH = 42  # letters of an axis label that fit beside a panel
@@ -35,8 +42,7 @@ def comparison_figure(comparisons: Sequence[Comparison], levels: Mapping[str, fl
     num_columns = min(len(comparisons), 3 if len(comparisons) % 3 == 0 else 2)
     num_rows = -(-len(comparisons) // num_columns)
     with styled():
-        figure = Figure(figsize=(3.7 * num_columns, 3.9 * num_rows + 0.3), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((3.7 * num_columns, 3.9 * num_rows + 0.3))
         axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
         for axis in axes[len(comparisons) :]:
             axis.set_axis_off()
@@ -122,9 +128,7 @@ def jump_figure(jumps: Sequence[Jump], levels: Mapping[str, float]) -> Figure:
     names = sorted({jump.training for jump in jumps}, reverse=True)
     rows = [len([j for j in jumps if (j.before, j.after) == kind]) for kind in kinds]
     with styled():
-        figure = Figure(figsize=(7.2, 1.6 + 0.09 * sum(rows) + 0.32 * len(kinds)))
-        figure.set_layout_engine("constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((7.2, 1.6 + 0.09 * sum(rows) + 0.32 * len(kinds)))
         axis = figure.subplots()
         place, ticks = 0.0, []
         for kind, count in zip(kinds, rows, strict=True):
@@ -193,8 +197,7 @@ def occupancy_figure(occupancy: Occupancy, levels: Mapping[str, float]) -> Figur
         The figure.
     """
     with styled():
-        figure = Figure(figsize=(7.4, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((7.4, 4.2))
         axis = figure.subplots()
         classes = ordered_classes(occupancy.probability, levels)
         for number, label in enumerate(classes):

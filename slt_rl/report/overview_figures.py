@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -20,6 +19,7 @@ from slt_rl.report.style import (
     class_legend,
     class_name,
     draw_levels,
+    new_figure,
     ordered_classes,
     scale_steps,
     step_axis,
@@ -42,8 +42,7 @@ def training_figure(trainings: Sequence[TrainingCurves], levels: Mapping[str, fl
     """
     _require(trainings)
     with styled():
-        figure = Figure(figsize=(5.2 * len(trainings) + 0.4, 6.4))
-        FigureCanvasAgg(figure)
+        figure = new_figure((5.2 * len(trainings) + 0.4, 6.4), layout=None)
         axes = figure.subplots(
             2, len(trainings), sharex="col", sharey="row", squeeze=False,
             gridspec_kw={"hspace": 0.1, "wspace": 0.16, "left": 0.07, "right": 0.935,
@@ -115,8 +114,7 @@ def class_strip_figure(trainings: Sequence[TrainingCurves], levels: Mapping[str,
     most = max(training.num_runs for training in trainings)
     with styled():
         height = 1.5 + 0.17 * most
-        figure = Figure(figsize=(5.2 * len(trainings) + 0.4, height))
-        FigureCanvasAgg(figure)
+        figure = new_figure((5.2 * len(trainings) + 0.4, height), layout=None)
         axes = figure.subplots(
             1, len(trainings), squeeze=False,
             gridspec_kw={"wspace": 0.12, "left": 0.06, "right": 0.985,
@@ -202,8 +200,7 @@ def llc_by_class_figure(
     visited = np.concatenate([t.labels[np.isfinite(t.llc)] for t in trainings])
     classes = [c for c in ordered_classes(visited, levels) if c != TRANSIT]
     with styled():
-        figure = Figure(figsize=(1.8 + 0.85 * max(len(classes), 4), 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((1.8 + 0.85 * max(len(classes), 4), 4.0))
         axis = figure.subplots()
         handles = _draw_distributions(axis, trainings, classes)
         styles = (("_", 26, 2.0), ("D", 5, 1.2), ("x", 6, 1.6))

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -21,6 +20,7 @@ from slt_rl.report.style import (
     class_name,
     detected_handle,
     draw_levels,
+    new_figure,
     ordered_classes,
     scale_steps,
     short_number,
@@ -56,8 +56,7 @@ def run_figure(
         raise ValueError(f"run: got {run}, expected 0 ... {curves.num_runs - 1}")
     records = snapshot_records(curves.labels[run], num_snapshots)
     with styled():
-        figure = Figure(figsize=(10.0, 6.2))
-        FigureCanvasAgg(figure)
+        figure = new_figure((10.0, 6.2), layout=None)
         grid = figure.add_gridspec(
             3, 1, height_ratios=(1.0, 1.5, 1.35), left=0.075, right=0.915, top=0.9, bottom=0.14,
             hspace=0.22,

@@ -1,12 +1,14 @@
 """The look of the figures: one color for one class everywhere, levels, ticks, legends."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import hsv_to_rgb, to_hex
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
@@ -71,6 +73,20 @@ RC: dict[Any, Any] = {
 def styled():
     """A context in which figures are built and saved with this look; nothing stays changed."""
     return matplotlib.rc_context(RC)
+
+
+def new_figure(
+    size: tuple[float, float], *, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
+    """An empty figure that needs no screen and that `pyplot` does not keep.
+
+    Args:
+        size: Width and height in inches.
+        layout: The layout engine; None where axes are placed by hand.
+    """
+    figure = Figure(figsize=size, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def class_color(label: str) -> str:

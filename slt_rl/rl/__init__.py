@@ -17,6 +17,7 @@ from slt_rl.rl.drift import (
     weighted_mean,
 )
 from slt_rl.rl.env import Env, GymnaxEnv, Transition
+from slt_rl.rl.episodes import Evaluation, evaluate
 from slt_rl.rl.finite import AdaptedEnv, FiniteEnv, Moves, enumerate_moves, regret_process
 from slt_rl.rl.networks import (
     MLP,
@@ -56,9 +57,7 @@ from slt_rl.rl.recurrent_ppo import RecurrentPPO, Windows
 from slt_rl.rl.rollout import (
     EnvBatch,
     EpisodeSums,
-    Evaluation,
     Rollout,
-    evaluate,
     reset_envs,
     rollout,
 )

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.actions import check_action_space
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.rollout import Rollout
@@ -137,8 +138,7 @@ def gymnasium_rollout(
         ValueError: If `num_steps` is not positive, the policy has other actions than the
             environment, or that breaks its contract.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps: got {num_steps}, expected at least 1")
+    check_count("num_steps", num_steps)
     check_action_space(jax.eval_shape(policy, params, envs.observation[0]), envs.num_actions)
     rows: list[Any] = []
     for number in range(num_steps):

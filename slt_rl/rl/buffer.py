@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.rollout import Rollout
 
 PyTree = Any
@@ -120,7 +121,7 @@ def keep_latest(buffer: Transitions, capacity: int) -> Transitions:
     Raises:
         ValueError: If `capacity` is not positive.
     """
-    _check_capacity(capacity)
+    check_count("capacity", capacity)
     return jax.tree.map(lambda x: x[-capacity:], buffer)
 
 
@@ -152,7 +153,7 @@ def reservoir(
     References:
         Vitter, "Random sampling with a reservoir", ACM TOMS 11 (1985).
     """
-    _check_capacity(capacity)
+    check_count("capacity", capacity)
     held = 0 if buffer is None else len(buffer.reward)
     if held != min(capacity, num_seen):
         raise ValueError(
@@ -187,8 +188,3 @@ def _check_axes(buffer: Transitions) -> None:
                 f"rollout: {jax.tree_util.keystr(path)} has shape {leaf.shape}, expected leading "
                 f"axes [time, env] = {expected}"
             )
-
-
-def _check_capacity(capacity: int) -> None:
-    if capacity < 1:
-        raise ValueError(f"capacity: got {capacity}, expected at least 1 row")

@@ -10,9 +10,9 @@ import numpy as np
 import optax
 
 from slt_rl.rl.env import GymnaxEnv
+from slt_rl.rl.episodes import Evaluation, evaluate
 from slt_rl.rl.networks import MLP, CategoricalPolicy, ValueNetwork
 from slt_rl.rl.ppo import PPO, PPOState, PPOStats, clipped_adam
-from slt_rl.rl.rollout import Evaluation, evaluate
 from slt_rl.rl.train import init_runs, linear_schedule, run_keys, train
 
 TIME_LIMIT = 500

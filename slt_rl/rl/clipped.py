@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.advantages import generalized_advantages
 
 PyTree = Any
@@ -38,8 +39,7 @@ class ClippedObjective:
             meaning: What they are, in terms of the fields.
         """
         for name in ("num_envs", "num_steps", "num_epochs", "num_minibatches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, expected at least 1")
+            check_count(name, getattr(self, name))
         for name, top in (
             ("discount", 1),
             ("gae_lambda", 1),

@@ -15,8 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.craftax_events import BEHAVIORS, behaviors
-from slt_rl.rl.env import Transition, strong
+from slt_rl.rl.env import Transition, like, strong
 
 PyTree = Any
 
@@ -237,7 +238,7 @@ def advance_craftax(
     """
     inner, params = env.environment, env.params
     observation, successor, _, done, _ = inner.step_env(key, state, action, params)
-    successor = jax.tree.map(_like, state, successor.replace(state_rng=None))
+    successor = jax.tree.map(like, state, successor.replace(state_rng=None))
     endless = params.replace(max_timesteps=NEVER)
     terminated = jnp.asarray(inner.is_terminal(successor, endless), bool)
     observation = _observe(observation, successor, env.see_achievements)
@@ -249,11 +250,6 @@ def advance_craftax(
         truncated=jnp.asarray(done, bool) & ~terminated,
         final_observation=observation,
     )
-
-
-def _like(example: jax.Array, leaf: Any) -> jax.Array:
-    """The leaf with the type of the example, so that a step returns what a reset returned."""
-    return jax.lax.convert_element_type(jnp.asarray(leaf), example.dtype)
 
 
 def _observe(observation: jax.Array, state: PyTree, see_achievements: bool) -> jax.Array:
@@ -297,8 +293,7 @@ def craftax_env(
     side = world.map_size if map_size is None else map_size
     if side < 16 or side % 8:
         raise ValueError(f"map_size: got {side}, expected a multiple of 8, at least 16")
-    if pool_size < 1:
-        raise ValueError(f"pool_size: got {pool_size}, expected at least 1")
+    check_count("pool_size", pool_size)
     inner = world.make_fn(side)
     known = [field.name for field in dataclasses.fields(inner.default_params)]
     unknown = sorted(set(params or {}) - set(known))

@@ -140,3 +140,8 @@ def strong(tree: PyTree) -> PyTree:
 def _strong(leaf: Any) -> jax.Array:
     leaf = jnp.asarray(leaf)
     return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+
+def like(example: jax.Array, leaf: Any) -> jax.Array:
+    """The leaf with the type of the example, so that a step returns what a reset returned."""
+    return jax.lax.convert_element_type(jnp.asarray(leaf), example.dtype)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.env import Env, GymnaxEnv, Transition
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.tabular import log_policy_table
@@ -228,9 +229,7 @@ class FiniteEnv:
         Raises:
             ValueError: If `num_episodes` is not positive.
         """
-        if num_episodes < 1:
-            raise ValueError(f"num_episodes: got {num_episodes}, expected at least 1")
-        counts = (num_episodes, self.horizon)
+        counts = (check_count("num_episodes", num_episodes), self.horizon)
         return _play(key, policy, params, self.env, self.mdp.discount, counts)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.distributions import Categorical
 from slt_rl.rl.networks import init_dense
 
@@ -61,14 +62,9 @@ class RecurrentActorCritic:
     activation: Callable[[jax.Array], jax.Array] = jnp.tanh
 
     def __post_init__(self):
-        sizes = (self.num_inputs, self.num_actions, self.encoder, self.head)
-        for name, value in zip(
-            ("num_inputs", "num_actions", "encoder", "head"), sizes, strict=True
-        ):
-            if value < 1:
-                raise ValueError(f"{name}: got {value}, expected at least 1")
-        if self.width < 0:
-            raise ValueError(f"width: got {self.width}, expected at least 0")
+        for name in ("num_inputs", "num_actions", "encoder", "head"):
+            check_count(name, getattr(self, name))
+        check_count("width", self.width, 0)
 
     def init(self, key: jax.Array) -> dict[str, PyTree]:
         """Draws parameters in the convention of `MLP`: gain sqrt(2) of hidden layers.

@@ -8,18 +8,14 @@ import jax.numpy as jnp
 
 from slt_rl.rl.distributions import Categorical
 from slt_rl.rl.env import Env
+from slt_rl.rl.episodes import Evaluation, Player, choose, play_episodes
 from slt_rl.rl.recurrent import Forgetful, RecurrentActorCritic
 from slt_rl.rl.rollout import (
     EnvBatch,
     EpisodeSums,
-    Evaluation,
     act,
-    choose,
     count_episodes,
     cut_values,
-    play_episodes,
-    reset_envs,
-    reset_key,
     successor_values,
 )
 
@@ -133,20 +129,25 @@ def recurrent_evaluate(
     Returns:
         The episodes; check `complete` before taking a mean.
     """
+    player = remembering(network, params, num_episodes, greedy=greedy)
+    return play_episodes(key, player, env=env, num_episodes=num_episodes, max_steps=max_steps)[0]
+
+
+def remembering(
+    network: RecurrentActorCritic | Forgetful,
+    params: PyTree,
+    num_envs: int,
+    *,
+    greedy: bool = False,
+) -> Player:
+    """A player of a network with memory, which is empty at the start of each episode."""
 
     def decide(keys, hidden, batch):
-        hidden, distribution, _ = see(
-            network,
-            params,
-            hidden,
-            observation=batch.observation,
-            reset=batch.episode_length == 0,
-        )
-        return hidden, jax.vmap(functools.partial(choose, greedy=greedy))(keys, distribution)
+        start = batch.episode_length == 0
+        seen = see(network, params, hidden, observation=batch.observation, reset=start)
+        return seen[0], jax.vmap(functools.partial(choose, greedy=greedy))(keys, seen[1])
 
-    batch = reset_envs(reset_key(key), env, num_episodes)
-    start = (network.initial_hidden(params, num_episodes), batch)
-    return play_episodes(key, decide, start, env=env, max_steps=max_steps)
+    return Player(decide, network.initial_hidden(params, num_envs))
 
 
 def see(

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.data import Dataset
 from slt_rl.rl.buffer import Transitions
 from slt_rl.rl.drift import effective_sample_size, normalized_weights
@@ -242,9 +243,8 @@ def policy_states(
     Raises:
         ValueError: If a count is not positive.
     """
-    for name, value in (("num_envs", num_envs), ("num_steps", num_steps)):
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+    check_count("num_envs", num_envs)
+    check_count("num_steps", num_steps)
     observations = _visited(key, policy, params, env, num_envs, num_steps)
     size = num_envs * num_steps
     origin = f"{num_envs} environments played for {num_steps} steps by one policy"

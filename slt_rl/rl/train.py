@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.rl.env import Env
 from slt_rl.rl.ppo import PPO, PPOState, PPOStats
 from slt_rl.rl.recurrent_ppo import RecurrentPPO
@@ -17,8 +18,7 @@ PyTree = Any
 
 def run_keys(key: jax.Array, num_runs: int) -> jax.Array:
     """The keys `fold_in(key, run)`, `[run]`: a run is the same whatever runs beside it."""
-    if num_runs < 1:
-        raise ValueError(f"num_runs: got {num_runs}, expected at least 1")
+    check_count("num_runs", num_runs)
     return jax.vmap(lambda run: jax.random.fold_in(key, run))(jnp.arange(num_runs))
 
 
@@ -202,9 +202,8 @@ def log_schedule(num_iterations: int, num_checkpoints: int, *, first: int = 1) -
 
 
 def _check_schedule(num_iterations: int, num_checkpoints: int) -> None:
-    for name, value in (("num_iterations", num_iterations), ("num_checkpoints", num_checkpoints)):
-        if value < 1:
-            raise ValueError(f"{name}: got {value}, expected at least 1")
+    check_count("num_iterations", num_iterations)
+    check_count("num_checkpoints", num_checkpoints)
 
 
 def _distinct(points: np.ndarray) -> tuple[int, ...]:

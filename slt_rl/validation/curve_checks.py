@@ -63,30 +63,37 @@ class Measured(NamedTuple):
 
 def compare_regret(measured: Measured) -> Comparison:
     """Sampled regret against supervised at the same parameters and states."""
-    deep = np.isin(measured.labels, DEEP)
-    return Comparison(
-        f"{measured.name}: regret and supervised",
-        "estimate under the supervised loss",
-        "estimate under the sampled regret",
-        measured.stack("supervised_mean")[deep],
-        measured.stack("supervised_half_width")[deep],
-        measured.stack("regret_mean")[deep],
-        measured.stack("regret_half_width")[deep],
-        measured.labels[deep],
-    )
+    target = measured.stack("supervised_mean"), measured.stack("supervised_half_width")
+    names = "regret and supervised", "estimate under the supervised loss"
+    return _compared(measured, *names, target, "regret", "estimate under the sampled regret")
 
 
 def compare_kl(measured: Measured) -> Comparison:
     """Divergence from the frozen policy against its value by another road, on the same states."""
+    target = measured.stack("kl_reference_mean"), Z95 * measured.stack("kl_reference_sem")
+    names = "KL and its exact potential", "exact potential by HMC, reweighted to the sampled states"
+    return _compared(measured, *names, target, "kl", "estimate under KL to the frozen policy")
+
+
+def _compared(
+    measured: Measured,
+    title: str,
+    target_name: str,
+    target: tuple[np.ndarray, np.ndarray],
+    potential: str,
+    name: str,
+) -> Comparison:
+    """Estimates under a potential against targets and their half widths, on the deep classes."""
     deep = np.isin(measured.labels, DEEP)
+    value, error = measured.stack(f"{potential}_mean"), measured.stack(f"{potential}_half_width")
     return Comparison(
-        f"{measured.name}: KL and its exact potential",
-        "exact potential by HMC, reweighted to the sampled states",
-        "estimate under KL to the frozen policy",
-        measured.stack("kl_reference_mean")[deep],
-        Z95 * measured.stack("kl_reference_sem")[deep],
-        measured.stack("kl_mean")[deep],
-        measured.stack("kl_half_width")[deep],
+        f"{measured.name}: {title}",
+        target_name,
+        name,
+        target[0][deep],
+        target[1][deep],
+        value[deep],
+        error[deep],
         measured.labels[deep],
     )
 

@@ -251,7 +251,7 @@ def test_subjects_that_cannot_be_are_refused(toy_run, change, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sampling": Sampling(num_chains=2)}, "num_chains: got 2, expected at least 4"),
+        ({"sampling": Sampling(num_chains=2)}, "num_chains: expected a whole number >= 4, got 2"),
         ({"at_once": 9}, "at_once: got 9, expected"),
         ({"localizations": (0.0,)}, "localizations: expected a finite number > 0"),
     ],

@@ -49,9 +49,9 @@ def test_defaults_are_those_of_the_games():
     ("words", "text"),
     [
         ("craftax-classic --steps 0", "steps: expected a finite number > 0, got 0.0"),
-        ("craftax-classic --seeds 0", "seeds: got 0"),
-        ("craftax-classic --width -1", "width: got -1"),
-        ("craftax-classic --checkpoints 0", "num_checkpoints: got 0"),
+        ("craftax-classic --seeds 0", "seeds: expected a whole number >= 1, got 0"),
+        ("craftax-classic --width -1", "width: expected a whole number >= 0, got -1"),
+        ("craftax-classic --checkpoints 0", "num_checkpoints: expected a whole number >= 1, got 0"),
         ("craftax-classic --steps nan", "steps: expected a finite number > 0, got nan"),
         ("craftax-classic --envs 0", "num_envs: expected a whole number >= 1, got 0"),
         ("craftax-classic --unroll 0", "num_steps: expected a whole number >= 1, got 0"),

@@ -56,5 +56,9 @@ def test_a_run_that_left_the_finite_numbers_is_left_out():
     found[1]["steps"][-1] = {"multiple": increments.MULTIPLES[-1], "normal": None}
     last = increments.differences(found, "binomial", increments.MULTIPLES[-1])
     assert len(last) == NUM_PROBLEMS - 2
-    cells = increments.make_page(found).tables[1].rows
+    page = increments.make_page(found)
+    # Of each of the others an interval and a point, as of all together, and the line of zero.
+    drawn = [len(axis.lines) for axis in page.figures["differences"].axes]
+    assert drawn == [2 * (n + 1) + 1 for n in (NUM_PROBLEMS, NUM_PROBLEMS - 2, NUM_PROBLEMS - 1)]
+    cells = page.tables[1].rows
     assert [row[3] is None for row in cells] == [True, True] + [False] * (NUM_PROBLEMS - 2)

@@ -10,6 +10,7 @@ from benchmarks import (
     speed,
     speed_cases,
     speed_craftax,
+    speed_figures,
     speed_page,
     speed_parts,
     speed_peers,
@@ -45,6 +46,22 @@ def test_a_ratio_is_the_median_over_neighbors_in_time():
         "b": speed_runs.Times([1.0, 10.0, 2.0], [1.0] * 3),
     }
     assert speed_runs.ratio(found, "a", "b") == 2.0
+
+
+def test_bars_are_the_medians_of_the_rows_ours_and_theirs():
+    def times(wall):
+        return {"wall": wall, "low": wall / 2, "high": 2 * wall}
+
+    row = {"model": "m", "ratios": {"peer": 3.0}}
+    row["microseconds"] = {"slt_rl": times(10.0), "peer": times(30.0)}
+    (axis,) = speed_figures.call_figure([row]).axes
+    assert [bar.get_width() for bar in axis.patches] == [10.0, 30.0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["slt_rl", "peer"]
+    assert [list(line.get_xdata()) for line in axis.lines] == [[5.0, 20.0], [15.0, 60.0]]
+    assert [text.get_text() for text in axis.texts] == ["", "3 x slt_rl"]
+    row = {"name": "t", "ratio": 3.0, "microseconds": row["microseconds"]}
+    (axis,) = speed_figures.steps_figure([row]).axes
+    assert [bar.get_width() for bar in axis.patches] == [1e5, 1e6 / 30]
 
 
 def no_pip(folder, **options):
@@ -99,6 +116,7 @@ def test_the_page_has_a_table_of_every_part_and_names_what_was_skipped(monkeypat
         "The loop", "Whole estimates", "Automatic calibration", "Curves", "Training by PPO",
         "Play alone",
     ]  # fmt: skip
+    assert list(page.figures) == ["ratios", "calls", "curves", "training", "play"]
     for peer in speed_peers.PEERS:
         assert f"{peer} ({peer} is not to be had)" in page.tables[1].note
     assert page.tables[1].note.startswith("4 chains of 8 draws, batch 64")

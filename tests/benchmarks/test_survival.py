@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from benchmarks import survival
+from benchmarks import rows, survival
 
 
 @pytest.fixture
@@ -20,7 +20,8 @@ def tortured(monkeypatch, tmp_path):
         return row | {"runs": 2, "different": seed[1], "errors": []}
 
     monkeypatch.setattr(survival, "torture", torture)
-    monkeypatch.setattr(survival, "WORK", tmp_path)
+    for module in (survival, rows):
+        monkeypatch.setattr(module, "WORK", tmp_path)
     return calls
 
 
@@ -42,6 +43,10 @@ def test_shares_kill_what_is_missing_and_are_counted_together(tortured):
         zip(survival._table([train]).header, survival._table([train]).rows[0], strict=True)
     )
     assert (cells["kills"], cells["into work"], cells["before it"]) == (6, 4, 2)
+    first, second = survival.kill_figure([train, curve]).axes
+    assert [axis.get_title("left") for axis in (first, second)] == ["train", "curve"]
+    into, before = (line.get_xdata() for line in first.lines[:2])
+    assert (len(into), len(before)) == (4, 2)
 
 
 STARTS = """

@@ -79,7 +79,10 @@ def test_attributions_of_a_linear_head_are_exact():
         (lambda: ensemble_diversity(0, np.ones((1, 3))), "at least two samples"),
         (lambda: ensemble_diversity(0, np.full((2, 2), np.nan)), "per_sample: got shape"),
         (lambda: ensemble_diversity(0, np.eye(3)[[0, 1, 1]] * [1, 0, 1]), "2 of 3 samples are zer"),
-        (lambda: ensemble_diversity(0, np.eye(2), num_shuffles=0), "num_shuffles: got 0"),
+        (
+            lambda: ensemble_diversity(0, np.eye(2), num_shuffles=0),
+            "num_shuffles: expected a whole number >= 1, got 0",
+        ),
     ],
 )
 def test_bad_input(call, message):

@@ -177,5 +177,5 @@ def test_wrong_event_functions_are_named(event_fn, message):
 def test_bad_arguments():
     with pytest.raises(ValueError, match="names: got 'plants'"):
         EventEnv(WORLD.env, plant_events, "plants")
-    with pytest.raises(ValueError, match="max_steps: got 0"):
+    with pytest.raises(ValueError, match="max_steps: expected a whole number >= 1, got 0"):
         play_events(jax.random.key(0), coin, jnp.zeros(3), env=WORLD, num_episodes=1, max_steps=0)

@@ -172,7 +172,10 @@ def test_a_fit_at_its_bound_says_so():
             lambda: confusion_table(0, T, [(replicator(), np.array([0.1, 5.0]), 0.1)]),
             r"\['replicator'\] among them",
         ),
-        (lambda: confusion_table(0, T, [], num_series=0), "num_series: got 0"),
+        (
+            lambda: confusion_table(0, T, [], num_series=0),
+            "num_series: expected a whole number >= 1, got 0",
+        ),
     ],
 )
 def test_bad_input(call, message):

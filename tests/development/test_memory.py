@@ -153,7 +153,7 @@ def test_a_gated_network_remembers_within_an_episode_only():
         ({"lags": np.array([9])}, r"lags: got \[9\], expected whole numbers in \[0, 9\)"),
         ({"lags": np.array([0.5])}, "lags: got"),
         ({"l2": 0.0}, "l2: got 0.0"),
-        ({"num_shuffles": 0}, "num_shuffles: got 0"),
+        ({"num_shuffles": 0}, "num_shuffles: expected a whole number >= 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(changes, message):

@@ -244,8 +244,8 @@ def test_a_small_step_after_a_large_one_is_found():
     [
         ({"level": 0.0}, "level: expected .*, got 0.0"),
         ({"level": 0.001}, "num_null: got 200"),
-        ({"min_segment": 1}, "min_segment: got 1"),
-        ({"max_changes": 0}, "max_changes: got 0"),
+        ({"min_segment": 1}, "min_segment: expected a whole number >= 2, got 1"),
+        ({"max_changes": 0}, "max_changes: expected a whole number >= 1, got 0"),
         ({"min_segment": 20}, "at least 41 records"),
     ],
 )

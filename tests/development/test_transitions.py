@@ -128,7 +128,7 @@ def test_bad_arguments():
         wilson_interval(3, 2)
     with pytest.raises(ValueError, match="level: expected .*, got 1"):
         wilson_interval(1, 2, 1.0)
-    with pytest.raises(ValueError, match="persistence: got 0"):
+    with pytest.raises(ValueError, match="persistence: expected a whole number >= 1, got 0"):
         plateaus(["4"], persistence=0)
     with pytest.raises(ValueError, match="labels: got 1"):
         label_transitions([0, 1], ["4"])

@@ -128,7 +128,7 @@ def test_environments_that_break_the_contract_are_refused():
     hiding.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
     with pytest.raises(ValueError, match="no final_obs in info"):
         GymnasiumEnvs(hiding).step(np.zeros(1))
-    with pytest.raises(ValueError, match="num_steps: got 0"):
+    with pytest.raises(ValueError, match="num_steps: expected a whole number >= 1, got 0"):
         gymnasium_rollout(
             jax.random.key(0), learnable, PARAMS, envs=GymnasiumEnvs(env), num_steps=0
         )

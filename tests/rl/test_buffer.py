@@ -230,7 +230,7 @@ def test_bad_buffers_are_refused():
         append(good, good._replace(log_prob=None))
     with pytest.raises(ValueError, match="no whole episode"):
         by_trajectory(good)
-    with pytest.raises(ValueError, match="capacity: got 0"):
+    with pytest.raises(ValueError, match="capacity: expected a whole number >= 1, got 0"):
         keep_latest(good, 0)
     with pytest.raises(ValueError, match="buffer: holds 2 rows, expected"):
         reservoir(jax.random.key(0), good, good, capacity=3, num_seen=5)
@@ -243,7 +243,7 @@ def test_bad_state_sets_are_refused():
         mixture_states([])
     with pytest.raises(ValueError, match="shares: got"):
         mixture_states([designed_states(jnp.eye(2))] * 2, [0.5, 0.6])
-    with pytest.raises(ValueError, match="num_steps: got 0"):
+    with pytest.raises(ValueError, match="num_steps: expected a whole number >= 1, got 0"):
         policy_states(
             jax.random.key(0),
             softmax_policy,

@@ -236,7 +236,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(argument, change):
     ("options", "text"),
     [
         ({"map_size": 20}, "map_size: got 20"),
-        ({"pool_size": 0}, "pool_size: got 0"),
+        ({"pool_size": 0}, "pool_size: expected a whole number >= 1, got 0"),
         ({"params": {"day": 1}}, "params: there is no 'day', expected one of"),
     ],
 )

@@ -66,7 +66,7 @@ def test_exact_regret_is_the_gap():
         exact_regret(sum, float("nan"))
     with pytest.raises(ValueError, match="return_fn: got 3"):
         exact_regret(3, 1.0)
-    with pytest.raises(ValueError, match="unit: got 0"):
+    with pytest.raises(ValueError, match="unit: expected a finite number > 0, got 0"):
         exact_regret(sum, 1.0, unit=0)
 
 

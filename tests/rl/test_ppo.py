@@ -186,7 +186,7 @@ def test_advantages_are_normalized_over_the_whole_iteration():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_envs": 0}, "num_envs: got 0, expected at least 1"),
+        ({"num_envs": 0}, "num_envs: expected a whole number >= 1, got 0"),
         ({"num_minibatches": 5}, "num_minibatches: got 5, expected a divisor of"),
         ({"discount": 1.1}, r"discount: got 1.1, expected a number in \[0, 1\]"),
         ({"clip": -0.1}, "clip: got -0.1"),

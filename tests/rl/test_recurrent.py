@@ -148,9 +148,9 @@ def test_observations_of_other_types_and_shapes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width": -1}, "width: got -1, expected at least 0"),
-        ({"encoder": 0}, "encoder: got 0, expected at least 1"),
-        ({"num_actions": 0}, "num_actions: got 0, expected at least 1"),
+        ({"width": -1}, "width: expected a whole number >= 0, got -1"),
+        ({"encoder": 0}, "encoder: expected a whole number >= 1, got 0"),
+        ({"num_actions": 0}, "num_actions: expected a whole number >= 1, got 0"),
     ],
 )
 def test_bad_sizes_are_named(change, message):

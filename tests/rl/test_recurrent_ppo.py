@@ -225,7 +225,7 @@ def test_remembers_the_cue_of_a_memory_chain_and_without_memory_guesses():
     ("changes", "message"),
     [
         ({"num_minibatches": 3}, "num_minibatches: got 3, expected a divisor of num_envs = 4"),
-        ({"num_steps": 0}, "num_steps: got 0, expected at least 1"),
+        ({"num_steps": 0}, "num_steps: expected a whole number >= 1, got 0"),
         ({"gae_lambda": 2}, r"gae_lambda: got 2, expected a number in \[0, 1\]"),
     ],
 )

@@ -195,5 +195,5 @@ def test_bad_processes_and_policies_are_named():
         tabular_regret(SOFT_MDP, softmax_policy, STATES[:2])
     with pytest.raises(ValueError, match="temperature: got 0"):
         soft_regret(SOFT_MDP, softmax_policy, STATES, temperature=0)
-    with pytest.raises(ValueError, match="unit: got -1"):
+    with pytest.raises(ValueError, match="unit: expected a finite number > 0, got -1"):
         tabular_regret(SOFT_MDP, softmax_policy, STATES, unit=-1)

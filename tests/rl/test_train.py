@@ -175,12 +175,12 @@ def test_schedules_end_at_the_end():
     assert log_schedule(4000, 75, first=20)[0] == 20
     assert log_schedule(100, 1) == (100,)
     for bad in (lambda: linear_schedule(0, 1), lambda: log_schedule(5, 0)):
-        with pytest.raises(ValueError, match="expected at least 1"):
+        with pytest.raises(ValueError, match="expected a whole number >= 1"):
             bad()
     with pytest.raises(ValueError, match="first: got 6"):
         log_schedule(5, 3, first=6)
 
 
 def test_keys_of_runs_need_runs():
-    with pytest.raises(ValueError, match="num_runs: got 0"):
+    with pytest.raises(ValueError, match="num_runs: expected a whole number >= 1, got 0"):
         run_keys(KEY, 0)

@@ -74,7 +74,7 @@ def test_interface():
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="num_colors: got 0"):
+    with pytest.raises(ValueError, match="num_colors: expected a whole number >= 1, got 0"):
         ColorStreakEnv(0)
     with pytest.raises(ValueError, match="max_steps_in_episode 0"):
         optimal_return(ColorStreakParams(max_steps_in_episode=0))

@@ -118,7 +118,7 @@ def test_interface():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="num_noise: got -1"):
         FirstOnlyEnv(-1)
-    with pytest.raises(ValueError, match="horizon: got 0"):
+    with pytest.raises(ValueError, match="horizon: expected a whole number >= 1, got 0"):
         flow(0.05, horizon=0)
-    with pytest.raises(ValueError, match="num_updates: got 0"):
+    with pytest.raises(ValueError, match="num_updates: expected a whole number >= 1, got 0"):
         flow(0.05, num_updates=0)

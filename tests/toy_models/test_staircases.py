@@ -89,7 +89,7 @@ def test_transitions_are_found_from_regret_alone(records):
 def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match="rank: got 4"):
         staircases.phase_problem(4)
-    with pytest.raises(ValueError, match="num_records: got 0"):
+    with pytest.raises(ValueError, match="num_records: expected a whole number >= 1, got 0"):
         staircases.train(jax.random.key(0), 1, num_records=0)
     with pytest.raises(ValueError, match="learning_rate: got -1"):
         staircases.train(jax.random.key(0), 1, learning_rate=-1)

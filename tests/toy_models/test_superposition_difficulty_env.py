@@ -81,7 +81,7 @@ def test_visits_and_rewards_are_those_of_the_stationary_law():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="num_inputs: got 0"):
+    with pytest.raises(ValueError, match="num_inputs: expected a whole number >= 1, got 0"):
         DifficultyEnv(uniform_law(6), num_inputs=0)
     with pytest.raises(ValueError, match="delay: got 2 with num_inputs=None"):
         DifficultyEnv(uniform_law(6), num_inputs=None, delay=2)

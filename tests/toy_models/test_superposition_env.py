@@ -100,5 +100,5 @@ def test_equal_environments_are_one_program():
 
 
 def test_features_are_counted():
-    with pytest.raises(ValueError, match="num_features: got 0"):
+    with pytest.raises(ValueError, match="num_features: expected a whole number >= 1, got 0"):
         SuperpositionEnv(0)

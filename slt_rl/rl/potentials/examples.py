@@ -37,12 +37,6 @@ def check_callable(name: str, value: Any) -> None:
         raise ValueError(f"{name}: got {value!r}, expected a callable")
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raises ValueError unless a number is positive and finite."""
-    if not 0 < value < float("inf"):
-        raise ValueError(f"{name}: got {value}, expected a positive number")
-
-
 def check_discount(discount: float) -> None:
     """Raises ValueError unless a discount is in [0, 1]."""
     if not 0 <= discount <= 1:

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_rl._numbers import check_positive
 from slt_rl.data import Dataset
 from slt_rl.rl.distributions import DiagonalGaussian
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.examples import (
     check_callable,
     check_finite,
-    check_positive,
     leading_axis,
     scale_statement,
     states_of,

@@ -16,12 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_positive
 from slt_rl.data import Dataset
 from slt_rl.rl.distributions import Categorical
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.potentials.examples import (
     check_callable,
-    check_positive,
     leading_axis,
     scale_statement,
 )

@@ -35,7 +35,7 @@ from slt_rl.agents import (
     measure_curve,
     turning_points,
 )
-from slt_rl.agents.figures import COLORS, scale_axis
+from slt_rl.agents.figures import COLORS, draw_points, scale_axis
 from slt_rl.cli import set_xla_flags
 from slt_rl.report import Table
 from slt_rl.report.style import styled
@@ -322,15 +322,9 @@ def curves_figure(kinds: list[Kind], plants: dict[str, Series]) -> Figure:
 
 
 def _panel(axis: Any, kind: Kind) -> None:
-    """One curve with its intervals; open points are doubtful, crosses refused."""
-    steps, mean, low, high = kind.curve.steps, *map(kind.values, ("mean", "low", "high"))
+    """One curve below its name."""
     color = COLORS[0] if kind.name == FIXED else COLORS[1]
-    axis.fill_between(steps, low, high, color=color, alpha=0.22, lw=0)
-    axis.plot(steps, mean, color=color, lw=0.9)
-    for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
-        at = kind.values("verdicts") == verdict
-        face = color if verdict == "trusted" else "white"
-        axis.plot(steps[at], mean[at], marker, ms=3, color=color, mfc=face, mew=0.8, ls="none")
+    draw_points(axis, kind.curve, (0, kind.index), color=color)
     axis.set_title(words(kind.name), fontsize="small")
 
 

@@ -99,19 +99,42 @@ def draw_boundaries(axis: Axes, one: Mapping[str, Any] | None) -> None:
         axis.axvline(step, color=INK, lw=0.9, ls=":", zorder=1)
 
 
+def draw_points(
+    axis: Axes,
+    curve: StoredCurve,
+    place: tuple[int, int],
+    *,
+    color: str,
+    label: str = "",
+    style: Any = "-",
+) -> None:
+    """One seed at one localization: line, 95 % intervals; open points doubtful, crosses refused.
+
+    Args:
+        axis: Where it is drawn.
+        curve: The curve.
+        place: Indices of the seed and of the localization.
+        color: Of all of it.
+        label: In a legend.
+        style: Of the line.
+    """
+    mean, low, high, verdicts = (
+        x[place] for x in (curve.mean, curve.low, curve.high, curve.verdicts)
+    )
+    axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
+    axis.plot(curve.steps, mean, color=color, lw=1.1, ls=style, label=label)
+    for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
+        at, face = verdicts == verdict, color if verdict == "trusted" else "white"
+        axis.plot(
+            curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
+        )
+
+
 def draw_curve(axis: Axes, curve: StoredCurve, index: int) -> None:
     """The LLC at one localization: a line for each seed, intervals, open points if doubtful."""
     for k, seed in enumerate(curve.seeds):
         color = COLORS[(k + 2) % len(COLORS)]
-        mean, low, high = (x[k, index] for x in (curve.mean, curve.low, curve.high))
-        axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
-        axis.plot(curve.steps, mean, color=color, lw=1.1, label=f"seed {seed}")
-        for verdict, marker in (("trusted", "o"), ("doubtful", "o"), ("refused", "x")):
-            at = curve.verdicts[k, index] == verdict
-            face = color if verdict == "trusted" else "white"
-            axis.plot(
-                curve.steps[at], mean[at], marker, ms=3.2, color=color, mfc=face, mew=0.8, ls="none"
-            )
+        draw_points(axis, curve, (k, index), color=color, label=f"seed {seed}")
     what = curve.facts["potential"] + (
         f", part {curve.facts['part']}" if curve.facts["part"] else ""
     )

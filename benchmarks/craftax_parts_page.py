@@ -30,14 +30,17 @@ TITLES = {
 # Between which steps changes are taken: where the LLC of another measurement of the first agent
 # turned (benchmarks.craftax_kinds), and the middle of the second.
 TURNS = {"feedforward": (0, 16e3, 94e3, 1e6), "gru_8": (0, 98e3, 2e5)}
+AGENTS_NOTES = {
+    "feedforward": "Feed-forward: actor and critic are two networks of three layers each.",
+    "gru_8": "Recurrent: encoder and core are shared by the heads of actor and critic; windows of "
+    "64 steps.",
+}
 ABSTRACT = (
-    "Two agents without a shared torso of actor and critic (feed-forward: two networks of three "
-    "layers) and with one (recurrent: encoder, core, and a head for each), one seed of each. LLC "
-    "of the actor, whole and layer by layer with all other parameters frozen at the checkpoint, "
-    "under the KL to the frozen policy; of the critic under half the squared difference from the "
-    "frozen values. 512 states, the same for all checkpoints of an agent or each checkpoint's own; "
-    "of the recurrent agent windows of 64 steps. Numbers at one localization and of one potential "
-    "are comparable, others are not."
+    "LLC of the actor, whole and layer by layer with all other parameters frozen at the "
+    "checkpoint, under the KL to the frozen policy; of the critic under half the squared "
+    "difference from the frozen values. 512 states, the same for all checkpoints of an agent or "
+    "each checkpoint's own; one seed. Numbers at one localization and of one potential are "
+    "comparable, others are not."
 )
 CURVES_NOTE = (
     "Figure: bands are 95 % intervals for the loss on these very states; the axis of steps is "
@@ -79,7 +82,8 @@ def make_page(agents: Agents, norms: Mapping[str, Mapping[str, np.ndarray]]) -> 
         ]
     title = "The LLC of the parts of Craftax-Classic agents"
     shown = [table for table in tables if table.rows]
-    return Page("craftax_parts", title, ABSTRACT, (), shown, {"curves": curves_figure(agents)})
+    abstract = " ".join([ABSTRACT, *(AGENTS_NOTES[name] for name in agents)])
+    return Page("craftax_parts", title, abstract, (), shown, {"curves": curves_figure(agents)})
 
 
 def localization(kind: Kind) -> float:

@@ -37,7 +37,7 @@ from slt_rl.agents import (
     measure_curve,
     turning_points,
 )
-from slt_rl.agents.figures import COLORS, draw_verdicts, scale_axis, verdict_handles
+from slt_rl.agents.figures import COLORS, draw_points, scale_axis, verdict_handles
 from slt_rl.cli import set_xla_flags
 from slt_rl.report import Table
 from slt_rl.report.style import styled
@@ -325,12 +325,9 @@ def _column(axes: Any, group: list[Kind], events: Series) -> None:
 
 
 def _panel(axis: Any, kind: Kind) -> None:
-    """One curve with its intervals; open points are doubtful, crosses refused."""
-    steps, mean, low, high = kind.curve.steps, *map(kind.values, ("mean", "low", "high"))
+    """One curve below its name."""
     color = COLORS[0] if kind.name == FIXED else COLORS[1]
-    axis.fill_between(steps, low, high, color=color, alpha=0.22, lw=0)
-    axis.plot(steps, mean, color=color, lw=0.9)
-    draw_verdicts(axis, steps, mean, verdicts=kind.values("verdicts"), color=color)
+    draw_points(axis, kind.curve, (0, kind.index), color=color)
     axis.set_ylabel(r"$\hat\lambda$")
     axis.set_title(words(kind.name), fontsize=9.5)
 

@@ -111,14 +111,37 @@ def seed_colors(curves: Iterable[StoredCurve]) -> dict[int, str]:
     return {seed: COLORS[2 + k % (len(COLORS) - 2)] for k, seed in enumerate(seeds)}
 
 
+def draw_points(
+    axis: Axes,
+    curve: StoredCurve,
+    place: tuple[int, int],
+    *,
+    color: str,
+    label: str = "",
+    style: Any = "-",
+) -> None:
+    """One seed at one localization: line, 95 % intervals; open points doubtful, crosses refused.
+
+    Args:
+        axis: Where it is drawn.
+        curve: The curve.
+        place: Indices of the seed and of the localization.
+        color: Of all of it.
+        label: In a legend.
+        style: Of the line.
+    """
+    mean, low, high, verdicts = (
+        x[place] for x in (curve.mean, curve.low, curve.high, curve.verdicts)
+    )
+    axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
+    axis.plot(curve.steps, mean, color=color, lw=1.1, ls=style, label=label)
+    draw_verdicts(axis, curve.steps, mean, verdicts=verdicts, color=color)
+
+
 def draw_curve(axis: Axes, curve: StoredCurve, index: int, *, colors: Mapping[int, str]) -> None:
     """The LLC at one localization: a line for each seed, intervals, open points if doubtful."""
     for k, seed in enumerate(curve.seeds):
-        color = colors[seed]
-        mean, low, high = (x[k, index] for x in (curve.mean, curve.low, curve.high))
-        axis.fill_between(curve.steps, low, high, color=color, alpha=0.22, lw=0)
-        axis.plot(curve.steps, mean, color=color, lw=1.1)
-        draw_verdicts(axis, curve.steps, mean, verdicts=curve.verdicts[k, index], color=color)
+        draw_points(axis, curve, (k, index), color=colors[seed])
     what = curve.facts["potential"] + (
         f", part {curve.facts['part']}" if curve.facts["part"] else ""
     )

@@ -110,6 +110,20 @@ def first_only_run(folder, *, seeds=(0, 1, 2), num_updates=60, hidden=(16, 16), 
     return _train(folder, env, (6, 3), seeds, (num_updates, every), (hidden, -4.0, 2e-3))
 
 
+def untrained_run(folder, *, hidden=(4,)):
+    """Initial networks in FirstOnly, three times as large, as a run of three checkpoints."""
+    env = EventEnv(GymnaxEnv(FirstOnlyEnv(), FirstOnlyParams()), plant_events, EVENTS)
+    actor, critic = Layered(MLP(6, 3, hidden=hidden)), Layered(MLP(6, 1, hidden=hidden))
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = jax.vmap(Init(actor, critic, 0.0))(keys)
+    params = jax.tree.map(lambda x: 3 * np.asarray(x), params)
+    steps = np.array([0, 10, 20])
+    return ToyRun(
+        Path(folder), (0,), steps, env.names, Spec(10), env, (actor, critic),
+        {0: CheckpointSeries(steps, params)}, {},
+    )  # fmt: skip
+
+
 EVENTS = ("plants", "rewarded")
 
 

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 
 from benchmarks.craftax_kinds import (
-    Kind,
     agreement_table,
     correlations,
     curves_table,
@@ -15,25 +14,11 @@ from benchmarks.craftax_kinds import (
     points_table,
     words,
 )
-from slt_rl.agents import StoredCurve
 from slt_rl.agents.networks import LayeredMLP
 from slt_rl.rl import MLP
+from tests.benchmarks.made_up_curves import STEPS, kind
 
-STEPS = 1000 * np.arange(21)
 WAVE = 5 + np.sin(np.arange(21) / 2.0)
-
-
-def kind(name, mean, *, steps=STEPS, part="", verdict="trusted"):
-    """A curve of one seed, with errors of 0.01."""
-    mean = np.asarray(mean, float)[None, None]
-    words = np.full(mean.shape, verdict)
-    curve = StoredCurve(
-        name=name, facts={"part": part, "num_free_parameters": 7}, nbeta=82.1, seeds=(0,),
-        localizations=(300.0,), steps=steps, mean=mean, sem=np.full(mean.shape, 0.01),
-        low=mean - 0.02, high=mean + 0.02, verdicts=words,
-        regimes=np.full(mean.shape, "localization-dominated"), flags=np.full(mean.shape, ""),
-    )  # fmt: skip
-    return Kind("run", name, curve, 0)
 
 
 def test_curves_that_only_rise_agree_in_their_values_and_not_in_their_steps():

@@ -12,6 +12,7 @@ import numpy as np
 import slt_rl
 from benchmarks import speed_cases
 from slt_rl import chains
+from slt_rl.convolutions import with_fast_convolutions
 from slt_rl.keys import unrolled
 from slt_rl.posterior import mean_loss
 
@@ -100,6 +101,7 @@ def _value_and_grad(loss_fn, params, batches):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
+@functools.partial(with_fast_convolutions, static_argnums=(0, 3))
 def _floor(loss_fn, params, batches, num_steps):
     def step(last, _):
         return _value_and_grad(loss_fn, _after(last, params), batches), None
@@ -109,6 +111,7 @@ def _floor(loss_fn, params, batches, num_steps):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
+@functools.partial(with_fast_convolutions, static_argnums=(0, 3, 4))
 def _floor_gathering(loss_fn, params, data, num_steps, batch_size):
     keys = unrolled(jax.random.split(jax.random.key(1), len(jax.tree.leaves(params)[0])))
 

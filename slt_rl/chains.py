@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from slt_rl.compilation import LightJit
+from slt_rl.convolutions import with_fast_convolutions
 from slt_rl.data import Dataset
 from slt_rl.dots import dot, squared_norm
 from slt_rl.draws import Draws
@@ -158,6 +159,7 @@ def _record(posterior: LocalPosterior, info, alive) -> Draws:
     )
 
 
+@functools.partial(with_fast_convolutions, static_argnums=(0, 4))
 def _advance_block(make_target, numbers, sampler, keys, sizes: Sizes, observer, state):
     """Runs all chains of all centers for a block, whose end takes the place of `state`.
 
@@ -196,14 +198,10 @@ def _advance_block(make_target, numbers, sampler, keys, sizes: Sizes, observer, 
     return ChainState(new, alive, state.step + sizes.num_steps), draws, observations
 
 
-_advance = jax.jit(_advance_block, static_argnums=(0, 4), donate_argnums=6)
+_compiled = functools.partial(jax.jit, _advance_block, static_argnums=(0, 4), donate_argnums=6)
+_advance = _compiled()
 # No threads within one operation: with as many programs as cores they would wait for each other.
-_advance_on_one_core = jax.jit(
-    _advance_block,
-    static_argnums=(0, 4),
-    donate_argnums=6,
-    compiler_options={"xla_cpu_multi_thread_eigen": False},
-)
+_advance_on_one_core = _compiled(compiler_options={"xla_cpu_multi_thread_eigen": False})
 
 
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:

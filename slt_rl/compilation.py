@@ -11,6 +11,8 @@ from typing import Any
 
 import jax
 
+from slt_rl.convolutions import with_fast_convolutions
+
 # With these, programs compile on a CPU in about half the time. Only for the version they were
 # measured with: XLA refuses a name that it does not know.
 LIGHT_COMPILATION = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_emitters": False}
@@ -32,7 +34,8 @@ class LightJit:
 
     For what runs a few times in a call. Not for the chains: those of a large model take twice as
     long with these options. Which device is the default may be asked for only when the function is
-    called: until the first operation a user may still choose one.
+    called: until the first operation a user may still choose one. Convolutions are fast in loops
+    too, see `with_fast_convolutions`.
 
     Args:
         function: what to compile; called by the host alone, within no other program.
@@ -45,7 +48,8 @@ class LightJit:
 
     def __init__(self, function: Callable, **options: Any):
         functools.update_wrapper(self, function)
-        self._jit = functools.partial(jax.jit, function, **options)
+        fast = with_fast_convolutions(function, options.get("static_argnums", ()))
+        self._jit = functools.partial(jax.jit, fast, **options)
 
     @functools.cached_property
     def _compiled(self) -> Any:

@@ -13,9 +13,9 @@ import numpy as np
 
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.chains import Draws, Problem
+from slt_rl.jaxprs import equations_of
 from slt_rl.result import LLCEstimate
 from slt_rl.settings import Settings
-from slt_rl.threads import equations_of
 
 _DRAWS = "draws/"
 # Entries of an estimate that are JSON values, by their kind.

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from slt_rl.jaxprs import equations_of
 from slt_rl.result import LLCEstimate
-from slt_rl.threads import equations_of
 
 SINGLE_BITS = 32
 

@@ -5,13 +5,14 @@ themselves, and waits for them on a thread of that pool. As many programs as thr
 each other for ever: on two cores, two.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from slt_rl.data import Dataset
 from slt_rl.groups import is_spread
+from slt_rl.jaxprs import equations_of
 
 # Chunks of a curve that are sampled at the same time, if nothing is in the way.
 MOST_THREADS = 2
@@ -44,19 +45,6 @@ def factors_matrices(fn: Callable, *arguments: Any) -> bool:
     """
     jaxpr = jax.make_jaxpr(fn)(*arguments)
     return not _WAITING.isdisjoint(e.primitive.name for e in equations_of(jaxpr.jaxpr))
-
-
-def equations_of(jaxpr: Any) -> Iterator[Any]:
-    """All operations of a traced function, those of functions inside included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        inside = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
-        for value in filter(_is_jaxpr, inside):
-            yield from equations_of(getattr(value, "jaxpr", value))
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
 def default_parts(

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module may import from its own layer's package and from the layers above it in this list;
 # neighbors within a layer do not know each other. The first match of a name decides.
 LAYERS = (
+    ("slt_rl.jaxprs",),
+    ("slt_rl.convolutions",),
     ("slt_rl.array_files", "slt_rl.compilation", "slt_rl.data", "slt_rl.diagnostics"),
     ("slt_rl.documents", "slt_rl.dots", "slt_rl.friction", "slt_rl.groups", "slt_rl.keys"),
     ("slt_rl._numbers", "slt_rl.draws", "slt_rl.parts"),

@@ -8,7 +8,7 @@ import pytest
 import slt_rl
 from slt_rl import chains, probes
 from slt_rl.data import as_dataset
-from slt_rl.threads import equations_of
+from slt_rl.jaxprs import equations_of
 
 NUM = 4000
 INPUTS = np.random.default_rng(0).normal(size=(NUM, 3)) * [3.0, 1.0, 0.5]

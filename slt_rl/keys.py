@@ -109,18 +109,22 @@ def map_joint_bits(function: Callable, keys: jax.Array, sizes: Sequence[int]) ->
         sizes: words of each key, fewer than 2^32 in all.
     """
     # Two passes of a loop, for one alone would be no loop; a word is added to an odd number.
-    owner = np.repeat(np.arange(len(sizes)), sizes)
+    count = sum(sizes)
+    sizes = (*sizes[:-1], sizes[-1] + count % 2)
     counter = np.concatenate([np.arange(size, dtype=np.uint32) for size in sizes])
-    spare = len(owner) % 2
-    owner, counter = np.pad(owner, (0, spare)), np.pad(counter, (0, spare))
-    words = jnp.moveaxis(jax.random.key_data(keys)[owner.reshape(2, -1)], 2, 1)
+
+    def of_each_word(part):
+        # Joined, since to gather a key for every word takes longer than to make numbers of it.
+        joined = [jnp.broadcast_to(x, size) for x, size in zip(part, sizes, strict=True)]
+        return jnp.concatenate(joined).reshape(2, -1)
 
     def draw(rows):
-        key, low = rows
+        *key, low = rows
         high, low = threefry(key, jnp.zeros_like(low), low)
         return function(high ^ low)
 
-    return lax.map(draw, (words, counter.reshape(2, -1))).ravel()[: len(owner) - spare]
+    parts = map(of_each_word, jnp.moveaxis(jax.random.key_data(keys), -1, 0))
+    return lax.map(draw, (*parts, counter.reshape(2, -1))).ravel()[:count]
 
 
 def is_unrolled(keys: jax.Array) -> bool:

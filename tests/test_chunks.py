@@ -48,7 +48,7 @@ def positions_of(problem):
 
 def plan_of_ends(problem, sampler, batch_size):
     arguments = problem.make_target, problem.centers, problem.shared, positions_of(problem)
-    return probes._curvatures.lower(*arguments, jax.random.key(1), 20, None).compile()
+    return probes._curvatures.lower(*arguments, jax.random.key(1), 20).compile()
 
 
 def plan_of_block(problem, sampler, batch_size):

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.cheese_page import POTENTIALS, VERDICTS, Row, by_alpha, jumps, llcs_of
-from slt_rl.report.style import INK, MUTED, styled
+from slt_rl.report.style import INK, MUTED, new_figure, styled
 
 _COLORS = {"KL": "#2b83c6", "regret": "#cc4b0a", "KL corner": "#00745c"}
 _MARKERS = {"trusted": "o", "doubtful": "s", "refused": "x"}
@@ -17,7 +17,7 @@ def curves(found: Sequence[Row]) -> Figure:
     """Regret and the three estimates along training, one column for each share."""
     groups = list(by_alpha(found))
     with styled():
-        figure = Figure(figsize=(4.6 * len(groups) + 0.6, 9.4), layout="constrained")
+        figure = new_figure((4.6 * len(groups) + 0.6, 9.4))
         axes = figure.subplots(5, len(groups), squeeze=False, sharex=True, sharey="row")
         for column, (alpha, group) in zip(axes.T, groups, strict=True):
             column[0].set_title(f"alpha = {alpha:g}, {len(group)} seeds")

@@ -28,7 +28,7 @@ from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS, scale_axis
 from slt_rl.development import attributions, breadth, ensemble_diversity
 from slt_rl.report import Table
-from slt_rl.report.style import MUTED, styled
+from slt_rl.report.style import MUTED, new_figure, styled
 from slt_rl.rl.craftax_events import PLACE_PLANT, TREE, WATER
 
 PyTree = Any
@@ -178,7 +178,7 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
     labels = ("mean probability\nof PLACE_PLANT", "contexts in which\nit is taken")
     labels += ("ways to decide:\nVendi score",)
     with styled():
-        figure = Figure(figsize=(7.6, 5.8), layout="constrained")
+        figure = new_figure((7.6, 5.8))
         axes = figure.subplots(3, 2, sharex=True, sharey="row")
         for line, fields, label in zip(axes, panels, labels, strict=True):
             line[0].set_ylabel(label)

@@ -15,15 +15,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks import pages
-from slt_rl.agents.figures import COLORS, STEP_LABEL
+from slt_rl.agents.figures import COLORS, STEP_LABEL, draw_verdicts, verdict_handles
 from slt_rl.agents.points import FORMAT as POINT_FORMAT
+from slt_rl.diagnostics import Z95
 from slt_rl.documents import read_document
 from slt_rl.report import Table
-from slt_rl.report.style import MUTED, styled
+from slt_rl.report.style import MUTED, new_figure, styled
 
 Row = dict[str, Any]
 ABSTRACT = (
@@ -190,7 +192,7 @@ def curves_figure(agents: Sequence[Row], points: Sequence[Mapping[str, Any]]) ->
     """Plants and return of each agent, and the LLC, on one axis of steps."""
     heights = [1.3, 1.0, 1.0][: 3 if points else 2]
     with styled():
-        figure = Figure(figsize=(7.5, 2.2 * sum(heights)), layout="constrained")
+        figure = new_figure((7.5, 2.2 * sum(heights)))
         axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     for color, row in zip(COLORS, agents, strict=False):
         middles = [(i + 0.5) * row["window_steps"] for i in range(len(row["mean_return"]))]
@@ -203,25 +205,21 @@ def curves_figure(agents: Sequence[Row], points: Sequence[Mapping[str, Any]]) ->
     axes[0].legend()
     axes[1].set_ylabel("return,\n% of the largest")
     if points:
-        draw_points(axes[2], points)
+        draw_llc(axes[2], points)
     axes[-1].set_xscale("log")
     axes[-1].set_xlabel(STEP_LABEL)
     return figure
 
 
-def draw_points(axis: Axes, points: Sequence[Mapping[str, Any]]) -> None:
+def draw_llc(axis: Axes, points: Sequence[Mapping[str, Any]]) -> None:
     """The LLC with 95 % intervals, filled where trusted; step 0 is not on the axis."""
-    color = COLORS[1]
-    shown = {"trusted": ("o", color), "doubtful": ("o", "white"), "refused": ("x", color)}
-    for verdict, (marker, face) in shown.items():
-        chosen = [p for p in points if p["verdict"] == verdict and p["step"] > 0]
-        axis.errorbar(
-            [p["step"] for p in chosen], [p["mean"] for p in chosen],
-            [1.96 * p["sem"] for p in chosen],
-            fmt=marker, ms=5, color=color, mfc=face, elinewidth=0.8, label=verdict,
-        )  # fmt: skip
+    shown = [p for p in points if p["step"] > 0]
+    names = ("step", "mean", "sem", "verdict")
+    steps, mean, sem, verdicts = (np.array([p[name] for p in shown]) for name in names)
+    axis.errorbar(steps, mean, Z95 * sem, fmt="none", ecolor=COLORS[1], elinewidth=0.8)
+    draw_verdicts(axis, steps, mean, verdicts=verdicts, color=COLORS[1])
     axis.set_ylabel(f"LLC, classic-recurrent,\nlocalization {points[0]['localization']:g}")
-    axis.legend(loc="lower right")
+    axis.legend(handles=verdict_handles(), loc="lower right")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from slt_rl.agents import (
 from slt_rl.agents.figures import COLORS, draw_points, scale_axis, verdict_handles
 from slt_rl.cli import set_xla_flags
 from slt_rl.report import Table
-from slt_rl.report.style import styled
+from slt_rl.report.style import new_figure, styled
 
 LOCALIZATION, WINDOW, LEAST = 300.0, 3, 8
 FIXED, PERMUTED = "policy-reference", "policy-reference-permuted"
@@ -299,7 +299,7 @@ def curves_figure(kinds: list[Kind], plants: dict[str, Series]) -> Figure:
     columns = groups([kind for kind in kinds if kind.name != PERMUTED])
     height = 1 + max(map(len, columns))
     with styled():
-        figure = Figure(figsize=(4.6 * len(columns), 1.5 * height + 0.8), layout="constrained")
+        figure = new_figure((4.6 * len(columns), 1.5 * height + 0.8))
         # Each run in a part of its own: an axis of steps leaves no gap between its neighbor's rows.
         parts = np.ravel(figure.subfigures(1, len(columns)))
         for part, group in zip(parts, columns, strict=True):

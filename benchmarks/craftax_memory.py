@@ -28,7 +28,7 @@ from slt_rl.agents import Run, load_run
 from slt_rl.agents.figures import COLORS
 from slt_rl.development import LagCurve, Memory, memory_curve
 from slt_rl.report import Table
-from slt_rl.report.style import MUTED, styled
+from slt_rl.report.style import MUTED, new_figure, styled
 from slt_rl.rl import Forgetful, recurrent_evaluate
 
 PyTree = Any
@@ -209,7 +209,7 @@ def memory_figure(rows: list[dict[str, Any]]) -> Figure:
     """The excess against the lag: a panel for each width, a line for each checkpoint."""
     widths = sorted({row["width"] for row in rows})
     with styled():
-        figure = Figure(figsize=(2.9 * len(widths) + 0.6, 4.9), layout="constrained")
+        figure = new_figure((2.9 * len(widths) + 0.6, 4.9))
         axes = figure.subplots(2, len(widths), sharex=True, sharey="row", squeeze=False)
         for line, (name, label) in zip(axes, SHOWN.items(), strict=True):
             line[0].set_ylabel(f"share of variance explained:\n{label}")

@@ -11,9 +11,9 @@ from matplotlib.patches import Patch
 
 from benchmarks.craftax_kinds import FIXED, Kind, counted, point
 from benchmarks.pages import Page
-from slt_rl.agents.figures import COLORS, draw_points, scale_axis
+from slt_rl.agents.figures import COLORS, draw_points, scale_axis, verdict_handles
 from slt_rl.report import Table
-from slt_rl.report.style import INK, MUTED, short_number, styled
+from slt_rl.report.style import INK, MUTED, new_figure, short_number, styled
 
 Agents = Mapping[str, Sequence[Kind]]
 
@@ -258,7 +258,7 @@ def curves_figure(agents: Agents) -> Figure:
     width = max(map(len, rows))
     with styled():
         size = (3.6 * width, 2.9 * len(rows) + 0.8)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = new_figure(size)
         axes = figure.subplots(len(rows), width, squeeze=False)
         for name, row, shown_kinds in zip(agents, axes, rows, strict=True):
             for axis, group in itertools.zip_longest(row, shown_kinds):
@@ -303,12 +303,8 @@ def _legend() -> list[Any]:
     names = ("first layer, or encoder", "second layer, or core", "last layer, or head")
     lines += [(name, color, "-") for name, color in zip(names, COLORS[:3], strict=True)]
     lines += [("sum of the parts", MUTED, ":")]
-    marks = (("trusted", "o", INK), ("doubtful", "o", "white"), ("refused", "x", INK))
     return [
         *(Line2D([], [], color=color, ls=ls, lw=1.4, label=name) for name, color, ls in lines),
         Patch(color=INK, alpha=0.22, lw=0, label="95 % interval"),
-        *(
-            Line2D([], [], color=INK, marker=marker, mfc=face, ms=4, ls="none", label=name)
-            for name, marker, face in marks
-        ),
+        *verdict_handles(),
     ]

@@ -37,7 +37,7 @@ from slt_rl.development import (
     rise_decay,
 )
 from slt_rl.report import Table
-from slt_rl.report.style import INK, MUTED, styled
+from slt_rl.report.style import INK, MUTED, new_figure, styled
 
 # What differs from the default, for world and network.
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -203,7 +203,7 @@ def curves_figure(rows: list[dict[str, Any]]) -> Figure:
     columns = min(3, len(rows))
     height = -(-len(rows) // columns)
     with styled():
-        figure = Figure(figsize=(3.2 * columns, 2.2 * height + 0.4), layout="constrained")
+        figure = new_figure((3.2 * columns, 2.2 * height + 0.4))
         axes = figure.subplots(height, columns, sharex=True, squeeze=False)
         for axis, row in zip(axes.flat, rows, strict=False):
             _panel(axis, row)

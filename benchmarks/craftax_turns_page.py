@@ -12,7 +12,7 @@ from slt_rl.agents import Lag, Series, TurningPoints, lags, turning_points
 from slt_rl.agents.figures import COLORS, scale_axis
 from slt_rl.agents.turning import KINDS
 from slt_rl.report import Table
-from slt_rl.report.style import styled
+from slt_rl.report.style import new_figure, styled
 
 ABSTRACT = (
     "Runs of 1M steps of the default agent of `slt-rl train craftax-classic`, one for each seed, "
@@ -131,7 +131,7 @@ def curves_figure(
     plants = next(series for series in events if series.name == "plant")
     rows, seeds = [*curves, plants], plants.seeds
     with styled():
-        figure = Figure(figsize=(3.3 * len(seeds), 1.6 * len(rows) + 0.7), layout="constrained")
+        figure = new_figure((3.3 * len(seeds), 1.6 * len(rows) + 0.7))
         axes = figure.subplots(len(rows), len(seeds), sharex=True, sharey="row", squeeze=False)
         for series, row in zip(rows, axes, strict=True):
             row[0].set_ylabel("plants per episode" if series is plants else _words(series.name))

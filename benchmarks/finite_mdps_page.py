@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import pages
 from slt_rl.report import Check, Table
-from slt_rl.report.style import INK, MUTED, scale_steps, step_axis, styled
+from slt_rl.report.style import INK, MUTED, new_figure, scale_steps, step_axis, styled
 
 Row = Mapping[str, Any]
 POTENTIALS = {"KL": "KL to the frozen policy", "regret": "exact regret", "value": "value error"}
@@ -134,7 +134,7 @@ def regret_curve(row: Row) -> np.ndarray:
 def curves(found: Sequence[Row]) -> Figure:
     """Regret and the three estimates along training, one column for each environment."""
     with styled():
-        figure = Figure(figsize=(2.3 * len(found) + 0.9, 7.6), layout="constrained")
+        figure = new_figure((2.3 * len(found) + 0.9, 7.6))
         axes = figure.subplots(4, len(found), squeeze=False, sharex="col")
         for column, row in zip(axes.T, found, strict=True):
             steps = np.array(row["steps"], np.float64)

@@ -25,7 +25,7 @@ from benchmarks import pages
 from benchmarks.analysis import each
 from slt_rl.agents.figures import COLORS
 from slt_rl.development import EventEnv, event_curves, landmarks, overshoot_p_value, seed_mean
-from slt_rl.report.style import MUTED, styled
+from slt_rl.report.style import MUTED, new_figure, styled
 from slt_rl.rl import (
     MLP,
     PPO,
@@ -186,7 +186,7 @@ def make_page(rows: Sequence[dict[str, Any]]) -> pages.Page:
 def curves_figure(rows: Sequence[dict[str, Any]]) -> Figure:
     """Plants per episode over training, a panel for each setting, a color for each network."""
     with styled():
-        figure = Figure(figsize=(9.5, 5.0), layout="constrained")
+        figure = new_figure((9.5, 5.0))
         axes = figure.subplots(2, 3, sharex=True)
         for axis, (cost, salience) in zip(axes.flat, SETTINGS, strict=True):
             axis.set_title(f"cost {cost:g}, salience {salience:g}", fontsize=9.5)

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmarks import pages, single_file_ppo, speed_page, speed_ppo
 from benchmarks.pages import Page, write_page
 from slt_rl.agents import LearningSpec, NetworkSpec, RunSpec, WorldSpec
 from slt_rl.agents.agent import Agent, make_agent
-from slt_rl.report.style import INK, styled
+from slt_rl.report.style import INK, new_figure, styled
 from slt_rl.rl import init_runs, run_keys, train
 from slt_rl.rl.craftax import CraftaxEnv
 
@@ -108,8 +107,7 @@ def make_page(row: dict[str, Any]) -> Page:
 def _figure(times: dict[str, dict[str, float]]) -> Figure:
     """Time of an environment step of each: median and quartiles of the rounds."""
     with styled():
-        figure = Figure(figsize=(6.4, 1.7), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((6.4, 1.7))
         axis = figure.subplots()
         for place, found in enumerate(times.values()):
             axis.plot([found["low"], found["high"]], [place, place], color=INK, lw=1.2)

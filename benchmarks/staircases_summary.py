@@ -24,7 +24,7 @@ from slt_rl.development import (
 from slt_rl.development.partition import ar1_series
 from slt_rl.diagnostics import Z95
 from slt_rl.report import Check, Table
-from slt_rl.report.style import MUTED, draw_levels, styled
+from slt_rl.report.style import MUTED, draw_levels, new_figure, styled
 from toy_models import staircases
 
 Row = dict[str, Any]
@@ -189,7 +189,7 @@ def null_check(length: int, num_nulls: int) -> tuple[Table, list[Check]]:
 def figure(rows: Sequence[Row]) -> Figure:
     """Both curves of the first run of each trainer, with the exact levels."""
     with styled():
-        drawn = Figure(figsize=(8, 4.8), layout="constrained")
+        drawn = new_figure((8, 4.8))
         axes = drawn.subplots(2, len(rows), sharex=True, sharey="row", squeeze=False)
         for row, (top, bottom) in zip(rows, axes.T, strict=True):
             run, bars = runs_of(row)[0], Z95 * np.array(row["sem"][0])

@@ -154,6 +154,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
     distance = float(np.mean(draws.squared_distance))
+    is_flat = _is_flat(draws, context)
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
@@ -173,16 +174,16 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
-        "is_flat": float(_is_flat(draws, context)),
-        **_slopes(draws, context),
+        "is_flat": float(is_flat),
+        **_slopes(draws, context, is_flat=is_flat),
     }
 
 
-def _slopes(draws: Draws, context: Context) -> dict[str, float]:
+def _slopes(draws: Draws, context: Context, *, is_flat: bool) -> dict[str, float]:
     """How the estimate follows localization and temperature; that of a flat loss stays at zero."""
     scaled = context.nbeta * np.asarray(draws.excess_loss)
     slope = slope_sem = temperature = temperature_sem = 0.0
-    if not _is_flat(draws, context):
+    if not is_flat:
         slope, slope_sem = _localization_slope(draws, context)
         temperature = estimators.temperature_slope(draws.excess_loss, context.nbeta)
         temperature_sem = _temperature_slope_sem(scaled)

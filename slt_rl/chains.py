@@ -60,7 +60,7 @@ class Problem(NamedTuple):
     @property
     def leaf_sizes(self) -> np.ndarray:
         """Parameters of each leaf of one center, `[leaf]`."""
-        return np.array([leaf[0].size for leaf in jax.tree.leaves(self.centers)])
+        return np.array([leaf.size // len(leaf) for leaf in jax.tree.leaves(self.centers)])
 
 
 class ChainState(NamedTuple):
@@ -207,14 +207,16 @@ _advance_on_one_core = _compiled(compiler_options={"xla_cpu_multi_thread_eigen":
 def per_chain(sampler: Any, problem: Problem, num_chains: int) -> Any:
     """Gives the leaves of a sampler the dtype of the problem and the axes `[center, chain]`.
 
-    A leaf without axes is common to all chains and stays so.
+    A leaf without axes is common to all chains and stays so; one that is right, as a mere shape is.
     """
-    shape = (problem.num_centers, num_chains)
+    shape, dtype = (problem.num_centers, num_chains), problem.nbeta.dtype
 
     def spread(leaf):
+        if hasattr(leaf, "dtype") and leaf.dtype == dtype and leaf.shape in ((), shape):
+            return leaf
         # Chains lie over devices where an array of JAX does; the others compile nothing.
         numbers = jnp if isinstance(leaf, jax.Array) else np
-        leaf = numbers.asarray(leaf, problem.nbeta.dtype)
+        leaf = numbers.asarray(leaf, dtype)
         leaf = leaf[:, None] if leaf.ndim == 1 else leaf
         return numbers.broadcast_to(leaf, shape) if leaf.ndim else leaf
 

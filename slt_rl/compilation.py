@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import metadata
 from typing import Any
 
@@ -19,6 +20,7 @@ LIGHT_COMPILATION = {"xla_backend_optimization_level": 1, "xla_cpu_use_fusion_em
 MEASURED_JAXLIB = "0.10."
 # Of two threads that miss the same program both would compile it.
 _COMPILING = threading.Lock()
+_SHAPES_ONLY = ContextVar("shapes only", default=False)
 
 
 def light_options() -> dict[str, Any]:
@@ -39,6 +41,7 @@ class LightJit:
 
     Args:
         function: what to compile; called by the host alone, within no other program.
+        level: of XLA's optimization; 0 for what takes no time worth mentioning.
         **options: as of `jax.jit`.
 
     Example:
@@ -46,23 +49,49 @@ class LightJit:
         2.0
     """
 
-    def __init__(self, function: Callable, **options: Any):
+    def __init__(self, function: Callable, *, level: int = 1, **options: Any):
         functools.update_wrapper(self, function)
+        self._level = {"xla_backend_optimization_level": level}
         fast = with_fast_convolutions(function, options.get("static_argnums", ()))
         self._jit = functools.partial(jax.jit, fast, **options)
 
     @functools.cached_property
     def _compiled(self) -> Any:
         light = light_options() if jax.default_backend() == "cpu" else {}
+        # What the user has set is not among the options and stays.
+        light |= {name: level for name, level in self._level.items() if name in light}
         return self._jit(compiler_options=light or None)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Calls the compiled function."""
+        """Calls the compiled function, or in `shapes_only` returns what shapes it would give."""
+        if is_only_shapes():
+            return self._compiled.eval_shape(*arguments)
         return self._compiled(*arguments)
 
     def __getattr__(self, name: str) -> Any:
         """`lower`, `clear_cache` and the rest of a function that `jax.jit` gives."""
         return getattr(self._compiled, name)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it every `LightJit` computes shapes alone, without compiling: of arrays or of shapes.
+
+    Example:
+        >>> with shapes_only():
+        ...     LightJit(lambda x: x + 1)(jnp.zeros(3)).shape
+        (3,)
+    """
+    token = _SHAPES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _SHAPES_ONLY.reset(token)
+
+
+def is_only_shapes() -> bool:
+    """Whether this is within `shapes_only`."""
+    return _SHAPES_ONLY.get()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from slt_rl.budget import (
     growth_on_rays,
 )
 from slt_rl.calibration import Plan, calibrate
-from slt_rl.compilation import LightJit, compiling
+from slt_rl.compilation import LightJit, compiling, shapes_only
 from slt_rl.predictive import data_set_error
 from slt_rl.result import LLCEstimate
 from slt_rl.samplers import SGLD
@@ -35,6 +36,8 @@ MIN_SNAPSHOTS = 4
 JUDGED_ITERATIONS, JUDGED_EXAMPLES = 10, 512
 # Share of its size by which a loss may differ in another batch: rounding is far below it.
 MAX_BATCH_DEPENDENCE = 0.01
+# Kinds of problems that this process has sampled: nothing is left to compile.
+_SAMPLED: set[int] = set()
 
 
 def estimate_centers(
@@ -53,11 +56,16 @@ def estimate_centers(
             examples depend on the batch.
     """
     key_anchor, key_calibrate, keys, key_probe = _split(key, problem.num_centers, first)
-    given = {} if settings.sampler is None else {"num_iterations": 0}  # Judged in the end.
-    anchors = chains.find_anchors(key_anchor, problem, **given)
-    _check_anchors(anchors, first)
-    plan = _plan(key_calibrate, keys, problem, anchors, settings)
-    run, sample, step_biases = _sampled(Run(keys, problem, anchors, plan, settings), key_probe)
+    kind = _kind_of(problem, settings)
+    is_new = kind not in _SAMPLED
+    with _compiling_chains(keys, problem, settings) if is_new else nullcontext():
+        anchors = _find_anchors(key_anchor, problem, settings)
+        _check_anchors(anchors, first)
+        plan = _plan(key_calibrate, keys, problem, anchors, settings)
+        run = Run(keys, problem, anchors, plan, settings)
+        run, sample, step_biases = _sampled(run, key_probe, ahead=is_new)
+    # Not before: what begins on another thread meanwhile waits for the same programs.
+    _SAMPLED.add(kind)
     estimates = [
         judge(center_draws(sample.draws, i), context)
         for i, context in enumerate(_contexts(run, sample, step_biases))
@@ -68,6 +76,35 @@ def estimate_centers(
         dataclasses.replace(e, observations=jax.tree.map(lambda x, i=i: x[i], sample.observations))
         for i, e in enumerate(estimates)
     ]
+
+
+def _find_anchors(key, problem: chains.Problem, settings: Settings) -> Any:
+    given = {} if settings.sampler is None else {"num_iterations": 0}  # Judged in the end.
+    return chains.find_anchors(key, problem, **given)
+
+
+def _kind_of(problem: chains.Problem, settings: Settings) -> int:
+    """The same for all that the programs of one serve; it keeps neither loss nor data alive."""
+    leaves, structure = jax.tree.flatten((problem.centers, problem.shared, settings.sampler))
+    shapes = tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    sizes = settings.num_chains, settings.batch_size, settings.num_parts
+    return hash((problem.make_target, structure, shapes, sizes))
+
+
+def _compiling_chains(keys, problem: chains.Problem, settings: Settings) -> AbstractContextManager:
+    """Compiles the chains of a given sampler while anchors and start are made, from shapes alone.
+
+    Only chains in parts: their arrays lie on one device, which shapes do not say.
+    """
+    if settings.sampler is None or settings.num_parts == 1 or settings.observer is not None:
+        return nullcontext()
+
+    with shapes_only():
+        anchors = _find_anchors(keys[0], problem, settings)
+        plan = _plan(keys[0], keys, problem, anchors, settings)
+        run = Run(keys, problem, anchors, plan, settings)
+        part = parts_of(run, plan.sampler, plan.state)[0]
+    return compiling(first_block(run, part), ready=0)
 
 
 @functools.partial(LightJit, static_argnums=1)
@@ -143,10 +180,10 @@ def _plan(key, keys, problem, anchors, settings: Settings) -> Plan:
     )
 
 
-def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
+def _sampled(run: Run, key: jax.Array, *, ahead: bool) -> tuple[Run, Sample, np.ndarray]:
     """The run with what a given sampler is judged by, its chains, and errors of its step.
 
-    What judges is compiled while the chains are, and run after them.
+    What judges is compiled while the chains are if `ahead` says so, and run after them.
     """
     parts = parts_of(run, run.plan.sampler, run.plan.state)
     if run.is_automatic:
@@ -154,8 +191,8 @@ def _sampled(run: Run, key: jax.Array) -> tuple[Run, Sample, np.ndarray]:
     batch_size = run.plan.batch_size
     noise = () if batch_size is None else (_noise_at_center(run, key, batch_size),)
     starts = run.plan.state.sampler_state.position
-    ahead = first_block(run, parts[0]), _judged_curvatures(run, key, starts), *noise
-    with compiling(*ahead):
+    calls = first_block(run, parts[0]), _judged_curvatures(run, key, starts), *noise
+    with compiling(*calls) if ahead else nullcontext():
         sample = sample_chains(run, parts, key=key)
     found = _judged_curvatures(run, key, sample.ends)()
     largest, along = (np.asarray(x, np.float64) for x in found)

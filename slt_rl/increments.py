@@ -1,6 +1,5 @@
 """Increments of Langevin dynamics: normal numbers drawn fast, and numbers cheaper than those."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,34 +45,33 @@ def normal_like(key: jax.Array, tree: PyTree) -> PyTree:
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, len(leaves))
     small = [i for i, leaf in enumerate(leaves) if leaf.size < _SMALL and _is_plain(leaf)]
-    if not is_unrolled(keys) or sum(leaves[i].size for i in small) == 0:
-        return jax.tree.unflatten(structure, _apart(leaves, keys))
-    draws = jax.lax.platform_dependent(
-        keys,
-        cpu=functools.partial(_partly_together, leaves, small),
-        default=functools.partial(_apart, leaves),
-    )
-    return jax.tree.unflatten(structure, draws)
+    # Asked while tracing: both ways give the same numbers, and to trace both takes twice as long.
+    together = is_unrolled(keys) and jax.default_backend() == "cpu"
+    if not together or sum(leaves[i].size for i in small) == 0:
+        small = []
+    return jax.tree.unflatten(structure, _drawn(leaves, keys, small))
 
 
-def _apart(leaves: Sequence[Any], keys: jax.Array) -> list[jax.Array]:
-    """Normal numbers of every leaf by its own key."""
+def _apart(leaf: Any, key: jax.Array) -> jax.Array:
+    """Normal numbers of a leaf by its own key."""
+    if _is_plain(leaf):
+        return _quantile(jax.random.bits(key, leaf.shape, jnp.uint32))
+    sharding = jax.typeof(leaf).sharding
+    return jax.random.normal(key, leaf.shape, leaf.dtype, out_sharding=sharding)
+
+
+def _drawn(leaves: Sequence[Any], keys: jax.Array, small: list[int]) -> list[jax.Array]:
+    """Normal numbers of every leaf by its own key, those of the small leaves in one loop."""
+    draws = {}
+    if small:
+        sizes = [leaves[i].size for i in small]
+        joint = map_joint_bits(_quantile, keys[np.array(small)], sizes)
+        parts = jnp.split(joint, np.cumsum(sizes)[:-1].tolist())
+        draws = {i: part.reshape(leaves[i].shape) for i, part in zip(small, parts, strict=True)}
     return [
-        _quantile(jax.random.bits(key, leaf.shape, jnp.uint32))
-        if _is_plain(leaf)
-        else jax.random.normal(key, leaf.shape, leaf.dtype, out_sharding=jax.typeof(leaf).sharding)
-        for key, leaf in zip(keys, leaves, strict=True)
+        draws[i] if i in draws else _apart(leaf, key)
+        for i, (leaf, key) in enumerate(zip(leaves, keys, strict=True))
     ]
-
-
-def _partly_together(leaves: Sequence[Any], small: list[int], keys: jax.Array) -> list[jax.Array]:
-    """The same numbers, those of the small leaves drawn in one loop instead."""
-    draws = _apart(leaves, keys)
-    sizes = [leaves[i].size for i in small]
-    joint = map_joint_bits(_quantile, keys[np.array(small)], sizes)
-    for i, part in zip(small, jnp.split(joint, np.cumsum(sizes)[:-1].tolist()), strict=True):
-        draws[i] = part.reshape(leaves[i].shape)
-    return draws
 
 
 def _is_plain(leaf: Any) -> bool:

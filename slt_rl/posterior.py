@@ -222,8 +222,21 @@ def curvatures(
     (_, along), norms = jax.lax.scan(iterate, (start, zero), numbers)
     if direction is None:
         return norms[-1], along
+    return norms[-1], _per_square(along, direction)
+
+
+def curvature_along(
+    loss_fn: Callable, data: Dataset | None, *, params: PyTree, direction: PyTree
+) -> jax.Array:
+    """Returns `g'Hg / |g|^2` for a direction `g`, with one product; zero where its length is."""
+    gradient_fn = jax.grad(lambda w: mean_loss(loss_fn, data, w))
+    product = jax.jvp(gradient_fn, (params,), (direction,))[1]
+    return _per_square(tree_dot(direction, product), direction)
+
+
+def _per_square(along: jax.Array, direction: PyTree) -> jax.Array:
     square = squared_norm(direction)
-    return norms[-1], jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
+    return jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
 
 
 def find_anchor(

@@ -10,7 +10,13 @@ import optax
 
 from slt_rl.chains import PER_CENTER, Problem, numbers_of, posterior_of
 from slt_rl.compilation import LightJit
-from slt_rl.posterior import Anchor, curvatures, largest_curvature, mean_loss, minibatch_oracle
+from slt_rl.posterior import (
+    Anchor,
+    curvature_along,
+    largest_curvature,
+    mean_loss,
+    minibatch_oracle,
+)
 
 PyTree = Any
 # Power iteration approaches the largest eigenvalue from below; steps keep this much distance.
@@ -54,8 +60,7 @@ def _judged(make_target, centers, shared, gradients, ends, indices, key, num_ite
 
         positions = jax.tree.map(lambda c, e: jnp.concatenate([c[None], e]), center, ends)
         # A product of its own, which compiles in less time than it would take at all the ends.
-        options = {"direction": gradient, "num_iterations": 0}
-        _, along = curvatures(key, loss_fn, data, params=center, **options)
+        along = curvature_along(loss_fn, data, params=center, direction=gradient)
         return jax.vmap(largest)(positions), along
 
     return jax.vmap(one_center)(centers, gradients, ends)
@@ -86,7 +91,7 @@ def judged_curvatures(
     """
     size, indices = num_examples_of(anchors), None
     if size is not None and size > num_examples:
-        indices = choose_examples(jax.random.fold_in(key, num_examples), size, num_examples)
+        indices = choose_examples(key, size, num_examples)
     numbers = problem.centers, problem.shared, anchors.gradient, ends, indices, key
     return functools.partial(_judged, problem.make_target, *numbers, num_iterations)
 
@@ -97,7 +102,8 @@ def stiffness_of(problem: Problem, curvature: np.ndarray) -> np.ndarray:
     return np.maximum(stiffness + float(problem.localization), 1.0)
 
 
-@functools.partial(LightJit, static_argnums=(0, 4, 5))
+# Compiled once and run once.
+@functools.partial(LightJit, static_argnums=(0, 4, 5), level=0)
 def _gradient_noise(make_target, numbers, positions, key, batch_size, control_variate):
     def one(posterior, position):
         oracle = minibatch_oracle(posterior, batch_size, control_variate)
@@ -204,7 +210,7 @@ def _example_losses(make_target, centers, shared, center_losses, positions, indi
 
 
 def example_losses(
-    problem: Problem, anchors: Anchor, *, positions: PyTree, indices: jax.Array | np.ndarray
+    problem: Problem, anchors: Anchor, *, positions: PyTree, indices: np.ndarray
 ) -> jax.Array:
     """Weighted excess losses `l_i(w) - l_i(w*)` of chosen examples, `[center, chain, index]`."""
     return _example_losses(
@@ -222,11 +228,12 @@ def num_examples_of(anchors: Anchor) -> int | None:
     return None if anchors.example_losses is None else anchors.example_losses.shape[1]
 
 
-def choose_examples(key: jax.Array, num_examples: int, most: int) -> jax.Array | np.ndarray:
-    """Indices of all examples, or of `most` of them drawn without replacement."""
-    return _chosen(key, num_examples, most) if num_examples > most else np.arange(num_examples)
+def choose_examples(key: jax.Array, num_examples: int, most: int) -> np.ndarray:
+    """Indices of all examples, or of `most` of them drawn without replacement; others for each.
 
-
-@functools.partial(LightJit, static_argnums=(1, 2))
-def _chosen(key, num_examples, most):
-    return jax.random.choice(key, num_examples, (most,), replace=False)
+    By NumPy, seeded with the key: a program that sorts would have to be compiled for every size.
+    """
+    if num_examples <= most:
+        return np.arange(num_examples)
+    seed = [*np.asarray(jax.random.key_data(key)).ravel().tolist(), most]
+    return np.random.default_rng(seed).choice(num_examples, most, replace=False)

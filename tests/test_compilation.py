@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from slt_rl import cli, compilation
-from slt_rl.compilation import LIGHT_COMPILATION, LightJit, compiling, light_options
+from slt_rl.compilation import LIGHT_COMPILATION, LightJit, compiling, light_options, shapes_only
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_another_version_gets_no_flag(monkeypatch, no_flags):
     assert light_options() == {}
 
 
-@pytest.mark.parametrize("backend", ["cpu", "gpu"])
-def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, no_flags, backend):
+@pytest.mark.parametrize(("backend", "level"), [("cpu", 1), ("cpu", 0), ("gpu", 1)])
+def test_programs_for_the_cpu_alone_have_the_options(monkeypatch, no_flags, backend, level):
     given = {}
 
     def jit(function, compiler_options, **options):
@@ -40,9 +40,29 @@ def test_programs_for_the_cpu_alone_are_compiled_with_the_options(monkeypatch, n
     monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
     monkeypatch.setattr(compilation.jax, "jit", jit)
     monkeypatch.setattr(compilation.jax, "default_backend", lambda: backend)
-    assert LightJit(jnp.sum, static_argnums=1)(jnp.ones(2)) == 2
-    expected = LIGHT_COMPILATION if backend == "cpu" else {}
+    assert LightJit(jnp.sum, level=level, static_argnums=1)(jnp.ones(2)) == 2
+    expected = LIGHT_COMPILATION | {"xla_backend_optimization_level": level}
+    expected = expected if backend == "cpu" else {}
     assert given == {**expected, "static_argnums": 1}
+
+
+def test_the_level_that_the_user_has_set_stays(monkeypatch):
+    given = {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=3")
+    monkeypatch.setattr(compilation, "MEASURED_JAXLIB", "")
+    monkeypatch.setattr(
+        compilation.jax, "jit", lambda function, **options: given.update(options) or function
+    )
+    LightJit(jnp.sum, level=0)(jnp.ones(2))
+    assert given == {"compiler_options": {"xla_cpu_use_fusion_emitters": False}}
+
+
+def test_shapes_alone_compile_nothing():
+    program = LightJit(lambda x: (x.sum(), x + 1))
+    with shapes_only():
+        total, more = program(program(jnp.zeros(3))[1])
+    assert (total.shape, more.shape, program._cache_size()) == ((), (3,), 0)
+    assert program(jnp.zeros(3))[0] == 0
 
 
 def test_what_was_compiled_ahead_is_not_compiled_again():

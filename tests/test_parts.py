@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import slt_rl
-from slt_rl import chains, llc, sampling
+from slt_rl import chains, compilation, estimation, llc, sampling
 from slt_rl import parts as parts_module
+from slt_rl.compilation import compiling
 from slt_rl.parts import cut, together
 from slt_rl.samplers import SGLD, KineticLangevin
 
@@ -60,7 +61,8 @@ def test_an_estimate_in_parts_is_the_same_estimate(monkeypatch):
     for module in (sampling, parts_module):
         monkeypatch.setattr(module, "cut", lambda *given: cuts.append(given) or cut(*given))
     whole, parts = estimate(1), estimate(2)
-    assert len(cuts) == 1  # Of the estimate in parts: what compiles ahead needs no cut of its own.
+    # Of the estimate in parts: shapes, to compile ahead, then what is sampled.
+    assert [isinstance(given[0][0], jax.ShapeDtypeStruct) for given in cuts] == [True, False]
     np.testing.assert_allclose(parts.draws.excess_loss, whole.draws.excess_loss, rtol=1e-9)
     assert np.unique(whole.draws.excess_loss[:, -1]).size == len(whole.per_chain)
 
@@ -83,3 +85,29 @@ def test_the_block_that_is_compiled_ahead_is_the_one_that_runs(monkeypatch, num_
     blocks = [event for event, name in compiled if "_advance_block" in name]
     assert sum("backend_compile" in event for event in blocks) == 1
     assert sum("jaxpr_trace" in event for event in blocks) == 1
+
+
+def test_chains_in_parts_compile_while_the_anchor_is_found_and_only_once(monkeypatch):
+    seen = []
+
+    def seeing(word, function):
+        return lambda *given, **options: seen.append(word(options)) or function(*given, **options)
+
+    monkeypatch.setattr(llc, "default_parts", lambda *_, **__: 2)
+    monkeypatch.setattr(
+        estimation, "compiling", seeing(lambda options: options.get("ready", 1), compiling)
+    )
+    monkeypatch.setattr(
+        chains,
+        "find_anchors",
+        seeing(lambda _: compilation.is_only_shapes(), chains.find_anchors),
+    )
+
+    def quartic_beside(params):  # sampled by no other test
+        return jnp.sum(params**4) + params[0] ** 2
+
+    for key in jax.random.split(KEY):
+        slt_rl.estimate_llc(
+            key, quartic_beside, jnp.ones(3), nbeta=50.0, sampler=SGLD(1e-3), num_draws=20
+        )
+    assert seen == [True, 0, False, 1, False]

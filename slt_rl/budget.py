@@ -112,12 +112,14 @@ def make_budget(draws: Draws, context: Context) -> Budget:
     if steps is not None and context.extrapolate:
         estimate = steps.estimate
     numbers = _numbers(draws, context, estimate)
+    moved, sem = diagnostics.half_difference(scaled)
+    numbers["drift"] = moved / sem if sem > 0 else 0.0
     size = abs(estimate.mean)
     terms = {
         "monte_carlo": estimate.sem,
         "discretization": size * context.step_bias,
         "minibatch": context.heating,
-        "relaxation": _relaxation(scaled, numbers, size),
+        "relaxation": _relaxation((moved, sem), numbers, size),
         "anchor": max(context.anchor_drop, numbers["drop_seen"]),
         "data_set": context.data_set,
         "localization": size * _known_slope(numbers),
@@ -158,7 +160,6 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
-        "drift": diagnostics.drift(excess),
         "equipartition": balance.ratio,
         "equipartition_sem": balance.sem,
         "equipartition_worst_leaf": float(balance.per_leaf[worst]),
@@ -173,7 +174,7 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "rms_distance": distance**0.5,
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
-        "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
+        "variance_llc": context.nbeta**2 * float(np.var(excess, dtype=np.float64)),
         "is_flat": float(is_flat),
         **_slopes(draws, context, is_flat=is_flat),
     }
@@ -320,16 +321,11 @@ def _drop_seen(scaled: np.ndarray, heating: float) -> float:
     return drop if drop > ROUNDING and heating == 0 else 0.0
 
 
-def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:
+def _relaxation(moved: tuple[float, float], numbers: dict[str, float], size: float) -> float:
     """The larger of two shortfalls: from equipartition, and between the halves of the chains."""
     off_balance = size * beyond(numbers["equipartition"] - 1, numbers["equipartition_sem"])
-    half = scaled.shape[1] // 2
-    if half < 4:
-        return off_balance
-    first, second = (estimators.mean_estimate(x) for x in (scaled[:, :half], scaled[:, half:]))
     # The mean over both halves misses half of what still moves between them.
-    moving = beyond(second.mean - first.mean, float(np.hypot(first.sem, second.sem))) / 2
-    return max(off_balance, moving)
+    return max(off_balance, beyond(*moved) / 2)
 
 
 def _audit(context: Context, estimate: Estimate) -> dict[str, float]:

@@ -71,17 +71,25 @@ def split_r_hat(values: np.ndarray) -> float:
     return float(numpyro_diagnostics.split_gelman_rubin(trace))
 
 
-def drift(values: np.ndarray) -> float:
-    """Second half minus first half of the draws, in standard errors of that difference."""
+def half_difference(values: np.ndarray) -> tuple[float, float]:
+    """Second half minus first half of the draws and its standard error, zeros for a short trace.
+
+    Args:
+        values: `[chain, draw]`; halves of fewer than four draws tell nothing.
+    """
     trace = check_trace(values)
     half = trace.shape[1] // 2
-    if half < 4 or trace.std() == 0:
-        return 0.0
-    first, second = trace[:, :half], trace[:, half:]
-    error = np.hypot(
-        *(part.std() / np.sqrt(effective_sample_size(part)) for part in (first, second))
-    )
-    return float((second.mean() - first.mean()) / error)
+    if half < 4:
+        return 0.0, 0.0
+    halves = trace[:, :half], trace[:, half:]
+    errors = (part.std() / np.sqrt(effective_sample_size(part)) for part in halves)
+    return float(halves[1].mean() - halves[0].mean()), float(np.hypot(*errors))
+
+
+def drift(values: np.ndarray) -> float:
+    """Second half minus first half of the draws, in standard errors of that difference."""
+    difference, sem = half_difference(values)
+    return difference / sem if sem > 0 else 0.0
 
 
 def equipartition(virial: np.ndarray, sizes: np.ndarray) -> tuple[float, float, np.ndarray]:

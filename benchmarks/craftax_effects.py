@@ -1,5 +1,6 @@
 """What a variable of the reward or of the agent does to the form of a curve of plants."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -64,27 +65,45 @@ def effects_table(rows: list[dict[str, Any]]) -> Table:
     return Table("Effects on the fitted form", header, body, NOTE)
 
 
+# Of three seeds the spread is hardly known, and its chains mix slowly.
+NUM_DRAWS = 5000
 RANDOM_NOTE = (
     "The same effects by `slt_rl.development.seed_effects`: seeds at random, one residual for all "
     "variants, which tells the spread better than three differences do, if it is the same for all. "
     "Posterior mean and central 95 % interval; seeds without the landmark are left out. `between "
-    "seeds` and `residual` are standard deviations."
+    f"seeds` and `residual` are standard deviations. Four chains of {NUM_DRAWS:,} draws."
 )
 
 
-def random_seed_table(rows: list[dict[str, Any]]) -> Table:
-    """One row for each variant but the default, and two for what the effects do not explain."""
+def random_seed_table(
+    rows: list[dict[str, Any]], redrawn: Mapping[str, Any] | None = None
+) -> Table:
+    """One row for each variant but the default, and two for what the effects do not explain.
+
+    Args:
+        rows: Of the variants.
+        redrawn: Command, date, commit and versions, if this table alone was computed anew.
+    """
     header = ["variant", *FORM_LANDMARKS]
+    note = RANDOM_NOTE if redrawn is None else f"{RANDOM_NOTE} {_redrawn_note(redrawn)}"
     names = [row["variant"] for row in rows]
     # A rise to the end has neither peak nor decay, and its spread is that of another curve.
     used = [row for row in rows if row["variant"] != "every"]
     if "default" not in names or len(used) < 2:
-        return Table("Effects with the seed at random", header, [], RANDOM_NOTE)
+        return Table("Effects with the seed at random", header, [], note)
     used.sort(key=lambda row: row["variant"] != "default")
     columns = [_random_effects(used, place) for place in range(len(FORM_LANDMARKS))]
     labels = [*(row["variant"] for row in used[1:]), "between seeds", "residual"]
     body = [list(cells) for cells in zip(labels, *columns, strict=True)]
-    return Table("Effects with the seed at random", header, body, RANDOM_NOTE)
+    return Table("Effects with the seed at random", header, body, note)
+
+
+def _redrawn_note(redrawn: Mapping[str, Any]) -> str:
+    sampler = f"numpyro {redrawn['versions']['numpyro']}"
+    return (
+        f"This table alone was computed anew, of the stored rows, by `{redrawn['command']}` on "
+        f"{redrawn['date']} at commit {redrawn['commit']}, {sampler}."
+    )
 
 
 def _random_effects(rows: list[dict[str, Any]], place: int) -> list[str]:
@@ -94,8 +113,7 @@ def _random_effects(rows: list[dict[str, Any]], place: int) -> list[str]:
     variables = np.repeat(np.eye(num_variants)[:, 1:], num_seeds, axis=0)
     seeds = np.tile(np.arange(num_seeds), num_variants)
     key = jax.random.key(place)
-    # Of three seeds the spread is hardly known, and its chains mix slowly.
-    found = seed_effects(key, values.ravel(), variables, seeds=seeds, num_draws=5000)
+    found = seed_effects(key, values.ravel(), variables, seeds=seeds, num_draws=NUM_DRAWS)
     cells = [_shown(*x) for x in zip(found.mean, found.low, found.high, strict=True)]
     return [*cells, f"{found.seed_scale:.2g}", f"{found.residual_scale:.2g}"]
 

@@ -1,12 +1,14 @@
 """Plants per episode of PPO on Craftax-Classic: what reward, memory and sight do to the curve.
 
     python -m benchmarks.craftax_plants [--variants default seen ...] [--seeds 3] [--steps 6e5]
+    python -m benchmarks.craftax_plants --page     # of the rows that are stored
 
 Trains every variant into RUNS (resumable) and writes `craftax_plants.md`, `.json` and a figure;
-what is trained already is only measured again. All variants use the protocol of the reference:
-64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds, two networks of 2 x 128
-tanh units unless a recurrent width is named. Curves are ratios of sums over windows of eight
-updates (32,768 steps); forms are fitted to windows of three.
+what is trained already is only measured again. `--page` draws the effects with the seed at random
+again: all else on the page is read from the rows, and stays as it was. All variants use the
+protocol of the reference: 64 environments x 64 steps, maps of 32 x 32 from a pool of 1,024 worlds,
+two networks of 2 x 128 tanh units unless a recurrent width is named. Curves are ratios of sums over
+windows of eight updates (32,768 steps); forms are fitted to windows of three.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import json
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +91,25 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=float, default=6e5)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_plants"))
+    parser.add_argument("--page", action="store_true", help="train and measure nothing")
     options = parser.parse_args()
+    if options.page:
+        redraw_page(options.out)
+        return 0
     rows = [train_variant(name, options) for name in options.variants]
     write_page(make_page(rows), rows, vars(options), folder=options.out)
     return 0
+
+
+def redraw_page(folder: Path) -> None:
+    """Makes the page of the stored rows, and says what of it is new and how that was made."""
+    stored = pages.read_json(pages.RESULTS / "craftax_plants.json")
+    rows = stored.pop("rows")
+    now = pages.how_made([], {})
+    redrawn = {name: now[name] for name in ("command", "date", "commit", "versions")}
+    write_page(
+        make_page(rows, redrawn), rows, {}, folder=folder, made=stored | {"redrawn": redrawn}
+    )
 
 
 def variant_spec(name: str, num_seeds: int, steps: float) -> RunSpec:
@@ -166,8 +184,13 @@ def last_return(statistics: dict[str, np.ndarray]) -> float:
     return float(total / number)
 
 
-def make_page(rows: list[dict[str, Any]]) -> Page:
-    """Tables and the figure of some variants."""
+def make_page(rows: list[dict[str, Any]], redrawn: Mapping[str, Any] | None = None) -> Page:
+    """Tables and the figure of some variants.
+
+    Args:
+        rows: Of the variants.
+        redrawn: How the effects with the seed at random were made, if not with all the rest.
+    """
     meaning = [(row["variant"], MEANING[row["variant"]]) for row in rows]
     return Page(
         "craftax_plants",
@@ -177,7 +200,7 @@ def make_page(rows: list[dict[str, Any]]) -> Page:
         (
             results_table(rows),
             effects_table(rows),
-            random_seed_table(rows),
+            random_seed_table(rows, redrawn),
             Table("Variants", ("variant", "what differs"), meaning),
         ),
         {"curves": curves_figure(rows)},

@@ -55,7 +55,12 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def write_page(
-    page: Page, rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], *, folder: Path
+    page: Page,
+    rows: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    *,
+    folder: Path,
+    made: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `<name>.md`, `<name>.json` with all rows, and the figures; prints the checks.
 
@@ -64,8 +69,9 @@ def write_page(
         rows: What it was made from.
         settings: Arguments of the run.
         folder: Where the files go.
+        made: How the rows were made, of a page that is drawn again; by this command if None.
     """
-    made = how_made(rows, settings)
+    made = how_made(rows, settings) if made is None else made
     checks = [dataclasses.asdict(check) for check in page.checks]
     write_json(folder / f"{page.name}.json", made | {"checks": checks, "rows": list(rows)})
     for name, figure in page.figures.items():
@@ -90,6 +96,20 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes an object as JSON: the whole file or none of it."""
     text = json.dumps(strict(dict(content)), indent=1, allow_nan=False)
     write_file(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What `write_json` wrote, numbers that JSON does not know as numbers again."""
+    found: dict[str, Any] = _numbers(json.loads(path.read_text()))
+    return found
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _numbers(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if value in ("nan", "inf", "-inf") else value
 
 
 def _file(page: Page, name: str) -> str:

@@ -43,12 +43,45 @@ def open_bar(total: int | None, *, show: bool, **options: Any) -> Any:
     from tqdm.auto import tqdm
     from tqdm.notebook import tqdm_notebook
 
+    paced = _paced(tqdm)
     # No least number of things done: it is the time that decides what is drawn.
     options |= {"total": total, "disable": not show, "miniters": 0}
     if sys.stderr.isatty() or issubclass(tqdm, tqdm_notebook):
-        return tqdm(mininterval=TERMINAL_SECONDS, **options)
+        return paced(mininterval=TERMINAL_SECONDS, **options)
     form = "{l_bar} {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
-    return tqdm(mininterval=LOG_SECONDS, file=_Lines(), position=0, bar_format=form, **options)
+    return paced(mininterval=LOG_SECONDS, file=_Lines(), position=0, bar_format=form, **options)
+
+
+def _paced(kind: Any) -> Any:
+    """A bar of tqdm whose time left is told by what was done since it first drew something done.
+
+    Before that it waits for compilation, or reads what an earlier command finished: neither says
+    how long the rest takes.
+    """
+
+    class Paced(kind):
+        since: tuple[float, float] | None = None
+
+        def update(self, n: float = 1) -> bool | None:
+            drawn: bool | None = kind.update(self, n)
+            if n < 0 and self.since is not None and self.n <= self.since[1]:
+                self.since = None  # It begins again.
+            if drawn and self.since is None and self.n > self.initial:
+                self.since = kind.format_dict.fget(self)["elapsed"], self.n
+            return drawn
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            shown: dict[str, Any] = kind.format_dict.fget(self)
+            if self.since is None:
+                pace = 0.0
+            else:
+                elapsed, done = self.since
+                pace = (self.n - done) / max(shown["elapsed"] - elapsed, 1e-9)
+            # What is finished has the mean pace of all of it, compilation included.
+            return shown | {"rate": None if self.n == self.total else pace}
+
+    return Paced
 
 
 def tell(bar: Any, text: str) -> None:

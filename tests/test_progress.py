@@ -136,6 +136,34 @@ def test_a_log_gets_a_line_when_one_is_due_and_none_is_drawn_over(monkeypatch, c
     assert [line.split("/")[0].split()[-1] for line in lines] == ["0", "9", "19", "29", "39", "40"]
 
 
+@pytest.mark.parametrize("read", [0, 5])
+def test_the_time_left_is_not_told_by_compilation_or_by_what_was_finished_before(
+    monkeypatch, capsys, read
+):
+    now = [0.0]
+    total = read + 6
+    with progress.open_bar(total, show=True, unit="point") as bar:
+        bar._time = lambda: now[0]
+        bar.last_print_t = bar.start_t = 0.0
+        for _ in range(read):
+            bar.update()
+        # One minute of compilation before the first, then twelve seconds each.
+        for seconds in (72.0, 12.0, 12.0, 12.0, 12.0):
+            now[0] += seconds
+            bar.update()
+        bar.update(-5)  # It begins again, and is slower.
+        for seconds in (20.0, 20.0, 20.0):
+            now[0] += seconds
+            bar.update()
+        bar.update(total - bar.n)
+    lines = capsys.readouterr().err.splitlines()
+    left = [line.split("<")[1].split(",")[0] for line in lines]
+    assert left[:6] == ["?", "?", "00:48", "00:36", "00:24", "00:12"]
+    assert left[6:9] == ["?", "01:20", "01:00"]
+    # The mean of all of it is what the last line says.
+    assert left[9] == "00:00" and f"{180 / total:.2f}s/point" in lines[9]
+
+
 def test_a_terminal_gets_a_bar_that_is_drawn_over(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with progress.open_bar(2, show=True, unit="stage") as bar:

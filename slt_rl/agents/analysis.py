@@ -1,11 +1,14 @@
 """What `slt-rl develop` says of one curve: landmarks, stages and forms, with intervals."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from slt_rl.agents.candidates import candidate_forms
 from slt_rl.agents.series import Series
 from slt_rl.development import (
+    Form,
     FormComparison,
     FormFit,
     compare_forms,
@@ -25,7 +28,11 @@ END_SHARE = 0.1
 
 
 def describe_series(
-    series: Series, *, level: float = 0.05, num_simulated: int = NUM_SIMULATED
+    series: Series,
+    *,
+    level: float = 0.05,
+    num_simulated: int = NUM_SIMULATED,
+    observed: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Everything said of a curve, as JSON values (nan where there is nothing to say).
 
@@ -33,6 +40,9 @@ def describe_series(
         series: The curve.
         level: Level of the test for stages.
         num_simulated: Series simulated from each of the two best forms of the mean; none if 0.
+        observed: Event -> environment step of each seed at which it set in, `[seed]`, known from
+            other curves: forms locked to it compete, see `candidate_forms`; of the mean over seeds
+            locked to the mean step, if every seed has one.
 
     Returns:
         `landmarks` over seeds and of each seed with its interval over episodes, `overshoot_p` of
@@ -43,13 +53,20 @@ def describe_series(
         ValueError: If the curve has gaps or too few points; the text names it.
     """
     try:
-        return _describe(series, level, num_simulated)
+        return _describe(series, level, num_simulated, observed or {})
     except ValueError as error:
         raise ValueError(f"{series.name}: {error}") from error
 
 
-def _describe(series: Series, level: float, num_simulated: int) -> dict[str, Any]:
+def _describe(
+    series: Series, level: float, num_simulated: int, observed: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     mean = series.values.mean(axis=0)
+    forms = candidate_forms(series, {name: float(x.mean()) for name, x in observed.items()})
+    forms_of_seeds = [
+        candidate_forms(series, {name: float(x[k]) for name, x in observed.items()})
+        for k in range(len(series.seeds))
+    ]
     return {
         "name": series.name,
         "unit": series.unit,
@@ -62,8 +79,12 @@ def _describe(series: Series, level: float, num_simulated: int) -> dict[str, Any
         "overshoot_p": [_overshoot(x, s) for x, s in zip(series.values, series.sem, strict=True)],
         "stages": _stages(series.steps, mean, level),
         "stages_of_seeds": [_stages(series.steps, x, level) for x in series.values],
-        "forms": _forms(series.steps, mean, num_simulated),
-        "forms_of_seeds": [_forms(series.steps, x) for x in series.values],
+        "observed": {name: x.tolist() for name, x in observed.items()},
+        "forms": _forms(series.steps, mean, forms, num_simulated),
+        "forms_of_seeds": [
+            _forms(series.steps, x, own)
+            for x, own in zip(series.values, forms_of_seeds, strict=True)
+        ],
     }
 
 
@@ -136,23 +157,27 @@ def _stages(steps: np.ndarray, values: np.ndarray, level: float) -> dict[str, An
     }
 
 
-def _forms(steps: np.ndarray, values: np.ndarray, num_simulated: int = 0) -> dict[str, Any]:
-    """The forms by BIC, with the parameters of those that are not worse than a tie."""
-    found: FormComparison = compare_forms(steps, values)
+def _forms(
+    steps: np.ndarray, values: np.ndarray, forms: Sequence[Form], num_simulated: int = 0
+) -> dict[str, Any]:
+    """The forms by BIC, with their parameters."""
+    found: FormComparison = compare_forms(steps, values, forms)
     best = found.fits[0].bic
     return {
         "winner": found.winner,
         "tied": list(found.tied),
         "table": [_fit(fit, best) for fit in found.fits],
         "curve": found.fits[0].predict(steps).tolist(),
-        "confusion": _confusion(steps, found, num_simulated) if num_simulated else None,
+        "confusion": _confusion(steps, found, forms, num_simulated) if num_simulated else None,
     }
 
 
-def _confusion(steps: np.ndarray, found: FormComparison, num_series: int) -> dict[str, Any]:
+def _confusion(
+    steps: np.ndarray, found: FormComparison, forms: Sequence[Form], num_series: int
+) -> dict[str, Any]:
     """What is chosen of data like these if the best form is true, and if the next one is."""
     truths = [(fit.form, fit.params, fit.noise_std) for fit in found.fits[:2]]
-    table = confusion_table(0, steps, truths, num_series=num_series)
+    table = confusion_table(0, steps, truths, forms=forms, num_series=num_series)
     return {
         "num_series": num_series,
         "truths": list(table.truths),

@@ -1,6 +1,6 @@
 """`slt-rl develop RUN`: what the curves of a run show, as JSON and as figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def develop_run(
         run: The run; its curves in `RUN/curves/*.json` are described too.
         window: Updates taken together; see `default_window`.
         events: Names of events, or of curves made of them such as "excess plant"; if None the
-            return, the behaviors (names without a slash) that are not rare, and their excess.
+            return, the behaviors (names without a slash) that are not rare, their excess, and
+            what of them was rewarded.
         rewarded: Event -> the event that counts those of it that were rewarded; those of Craftax
             that the run counts if None.
         num_simulated: Series simulated from each of the two best forms of a curve, to say whether
@@ -64,15 +65,18 @@ def develop_run(
         rewarded = {a: b for a, b in REWARDED.items() if a in names and b in names}
     window = default_window(run) if window is None else window
     series = event_series(run, window=window, rewarded=rewarded)
-    chosen = _chosen(series, run.event_names, events)
+    chosen = _chosen(series, run.event_names, events, paid=rewarded)
     stored = load_curves(run.folder)
     check_curves(run.folder, stored)
     curves = [one for c in stored.values() for one in llc_series(c)]
-    described = {}
-    with open_bar(len(chosen) + len(curves), show=progress, unit="curve") as bar:
-        for one in [*chosen, *curves]:
+    described: dict[str, dict[str, Any]] = {}
+    # What the LLC may be locked to; an event would be locked to itself.
+    tasks = [*((one, ()) for one in chosen), *((one, tuple(rewarded)) for one in curves)]
+    with open_bar(len(tasks), show=progress, unit="curve") as bar:
+        for one, locking in tasks:
             bar.set_postfix_str(one.name, refresh=False)
-            described[one.name] = _describe(one, num_simulated)
+            rises = _rises(described, locking, one)
+            described[one.name] = _describe(one, num_simulated, rises)
             bar.update()
     document = {
         "format": FORMAT,
@@ -112,8 +116,21 @@ def check_curves(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
             )
 
 
-def _describe(series: Series, num_simulated: int) -> dict[str, Any]:
-    found = describe_series(series, num_simulated=num_simulated)
+def _rises(
+    described: Mapping[str, Any], names: Iterable[str], curve: Series
+) -> dict[str, np.ndarray]:
+    """Where events rise most steeply in each seed of a curve, of those that were described."""
+    return {
+        name: np.array([one["turning"]["rise"][one["seeds"].index(s)] for s in curve.seeds])
+        for name in names
+        if (one := described.get(name)) is not None
+    }
+
+
+def _describe(
+    series: Series, num_simulated: int, observed: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    found = describe_series(series, num_simulated=num_simulated, observed=observed)
     return found | {"turning": turning_points(series)._asdict()}
 
 
@@ -133,17 +150,22 @@ def load_development(folder: Path) -> dict[str, Any]:
 
 
 def _chosen(
-    series: Mapping[str, Series], event_names: Sequence[str], events: Sequence[str] | None
+    series: Mapping[str, Series],
+    event_names: Sequence[str],
+    events: Sequence[str] | None,
+    *,
+    paid: Mapping[str, str],
 ) -> list[Series]:
     """The curves to describe: those asked for, or all that are not rare."""
     if events is None:
-        plain = [n for n in event_names if "/" not in n]
-        plain = [n for n in plain if np.max(series[n].values.mean(axis=0)) >= LEAST_RATE]
+        common = [n for n in event_names if series[n].values.mean(axis=0).max() >= LEAST_RATE]
+        plain = [n for n in common if "/" not in n]
+        shares = [n for n in common if "/" in n and n in {paid.get(event) for event in plain}]
         excess = [
             n for n in series if n.startswith("excess ") and n.removeprefix("excess ") in plain
         ]
         rates = [f"{n} per 1000 steps" for n in plain]
-        events = ["return", *plain, *excess, *rates]
+        events = ["return", *plain, *excess, *rates, *shares]
     missing = [name for name in events if name not in series]
     if missing:
         raise ValueError(f"events: got {missing}, expected some of {', '.join(series)}")

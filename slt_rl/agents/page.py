@@ -15,7 +15,7 @@ from slt_rl.agents.figures import achievement_figure, overview_figure, turning_f
 from slt_rl.agents.frame_figure import frame_figure
 from slt_rl.agents.frames import has_map, play_frames
 from slt_rl.agents.run import Run
-from slt_rl.agents.series import event_series
+from slt_rl.agents.series import ACHIEVEMENT, event_series
 from slt_rl.report import (
     Check,
     FigureFile,
@@ -27,7 +27,6 @@ from slt_rl.report import (
     write_summary,
 )
 
-ACHIEVEMENT = "achievement/"
 MAX_PANELS = 3
 
 
@@ -141,7 +140,8 @@ def _overview(
     paragraphs += [tables.describe_curve(curve) for curve in curves.values()]
     if not curves:
         paragraphs.append(f"No LLC curve was measured yet; slt-rl curve {folder} measures it.")
-    shown = {name: described[name] for name in [*names, *(n for n in described if "LLC" in n)]}
+    rest = [n for n in described if n.startswith((ACHIEVEMENT, "LLC ")) and n not in names]
+    shown = {name: described[name] for name in [*names, *rest]}
     return Section(
         "Everything on one axis", paragraphs, [figure],
         [tables.landmark_table(shown), tables.form_table(shown), tables.stage_table(shown),

@@ -166,7 +166,8 @@ class Run:
             raise ValueError(
                 f"{folder}: another architecture than {files.record_path(self.folder)} says: "
                 f"{name} has shape {found.get(name, 'nothing')}, expected "
-                f"{wanted.get(name, 'nothing')}"
+                f"{wanted.get(name, 'nothing')}; the two are of different runs: copy the whole "
+                "folder again"
             )
 
 

@@ -12,6 +12,8 @@ from slt_rl.development import event_curves
 # Fewer complete episodes in a window make its standard error worthless.
 LEAST_EPISODES = 4
 NUM_WINDOWS = 60
+# Events of these names happen at most once in an episode: their count is a share of episodes.
+ACHIEVEMENT = "achievement/"
 
 
 class Series(NamedTuple):
@@ -24,6 +26,7 @@ class Series(NamedTuple):
         values: `[seed, record]`.
         sem: Standard error of each value over episodes or draws, `[seed, record]`.
         seeds: Seeds of the run.
+        is_share: Whether a value is a share by its definition, in [0, 1].
     """
 
     name: str
@@ -32,6 +35,7 @@ class Series(NamedTuple):
     values: np.ndarray
     sem: np.ndarray
     seeds: tuple[int, ...]
+    is_share: bool = False
 
 
 def default_window(run: Run) -> int:
@@ -84,7 +88,9 @@ def event_series(
     found = {"return": _return_series(run, window, steps)}
     for k, name in enumerate(run.event_names):
         values, sem = curves.per_episode[..., k], curves.sem[..., k]
-        found[name] = Series(name, "per episode", steps, values, sem, run.seeds)
+        share = name.startswith(ACHIEVEMENT)
+        unit = "share of episodes" if share else "per episode"
+        found[name] = Series(name, unit, steps, values, sem, run.seeds, share)
         # Of counts that are independent from step to step.
         rate = 1000 * curves.per_step[..., k]
         per_window = window * run.spec.steps_per_update
@@ -101,6 +107,7 @@ def event_series(
         both = found[name], found[paid]
         found[f"excess {name}"] = both[0]._replace(
             name=f"excess {name}",
+            is_share=False,
             values=both[0].values - both[1].values,
             sem=np.hypot(both[0].sem, both[1].sem),
         )

@@ -1,5 +1,6 @@
 """Curves of a run, what is said of them, and the page."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from slt_rl.agents.develop import check_curves, develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
 from slt_rl.agents.series import Series, default_window, event_series
 from slt_rl.agents.turning import KINDS
+from slt_rl.development import event_locked, replicator
 from tests.agents import small_worlds
 
 REWARDED = {"plants": "rewarded"}
@@ -63,6 +65,79 @@ def test_the_llc_stands_beside_the_events(described):
         (a, b) for a in KINDS for b in KINDS
     }
     assert all(len(lag["per_seed"]) == 3 for lag in lags)
+
+
+def test_the_llc_may_be_locked_to_events_and_an_event_not_to_itself(described):
+    def forms(name):
+        return {row["form"] for row in described["series"][name]["forms"]["table"]}
+
+    # The rewarded plants are a share, but nothing says so: they are no achievement.
+    assert forms("plants") == forms("rewarded") and len(forms("plants")) == 5
+    llc = "LLC policy-reference at localization 100"
+    assert forms(llc) - forms("plants") == {"locked to plants", "free bumps"}
+    rises = described["series"]["plants"]["turning"]["rise"]
+    assert described["series"][llc]["observed"] == {"plants": rises} and None not in rises
+    assert described["series"]["plants"]["observed"] == {}
+    confusion = described["series"][llc]["forms"]["confusion"]
+    assert set(confusion["forms"]) == forms(llc)
+
+
+def test_achievements_are_shares_and_described_beside_what_they_pay_for(toy_run, tmp_path):
+    names = ("plants", "achievement/rewarded")
+    run = dataclasses.replace(toy_run, folder=tmp_path, event_names=names)
+    develop_run(run, rewarded=dict([names]), num_simulated=0, progress=False)
+    series = load_development(tmp_path)["series"]
+    found = {name: one for name, one in series.items() if name in ("excess plants", *names)}
+    has = {
+        name: "replicator" in {row["form"] for row in one["forms"]["table"]}
+        for name, one in found.items()
+    }
+    assert has == {"plants": False, "excess plants": False, "achievement/rewarded": True}
+    assert found["achievement/rewarded"]["unit"] == "share of episodes"
+
+
+STEPS = np.linspace(0.0, 6e5, 60)
+
+
+def planted(form, params, noise_std, **what):
+    """A curve of each row of parameters, with noise."""
+    curves = np.stack([form(STEPS / STEPS[-1], row) for row in params])
+    values = curves + noise_std * np.random.default_rng(0).standard_normal(curves.shape)
+    sem = np.full_like(values, noise_std)
+    return Series("x", "", STEPS, values, sem, tuple(range(len(params))), **what)
+
+
+@pytest.mark.parametrize("is_share", [True, False])
+def test_a_planted_replicator_is_found_where_the_curve_is_a_share(is_share):
+    params = np.array([[0.03, 20.0], [0.05, 15.0]])
+    series = planted(replicator(), params, 0.02, is_share=is_share)
+    found = describe_series(series, num_simulated=0)
+    winners = {one["winner"] for one in found["forms_of_seeds"]}
+    assert winners == {"replicator"} if is_share else "replicator" not in winners
+    for row, one in zip(params, found["forms_of_seeds"] if is_share else (), strict=False):
+        best = one["table"][0]
+        fitted, sem = (np.array(list(best[name].values())) for name in ("params", "sem"))
+        assert np.all(np.abs(fitted - row) < 4 * sem)
+
+
+def test_a_planted_bump_is_locked_to_the_event_that_sets_in_with_it():
+    onsets = np.array([1.2e5, 1.6e5, 2.0e5])
+    # One form for each seed: level, size, rise, decay.
+    forms = [event_locked(STEPS, [step]) for step in onsets]
+    rows = [planted(form, np.array([[4.0, 3.0, 0.02, 0.3]]), 0.1) for form in forms]
+    values = np.concatenate([row.values for row in rows])
+    series = rows[0]._replace(values=values, sem=0.1 + 0 * values, seeds=(0, 1, 2))
+    observed = {"plant": onsets, "sapling": onsets - 6e4, "eat_plant": np.full(3, np.nan)}
+    found = describe_series(series, num_simulated=2, observed=observed)
+    assert [one["winner"] for one in found["forms_of_seeds"]] == ["locked to plant"] * 3
+    names = {row["form"] for row in found["forms"]["table"]}
+    assert {"locked to plant", "locked to sapling", "free bumps"} == {
+        name for name in names if name.startswith(("locked", "free"))
+    }
+    assert set(found["forms"]["confusion"]["forms"]) == names
+    # Told of another time, no seed is locked to it.
+    moved = describe_series(series, num_simulated=0, observed={"plant": onsets + 6e4})
+    assert not any("locked" in str(one["tied"]) for one in moved["forms_of_seeds"])
 
 
 def test_the_page_shows_everything_on_one_axis(toy_run, described):

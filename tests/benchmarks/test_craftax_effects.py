@@ -1,8 +1,11 @@
 """Effects of a variable on a fitted form, on curves whose form is known."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks import craftax_plants, pages
 from benchmarks.craftax_effects import effects_table, fitted_landmarks
 from slt_rl.development import rise_decay
 
@@ -39,3 +42,24 @@ def test_an_effect_has_its_size_and_sign():
 
 def test_no_default_no_effects():
     assert effects_table([row("seen", (1.0, 1.1))]).rows == []
+
+
+def test_a_page_of_stored_rows_says_how_these_were_made_and_what_of_it_is_new(
+    monkeypatch, tmp_path
+):
+    stored = json.loads((pages.RESULTS / "craftax_plants.json").read_text())
+    # Without the default there is nothing to sample.
+    stored["rows"] = [row for row in stored["rows"] if row["variant"] == "every"]
+    stored |= {"command": "what measured", "commit": "0ld", "date": "2000-01-01"}
+    (tmp_path / "craftax_plants.json").write_text(json.dumps(stored))
+    monkeypatch.setattr(pages, "RESULTS", tmp_path)
+    monkeypatch.setattr(pages, "command", lambda: "what drew")
+    craftax_plants.redraw_page(tmp_path)
+    found = json.loads((tmp_path / "craftax_plants.json").read_text())
+    redrawn = found.pop("redrawn")
+    stored.pop("redrawn", None)
+    assert found == stored and redrawn["command"] == "what drew"
+    page = (tmp_path / "craftax_plants.md").read_text()
+    assert "Made by `what measured` on 2000-01-01 at commit 0ld" in page
+    new = f"by `what drew` on {redrawn['date']} at commit {redrawn['commit']}, numpyro"
+    assert f"This table alone was computed anew, of the stored rows, {new}" in page

@@ -90,9 +90,10 @@ def floor_calls(work: Workload, *, num_chains: int, batch_size: int, num_steps: 
 
 
 def num_operations(work: Workload, *, num_chains: int, batch_size: int) -> float:
-    """Floating-point operations of one step of all chains, as XLA counts them."""
+    """Floating-point operations of one step of all chains, as XLA counts them; all its loops'."""
     params, batches = _chains_and_batches(work, num_chains, batch_size)
-    return _value_and_grad.lower(work.model, params, batches).cost_analysis()["flops"]
+    counted = _value_and_grad.lower(work.model, params, batches).cost_analysis()["flops"]
+    return work.model.loop_length * counted
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -74,7 +74,8 @@ def test_bars_are_the_medians_of_the_rows_ours_and_theirs():
 
 def test_a_part_measured_alone_has_a_page_of_its_own():
     times = {"slt_rl": {"low": 1.0, "wall": 2.0, "high": 3.0}}
-    row = {"name": "t", "runs": 1, "ratio": 1.0, "steps_per_second": {}, "microseconds": times}
+    row = {"name": "t", "runs": 1, "ratio": 1.0, "microseconds": times}
+    row["steps_per_second"] = {"slt_rl": 1.0, "reference": 1.0}
     ppo, play = row | {"part": "ppo"}, row | {"part": "rollout"}
     assert speed_page.make_page([ppo]).name == "speed_ppo"
     assert speed_page.make_page([ppo, play]).name == "speed"

@@ -108,7 +108,7 @@ def _floor(loss_fn, params, batches, num_steps):
         return _value_and_grad(loss_fn, _after(last, params), batches), None
 
     start = _value_and_grad(loss_fn, params, batches)
-    return jax.lax.scan(step, start, None, length=num_steps)[0]
+    return jax.lax.scan(step, start, None, length=num_steps - 1)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -125,7 +125,7 @@ def _floor_gathering(loss_fn, params, data, num_steps, batch_size):
         return _value_and_grad(loss_fn, _after(last, params), batches), None
 
     start = _value_and_grad(loss_fn, params, jax.vmap(batch, in_axes=(0, None))(keys, 0))
-    return jax.lax.scan(step, start, jnp.arange(num_steps))[0]
+    return jax.lax.scan(step, start, jnp.arange(1, num_steps))[0]
 
 
 def _after(last, params: PyTree) -> PyTree:

@@ -3,9 +3,11 @@
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from benchmarks import (
     speed,
     speed_cases,
@@ -46,6 +48,20 @@ def test_operations_of_a_recurrent_model_are_those_of_all_its_steps():
     found = speed_runs.num_operations(work, num_chains=1, batch_size=8)
     # The product with a kernel and the two of its gradient, for 8 sequences of 16.
     assert 0.9 < found / (3 * 2 * kernels * 16 * 8) < 1.5
+
+
+@pytest.mark.parametrize("floor", ["floor_loop", "floor_gathering", "floor_calls"])
+def test_a_floor_takes_as_many_gradients_as_it_is_counted_for(floor):
+    calls = []
+
+    def loss_fn(params, examples):
+        jax.debug.callback(lambda: calls.append(1))
+        return (examples @ params) ** 2
+
+    work = speed_runs.Workload(loss_fn, jnp.ones(3), slt_rl.Dataset(jnp.ones((8, 3))))
+    getattr(speed_runs, floor)(work, num_chains=1, batch_size=4, num_steps=5)()
+    jax.effects_barrier()
+    assert len(calls) == 5
 
 
 def test_a_ratio_is_the_median_over_neighbors_in_time():

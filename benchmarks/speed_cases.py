@@ -29,6 +29,7 @@ class Model:
         init: `key -> params`.
         inputs: `(key, n) -> inputs`.
         squared: Squared error instead of cross-entropy.
+        loop_length: Passes of the loop within `apply`, of which XLA counts the operations of one.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Model:
     init: Callable[[jax.Array], PyTree]
     inputs: Callable[[jax.Array, int], jax.Array]
     squared: bool = False
+    loop_length: int = 1
 
     def data(self, key: jax.Array, params: PyTree, num_examples: int) -> tuple[jax.Array, ...]:
         """Inputs and the targets that `params` give, `([n, ...], [n, ...])`."""
@@ -115,6 +117,7 @@ def convolutional_policy() -> Model:
 
 def recurrent_policy() -> Model:
     """A gated recurrent policy, 64 units, on sequences of 16 observations of size 8, 4 actions."""
+    length = 16
 
     def cell(params, hidden, x):
         joined = jnp.concatenate([x, hidden])
@@ -131,7 +134,7 @@ def recurrent_policy() -> Model:
         sizes = {"gates": (72, 128), "state": (72, 64), "out": (64, 4)}
         return {n: dense(k, *size) for k, (n, size) in zip(keys, sizes.items(), strict=True)}
 
-    return Model("recurrent policy", apply, init, _normal(16, 8))
+    return Model("recurrent policy", apply, init, _normal(length, 8), loop_length=length)
 
 
 def transformer() -> Model:

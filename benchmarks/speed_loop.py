@@ -91,7 +91,7 @@ def num_steps(work: speed_runs.Workload, options: argparse.Namespace, **size: in
     if options.device == "gpu":
         return MAX_STEPS
     operations = speed_runs.num_operations(work, **size)
-    return 2 ** int(np.clip(np.log2(STEP_OPERATIONS / operations), 2, np.log2(MAX_STEPS)))
+    return 2 ** int(np.clip(np.log2(STEP_OPERATIONS / operations), 1, np.log2(MAX_STEPS)))
 
 
 def cases(options: argparse.Namespace) -> list[Case]:

@@ -1,7 +1,7 @@
 """The page of the speed benchmark: targets and tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import pages
@@ -39,7 +39,15 @@ def make_page(found: Sequence[Row]) -> pages.Page:
         "faster of one program and of single calls: no data are gathered, nothing moves, nothing "
         "is recorded."
     )
-    return pages.Page("speed", "Speed", abstract, checks, tables, figures(parts))
+    return pages.Page(_name(parts), "Speed", abstract, checks, tables, figures(parts))
+
+
+def _name(parts: Mapping[str, Sequence[Row]]) -> str:
+    """The stem of the files: a part measured alone must not replace the page of the loop."""
+    measured = [part for part, rows in parts.items() if rows]
+    if len(measured) != 1 or measured == ["loop"]:
+        return "speed"
+    return "speed_peers" if measured == ["call"] else f"speed_{measured[0]}"
 
 
 def _floor_checks(found: Sequence[Row]) -> list[Check]:

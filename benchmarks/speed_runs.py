@@ -90,9 +90,10 @@ def floor_calls(work: Workload, *, num_chains: int, batch_size: int, num_steps: 
 
 
 def num_operations(work: Workload, *, num_chains: int, batch_size: int) -> float:
-    """Floating-point operations of one step of all chains, as XLA counts them."""
+    """Floating-point operations of one step of all chains, as XLA counts them; all its loops'."""
     params, batches = _chains_and_batches(work, num_chains, batch_size)
-    return _value_and_grad.lower(work.model, params, batches).cost_analysis()["flops"]
+    counted = _value_and_grad.lower(work.model, params, batches).cost_analysis()["flops"]
+    return work.model.loop_length * counted
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -107,7 +108,7 @@ def _floor(loss_fn, params, batches, num_steps):
         return _value_and_grad(loss_fn, _after(last, params), batches), None
 
     start = _value_and_grad(loss_fn, params, batches)
-    return jax.lax.scan(step, start, None, length=num_steps)[0]
+    return jax.lax.scan(step, start, None, length=num_steps - 1)[0]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
@@ -124,7 +125,7 @@ def _floor_gathering(loss_fn, params, data, num_steps, batch_size):
         return _value_and_grad(loss_fn, _after(last, params), batches), None
 
     start = _value_and_grad(loss_fn, params, jax.vmap(batch, in_axes=(0, None))(keys, 0))
-    return jax.lax.scan(step, start, jnp.arange(num_steps))[0]
+    return jax.lax.scan(step, start, jnp.arange(1, num_steps))[0]
 
 
 def _after(last, params: PyTree) -> PyTree:
@@ -156,7 +157,8 @@ def sampling(
 ) -> Callable:
     """Returns what runs the library's loop for `num_steps` steps, its draws on the host."""
     problem = make_problem(work)
-    anchors = chains.find_anchors(jax.random.key(2), problem)
+    # Without curvatures, 31 products on all data, longer than what is timed.
+    anchors = chains.find_anchors(jax.random.key(2), problem, num_iterations=0)
     keys = chains.center_keys(jax.random.key(3), 1)
     sampler = slt_rl.SGLD(speed_cases.STEP_SIZE, binomial_increments=binomial_increments)
     options = {"sampler": sampler, "batch_size": batch_size}

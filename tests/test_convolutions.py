@@ -1,16 +1,21 @@
 """Convolutions have the order of axes that a CPU computes fast, in loops and gradients too."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import slt_rl
 from slt_rl import chains
 from slt_rl.compilation import LightJit
 from slt_rl.convolutions import with_fast_convolutions
+from slt_rl.rl import PPO, Categorical, GymnaxEnv, init_runs, run_keys
+from slt_rl.rl.train import _advance, advance_call
+from tests.rl.counting_env import CountingEnv, CountingParams
 
 KEY = jax.random.key(0)
 FAST = {1: "b0f_0io->b0f", 2: "b01f_01io->b01f"}
@@ -83,6 +88,39 @@ def test_chains_and_what_compiles_lightly_have_fast_convolutions():
     assert set(layouts_in(call.func, *call.args, state)) == {FAST[2]}
     looped = LightJit(functools.partial(jax.lax.map, jax.grad(lambda k: jnp.sum(losses_of(k)))))
     assert set(layouts_in(looped, params["k"][None] * jnp.ones((3, 1, 1, 1, 1)))) == {FAST[2]}
+
+
+def test_training_by_ppo_has_fast_convolutions_and_the_same_numbers():
+    sizes = {"num_envs": 4, "num_steps": 8}
+    ppo = PPO(policy=seeing_policy, value_fn=seen, optimizer=optax.sgd(0.1), **sizes)
+    env, keys = GymnaxEnv(CountingEnv(), CountingParams()), run_keys(KEY, 1)
+    states = init_runs(keys, ppo, env, init_fn=seeing_params)
+    call = advance_call(keys, ppo, env, states=states, checkpoints=(1,))
+    assert set(layouts_in(call.func, *call.args)) == {FAST[2]}
+    arguments = keys, ppo, env, states, 1, 1
+    plain = jax.jit(inspect.unwrap(_advance), static_argnums=5)
+    assert set(layouts_in(plain, *arguments)) > {FAST[2]}
+    one, two = (run(*arguments)[0].params for run in (_advance, plain))
+    assert float(optax.tree.norm(optax.tree.sub(one, states.params))) > 1e-2
+    for a, b in zip(*map(jax.tree.leaves, (one, two)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def seeing_params(key):
+    kernel = 0.1 * jax.random.normal(key, (3, 3, 2, 4))
+    return {"policy": kernel, "value": kernel}
+
+
+def seen(kernel, count):
+    """The convolution of an image of the count, summed."""
+    image = jnp.cos(count * jnp.arange(72.0)).reshape(1, 6, 6, 2)
+    numbers = ("NHWC", "HWIO", "NHWC")
+    out = jax.lax.conv_general_dilated(image, kernel, (1, 1), "VALID", dimension_numbers=numbers)
+    return jnp.mean(jnp.tanh(out))
+
+
+def seeing_policy(kernel, count):
+    return Categorical(jnp.stack([seen(kernel, count), 0.0]))
 
 
 def losses_of(kernel):

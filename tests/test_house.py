@@ -45,7 +45,7 @@ LAYERS = (
 )
 # Where less is allowed than the layers say, the whole list of what is.
 ONLY = {
-    "slt_rl.rl": {"slt_rl.rl", "slt_rl.data", "slt_rl._numbers"},
+    "slt_rl.rl": {"slt_rl.rl", "slt_rl.data", "slt_rl._numbers", "slt_rl.convolutions"},
     "toy_models": {"toy_models", "slt_rl.rl", "slt_rl.data", "slt_rl._numbers"},
     "slt_rl.estimators": {"slt_rl.diagnostics"},
     "slt_rl.responses": {"slt_rl.diagnostics"},

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl._numbers import check_count
+from slt_rl.convolutions import with_fast_convolutions
 from slt_rl.rl.env import Env
 from slt_rl.rl.ppo import PPO, PPOState, PPOStats
 from slt_rl.rl.recurrent_ppo import RecurrentPPO
@@ -140,6 +141,7 @@ def _train(keys, ppo, env, states, schedule):
 
 
 @functools.partial(jax.jit, static_argnums=5)
+@functools.partial(with_fast_convolutions, static_argnums=5)
 def _advance(keys, ppo, env, states, length, longest):
     """Runs `length` iterations, known only at run time; statistics fill the first of `longest`."""
 

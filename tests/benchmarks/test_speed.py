@@ -3,9 +3,11 @@
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import slt_rl
 from benchmarks import (
     speed,
     speed_cases,
@@ -40,6 +42,28 @@ def test_the_rows_of_a_gpu_are_written_as_they_come(tmp_path):
     assert '"ratio"' in text and '"failed"' not in text
 
 
+def test_operations_of_a_recurrent_model_are_those_of_all_its_steps():
+    work = speed_runs.workload(speed_cases.recurrent_policy(), 8)
+    kernels = sum(x.size for x in jax.tree.leaves(work.params) if x.ndim == 2)
+    found = speed_runs.num_operations(work, num_chains=1, batch_size=8)
+    # The product with a kernel and the two of its gradient, for 8 sequences of 16.
+    assert 0.9 < found / (3 * 2 * kernels * 16 * 8) < 1.5
+
+
+@pytest.mark.parametrize("floor", ["floor_loop", "floor_gathering", "floor_calls"])
+def test_a_floor_takes_as_many_gradients_as_it_is_counted_for(floor):
+    calls = []
+
+    def loss_fn(params, examples):
+        jax.debug.callback(lambda: calls.append(1))
+        return (examples @ params) ** 2
+
+    work = speed_runs.Workload(loss_fn, jnp.ones(3), slt_rl.Dataset(jnp.ones((8, 3))))
+    getattr(speed_runs, floor)(work, num_chains=1, batch_size=4, num_steps=5)()
+    jax.effects_barrier()
+    assert len(calls) == 5
+
+
 def test_a_ratio_is_the_median_over_neighbors_in_time():
     found = {
         "a": speed_runs.Times([2.0, 30.0, 4.0], [1.0] * 3),
@@ -62,6 +86,15 @@ def test_bars_are_the_medians_of_the_rows_ours_and_theirs():
     row = {"name": "t", "ratio": 3.0, "microseconds": row["microseconds"]}
     (axis,) = speed_figures.steps_figure([row]).axes
     assert [bar.get_width() for bar in axis.patches] == [1e5, 1e6 / 30]
+
+
+def test_a_part_measured_alone_has_a_page_of_its_own():
+    times = {"slt_rl": {"low": 1.0, "wall": 2.0, "high": 3.0}}
+    row = {"name": "t", "runs": 1, "ratio": 1.0, "microseconds": times}
+    row["steps_per_second"] = {"slt_rl": 1.0, "reference": 1.0}
+    ppo, play = row | {"part": "ppo"}, row | {"part": "rollout"}
+    assert speed_page.make_page([ppo]).name == "speed_ppo"
+    assert speed_page.make_page([ppo, play]).name == "speed"
 
 
 def no_pip(folder, **options):

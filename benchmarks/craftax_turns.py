@@ -37,7 +37,7 @@ import jax
 import numpy as np
 
 from benchmarks.craftax_plants import VARIANTS
-from benchmarks.craftax_turns_page import make_page
+from benchmarks.craftax_turns_page import Curves, make_page
 from benchmarks.pages import write_page
 from slt_rl.agents import (
     LearningSpec,
@@ -153,16 +153,27 @@ def write_results(options: argparse.Namespace) -> None:
     folders = sorted(options.runs.glob("run-*"))
     if not folders:
         raise SystemExit(f"{options.runs}: no runs; train some seeds first")
+    default = gathered(folders)
+    varied = {name: sorted((options.runs / name).glob("run-*")) for name in VARIANTS}
+    variants = {name: gathered(found) for name, found in varied.items() if found}
+    rows = [
+        {"variant": name} | row
+        for name, curves in {"default": default, **variants}.items()
+        for row in [*map(_as_json, [*curves.llc, *curves.events]), *curves.rows]
+    ]
+    settings = {"runs": str(options.runs), "window": WINDOW}
+    write_page(make_page(default, variants), rows, settings, folder=options.out)
+
+
+def gathered(folders: Sequence[Path]) -> Curves:
+    """All curves of the runs of one reward."""
     runs = [_described(folder) for folder in folders]
     events = [joined([run[name] for run in runs]) for name in event_names(runs[0])]
     names = sorted(set.intersection(*(set(_points(folder)) for folder in folders)))
     rows = [row for name in names for row in curve_rows(folders, name)]
     # What is still being measured has too few points to turn anywhere.
     rows = [row for row in rows if len(row["series"].steps) >= LEAST_POINTS]
-    curves = [row.pop("series") for row in rows]
-    settings = {"runs": str(options.runs), "window": WINDOW}
-    page = make_page(curves, events, rows)
-    write_page(page, [*map(_as_json, [*curves, *events]), *rows], settings, folder=options.out)
+    return Curves([row.pop("series") for row in rows], events, rows)
 
 
 def event_names(found: dict[str, Series]) -> list[str]:

@@ -1,19 +1,19 @@
 """Where the LLC of Craftax-Classic agents turns along training, beside their planting.
 
     python -m benchmarks.craftax_turns train SEED
-    python -m benchmarks.craftax_turns measure SEED [--share K N] [--all-until STEP]
+    python -m benchmarks.craftax_turns measure SEED [--share K N] [--between A B]
     python -m benchmarks.craftax_turns page
 
 `train` makes a run of one seed and its reference states; `measure` takes every N-th checkpoint from
-the K-th, so that N processes share a curve, and all until a step, and goes on where it was stopped;
-`page` takes what has been measured of all seeds that were trained. `--variant
-every` before the command is of agents with another reward, see `benchmarks.craftax_plants`.
+the K-th, so that N processes share a curve, and all between two steps, and goes on where it was
+stopped; `page` takes what has been measured of all seeds that were trained. `--variant every`
+before the command is of agents with another reward, see `benchmarks.craftax_plants`.
 
 Stated before any of the seeds below was measured, from one other seed, 0: the LLC of the policy
 dips where the plants per episode peak. Chosen before any of their values was looked at:
 
-- Checkpoints: all until 135,168 steps and every sixth of the rest (`--share 0 6 --all-until
-  135168`). The dip at localization 100 decides; there it was the deeper one.
+- Checkpoints: all between 49,152 and 135,168 steps and every sixth of the rest (`--share 0 6
+  --between 49152 135168`). The dip at localization 100 decides; there it was the deeper one.
 - The lag of the dip behind the peak of the plants, over seeds 1 to 3. The statement holds if its
   95 % interval lies within half a doubling of zero, and fails if it is without zero; in between it
   is open. Seed 0 is left out: the statement came from it.
@@ -82,7 +82,9 @@ def main() -> int:
     measure = commands.add_parser("measure")
     measure.add_argument("seed", type=int)
     measure.add_argument("--share", type=int, nargs=2, default=(0, 1), metavar=("K", "N"))
-    measure.add_argument("--all-until", type=float, default=-1.0, metavar="STEP")
+    measure.add_argument(
+        "--between", type=float, nargs=2, default=(np.inf, -np.inf), metavar=("A", "B")
+    )
     measure.add_argument("--of-values", action="store_true", help="of the value function")
     measure.add_argument("--own", action="store_true", help="on each checkpoint's own states")
     measure.add_argument("--localizations", type=float, nargs="+", default=list(LOCALIZATIONS))
@@ -132,7 +134,8 @@ def measure_seed(options: argparse.Namespace) -> None:
     run, seed = load_run(seed_folder(options, options.seed)), options.seed
     first, every = options.share
     is_in_share = np.arange(len(run.steps)) % every == first
-    indices = np.flatnonzero(is_in_share | (run.steps <= options.all_until))
+    low, high = options.between
+    indices = np.flatnonzero(is_in_share | ((low <= run.steps) & (run.steps <= high)))
     states = fixed_states(run)
     if options.own:
         key = jax.random.fold_in(jax.random.key(0), seed)

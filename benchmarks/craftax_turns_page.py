@@ -12,6 +12,7 @@ from benchmarks.pages import Page
 from slt_rl.agents import Lag, Series, TurningPoints, lags, turning_points
 from slt_rl.agents.figures import COLORS, scale_axis
 from slt_rl.agents.turning import KINDS
+from slt_rl.development import compare_forms
 from slt_rl.report import Table
 from slt_rl.report.style import new_figure, styled
 
@@ -41,6 +42,11 @@ LAGS_NOTE = (
 VARIANT_NOTE = (
     "In 1,000 environment steps, as above; agents of the same seeds with the game's own reward and "
     "with another. –: the curve has no such point."
+)
+FORMS_NOTE = (
+    "Forms of slt_rl.development over the steps, by BIC; tied: less than 2 units above the best. "
+    "Residual: its standard deviation in units of the median standard error of the points; a form "
+    "that says all has 1. “Rise and decay” with a negative size is a fall and a slower rise."
 )
 PEAK = {"color": COLORS[1], "ls": "--", "lw": 0.9, "label": "peak of the plants per episode"}
 DIP = {"color": COLORS[0], "lw": 0.9, "label": "dip of the LLC, where it has one"}
@@ -77,6 +83,7 @@ def make_page(default: Curves, variants: Mapping[str, Curves]) -> Page:
     tables = [
         lag_table(found, points),
         turn_table([*default.llc, *default.events], points),
+        form_table(default.llc),
         verdict_table(default.rows),
     ]
     figures = {"curves": curves_figure(default, points)}
@@ -164,6 +171,19 @@ def own_and_other(
     share = np.mean(assigned <= own * (1 + 1e-9))
     others = size[~is_own].mean() if len(ours) > 1 else np.nan
     return float(np.sqrt(own)), float(np.sqrt(others)), float(share)
+
+
+def form_table(curves: Sequence[Series]) -> Table:
+    """The form of the LLC of each seed."""
+    body = []
+    for series in curves:
+        for seed, values, sem in zip(series.seeds, series.values, series.sem, strict=True):
+            found = compare_forms(series.steps, values)
+            best = found.fits[0]
+            tied = ", ".join(name for name in found.tied if name != best.form.name)
+            residual = best.noise_std / np.median(sem)
+            body.append([series.name, seed, best.form.name, tied or "–", f"{residual:.1f}"])
+    return Table("Forms", ("curve", "seed", "form", "tied", "residual"), body, FORMS_NOTE)
 
 
 def verdict_table(rows: Sequence[dict[str, Any]], of: str = "") -> Table:

@@ -76,5 +76,5 @@ def test_the_page_shows_the_lag_of_every_seed(dips_and_peaks):
         for seed in range(3)
     ]
     assert all(row[3] == row[4] != "–" for row in page.tables[1].rows)
-    for table in page.tables[3:]:
+    for table in page.tables[4:]:
         assert list(table.rows) == [["LLC", 0, "1 trusted", "1 plateau"]]

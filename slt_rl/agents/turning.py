@@ -44,10 +44,10 @@ class TurningPoints(NamedTuple):
 def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     """Steepest rise, peak, steepest fall and dip of each seed, after smoothing in log steps.
 
-    The curve is smoothed by local parabolas with a normal kernel of width 0.05 of the axis
-    `log(step + 0.02 last)`, wider where records are sparse. Intervals are percentiles over 200
-    resampled curves, each record moved by normal noise of its standard error, and each turning
-    point of these by up to half the distance between the records around it.
+    The curve is smoothed by local parabolas, its slope by local lines, with a normal kernel as wide
+    as 0.05 of the axis `log(step + 0.02 last)`, wider where records are sparse. Intervals are
+    percentiles over 200 resampled curves, each record moved by normal noise of its standard error,
+    and each turning point of these by up to half the distance between the records around it.
 
     Args:
         series: The curve; every value finite.
@@ -123,16 +123,22 @@ def _is_inside(index: np.ndarray) -> np.ndarray:
 
 
 def _smooth(x: np.ndarray, grid: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Level and slope of the local parabola at each point of the grid, `[..., grid]`."""
+    """Level and slope of the curves at each point of the grid, `[..., grid]`."""
+    # The extremes of local lines are drawn to places between the records; the slopes of parabolas
+    # are unsteady at the ends, and the same as those of lines elsewhere.
+    level, slope = _local_fit(x, grid, 2)[:, 0], _local_fit(x, grid, 1)[:, 1]
+    return curves @ level.T, curves @ slope.T
+
+
+def _local_fit(x: np.ndarray, grid: np.ndarray, degree: int) -> np.ndarray:
+    """Weights of records in coefficients of local polynomials, `[grid, coefficient, record]`."""
     offset = x - grid[:, None]
-    # A parabola, since the extremes of local lines are drawn to places between the records.
-    fourth = np.sort(np.abs(offset), axis=1)[:, 3:4]
-    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), fourth)
-    powers = (offset / width)[..., None] ** np.arange(3)
-    weighted = np.swapaxes(np.exp(-0.5 * powers[..., 1:2] ** 2) * powers, 1, 2)
-    # [grid, coefficient, record]
-    fit = np.linalg.solve(weighted @ powers, weighted)
-    return curves @ fit[:, 0].T, curves @ (fit[:, 1] / width).T
+    # In reach of one record more than there are coefficients.
+    nearest = np.sort(np.abs(offset), axis=1)[:, degree + 1, None]
+    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), nearest)[..., None]
+    powers = offset[..., None] ** np.arange(degree + 1)
+    weighted = np.swapaxes(np.exp(-0.5 * (offset[..., None] / width) ** 2) * powers, 1, 2)
+    return np.linalg.solve(weighted @ powers, weighted)
 
 
 class Lag(NamedTuple):

@@ -1,8 +1,9 @@
 """The page of `benchmarks.craftax_turns`: turning points, lags, verdicts, and a figure."""
 
+import itertools
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from benchmarks.pages import Page
 from slt_rl.agents import Lag, Series, TurningPoints, lags, turning_points
 from slt_rl.agents.figures import COLORS, scale_axis
 from slt_rl.agents.turning import KINDS
+from slt_rl.development import compare_forms
 from slt_rl.report import Table
 from slt_rl.report.style import new_figure, styled
 
@@ -22,39 +24,74 @@ ABSTRACT = (
     "plants per episode peak."
 )
 TURNS_NOTE = (
-    "In 1,000 environment steps; after smoothing by local lines, see docs/agent-curves.md. In "
+    "In 1,000 environment steps; after smoothing by local parabolas, see docs/agent-curves.md. In "
     "brackets 95 % over the errors of the records (Monte-Carlo errors of the LLC on these states, "
-    "spread over episodes of the counts), of the resampled curves that have the point; what the "
-    "smoothing itself moves, up to 3 %, is not in it. –: the curve has no such point."
+    "spread over episodes of the counts) and the distance between them, of the resampled curves "
+    "that have the point. –: the curve has no such point."
 )
 LAGS_NOTE = (
     "In doublings of the step: 0 is at the same time, 1 at twice as many steps. Each seed with its "
-    "95 % interval over the errors of the records; mean over seeds with its 95 % Student interval. "
-    "Own, other: mean size of the lag behind the same seed's point and behind those of the other "
-    "seeds; where the first is not smaller, the points share a time in training, and nothing shows "
-    "that they share a cause in the run. Of the pairs that all seeds have: dips and peaks of the "
-    "LLC behind peaks, its steepest rise behind steepest falls."
+    "95 % interval over the errors of the records and the distance between them; mean over seeds "
+    "with its 95 % Student interval. Own, other: root mean square of the lags behind the same "
+    "seed's point and behind those of the other seeds; share: of all assignments of the points to "
+    "the seeds, so many have lags no larger than the own. Where the share is not small, the points "
+    "share a time in training, and nothing shows that they share a cause in the run; of three "
+    "seeds it is never below 1/6. Of the pairs that all seeds have: dips and peaks of the LLC "
+    "behind peaks, its steepest rise behind steepest falls."
+)
+VARIANT_NOTE = (
+    "In 1,000 environment steps, as above; agents of the same seeds with the game's own reward and "
+    "with another. –: the curve has no such point."
+)
+FORMS_NOTE = (
+    "Forms of slt_rl.development over the steps, by BIC; tied: less than 2 units above the best. "
+    "Residual: its standard deviation in units of the median standard error of the points; a form "
+    "that says all has 1. “Rise and decay” with a negative size is a fall and a slower rise."
 )
 PEAK = {"color": COLORS[1], "ls": "--", "lw": 0.9, "label": "peak of the plants per episode"}
 DIP = {"color": COLORS[0], "lw": 0.9, "label": "dip of the LLC, where it has one"}
 PAIRS = (("dip", "peak"), ("rise", "fall"), ("peak", "peak"))
 
 
-def make_page(
-    curves: Sequence[Series], events: Sequence[Series], rows: Sequence[dict[str, Any]]
-) -> Page:
-    """Tables and the figure.
+class Curves(NamedTuple):
+    """What was measured of agents of one reward, all curves of the same seeds.
 
-    Args:
-        curves: The LLC, one for each kind and localization, of all seeds.
-        events: Event curves of the same seeds.
+    Attributes:
+        llc: One curve for each kind and localization.
+        events: Event curves.
         rows: Verdicts and regimes of the points of each LLC curve.
     """
-    everything = [*curves, *events]
-    points = {series.name: turning_points(series) for series in everything}
-    found = [lag for curve in curves for lag in lags(curve, list(events))]
-    tables = (lag_table(found, points), turn_table(everything, points), verdict_table(rows))
-    figures = {"curves": curves_figure(curves, events, points)}
+
+    llc: Sequence[Series]
+    events: Sequence[Series]
+    rows: Sequence[dict[str, Any]]
+
+    def turning_points(self) -> dict[str, TurningPoints]:
+        """Of each curve, by its name."""
+        return {series.name: turning_points(series) for series in [*self.llc, *self.events]}
+
+
+def make_page(default: Curves, variants: Mapping[str, Curves]) -> Page:
+    """Tables and figures.
+
+    Args:
+        default: Agents of the game's own reward.
+        variants: Agents of other rewards, by their names.
+    """
+    points = default.turning_points()
+    found = [lag for curve in default.llc for lag in lags(curve, list(default.events))]
+    tables = [
+        lag_table(found, points),
+        turn_table([*default.llc, *default.events], points),
+        form_table(default.llc),
+        verdict_table(default.rows),
+    ]
+    figures = {"curves": curves_figure(default, points)}
+    for name, variant in variants.items():
+        others = variant.turning_points()
+        tables.insert(1, variant_table(name, (default, points), (variant, others)))
+        tables.append(verdict_table(variant.rows, f" of {name!r}"))
+        figures[name] = curves_figure(variant, others)
     title = "Where the LLC of Craftax-Classic agents turns"
     return Page("craftax_turns", title, ABSTRACT, (), tables, figures)
 
@@ -63,14 +100,37 @@ def turn_table(series: Sequence[Series], points: dict[str, TurningPoints]) -> Ta
     """One row for each turning point that a seed has."""
     body = []
     for one in series:
-        for index, kind in enumerate(KINDS):
-            at = getattr(points[one.name], kind)
-            ends = points[one.name].low[index], points[one.name].high[index]
-            cells = [_shown(*x, unit=1e3) for x in zip(at, *ends, strict=True)]
-            if np.isfinite(at).any():
+        for kind in KINDS:
+            cells = [_at(points[one.name], kind, number) for number in range(len(one.seeds))]
+            if np.isfinite(getattr(points[one.name], kind)).any():
                 body.append([one.name, kind, *cells])
     header = ["curve", "its", *(f"seed {seed}" for seed in series[0].seeds)]
     return Table("Turning points", header, body, TURNS_NOTE)
+
+
+Found = tuple[Curves, dict[str, TurningPoints]]
+
+
+def variant_table(name: str, default: Found, variant: Found) -> Table:
+    """Dips of the LLC and peaks of the plants in seeds of both rewards."""
+    wanted = [*((series.name, "dip") for series in variant[0].llc), ("plant", "peak")]
+    body = []
+    for curve, kind in wanted:
+        for seed in variant[0].events[0].seeds:
+            cells = [
+                _at(points[curve], kind, curves.events[0].seeds.index(seed))
+                for curves, points in (default, variant)
+            ]
+            body.append([curve, kind, seed, *cells])
+    header = ["curve", "its", "seed", "the game's own reward", name]
+    return Table(f"With another reward: {name!r}", header, body, VARIANT_NOTE)
+
+
+def _at(points: TurningPoints, kind: str, number: int) -> str:
+    """A turning point of one seed with its interval."""
+    index = KINDS.index(kind)
+    ends = points.low[index, number], points.high[index, number]
+    return _shown(getattr(points, kind)[number], *ends, unit=1e3)
 
 
 def lag_table(found: Sequence[Lag], points: dict[str, TurningPoints]) -> Table:
@@ -84,32 +144,56 @@ def lag_table(found: Sequence[Lag], points: dict[str, TurningPoints]) -> Table:
     body = []
     for lag in wanted:
         seeds = zip(lag.per_seed, lag.seed_low, lag.seed_high, strict=True)
-        own, other = own_and_other(points[lag.curve], points[lag.other], lag)
+        shown = own_and_other(points[lag.curve], points[lag.other], lag)
         body.append(
             [lag.curve, lag.kind, lag.other, lag.other_kind, "; ".join(_shown(*x) for x in seeds),
-             _shown(lag.mean, lag.low, lag.high), f"{own:.2f}, {other:.2f}"]
+             _shown(lag.mean, lag.low, lag.high), ", ".join(f"{x:.2f}" for x in shown)]
         )  # fmt: skip
-    header = ["curve", "its", "behind", "its", "of each seed", "mean", "own, other"]
+    header = ["curve", "its", "behind", "its", "of each seed", "mean", "own, other, share"]
     return Table("Lags of the LLC behind events", header, body, LAGS_NOTE)
 
 
-def own_and_other(curve: TurningPoints, other: TurningPoints, lag: Lag) -> tuple[float, float]:
-    """Mean size of the lag behind the turning point of the same seed, and of all other seeds."""
-    ours, theirs = getattr(curve, lag.kind), getattr(other, lag.other_kind)
-    size = np.abs(np.log2(ours[:, None] / theirs[None, :]))
+def own_and_other(
+    curve: TurningPoints, other: TurningPoints, lag: Lag
+) -> tuple[float, float, float]:
+    """Whether a turning point belongs to that of the same seed, or only to its time in training.
+
+    Returns:
+        Root mean square of the lags behind the point of the same seed and behind those of all other
+        seeds, and the share of the assignments of points to seeds with lags as small as the own.
+    """
+    ours, theirs = np.log2(getattr(curve, lag.kind)), np.log2(getattr(other, lag.other_kind))
+    size = np.square(ours[:, None] - theirs)
     is_own = np.eye(len(ours), dtype=bool)
-    others = size[~is_own]
-    return float(size[is_own].mean()), float(others.mean()) if others.size else np.nan
+    orders = np.array(list(itertools.permutations(range(len(ours)))))
+    assigned = size[np.arange(len(ours)), orders].mean(axis=1)
+    own = size[is_own].mean()
+    share = np.mean(assigned <= own * (1 + 1e-9))
+    others = size[~is_own].mean() if len(ours) > 1 else np.nan
+    return float(np.sqrt(own)), float(np.sqrt(others)), float(share)
 
 
-def verdict_table(rows: Sequence[dict[str, Any]]) -> Table:
+def form_table(curves: Sequence[Series]) -> Table:
+    """The form of the LLC of each seed."""
+    body = []
+    for series in curves:
+        for seed, values, sem in zip(series.seeds, series.values, series.sem, strict=True):
+            found = compare_forms(series.steps, values)
+            best = found.fits[0]
+            tied = ", ".join(name for name in found.tied if name != best.form.name)
+            residual = best.noise_std / np.median(sem)
+            body.append([series.name, seed, best.form.name, tied or "–", f"{residual:.1f}"])
+    return Table("Forms", ("curve", "seed", "form", "tied", "residual"), body, FORMS_NOTE)
+
+
+def verdict_table(rows: Sequence[dict[str, Any]], of: str = "") -> Table:
     """How many points of each curve were trusted, and their regimes."""
     body = [
         [row["curve"], seed, _counted(verdicts), _counted(regimes)]
         for row in rows
         for seed, verdicts, regimes in zip(row["seeds"], row["verdict"], row["regime"], strict=True)
     ]
-    return Table("Verdicts", ("curve", "seed", "verdicts", "regimes"), body)
+    return Table(f"Verdicts{of}", ("curve", "seed", "verdicts", "regimes"), body)
 
 
 def _counted(words: Sequence[str]) -> str:
@@ -124,27 +208,34 @@ def _shown(value: float, low: float, high: float, *, unit: float = 1.0) -> str:
     return f"{value / unit:.{digits}f}{ends}"
 
 
-def curves_figure(
-    curves: Sequence[Series], events: Sequence[Series], points: dict[str, TurningPoints]
-) -> Figure:
+def curves_figure(curves: Curves, points: dict[str, TurningPoints]) -> Figure:
     """The LLC and the plants per episode of each seed, with dips and the peak of the plants."""
-    plants = next(series for series in events if series.name == "plant")
-    rows, seeds = [*curves, plants], plants.seeds
+    plants = next(series for series in curves.events if series.name == "plant")
+    rows, seeds = [*curves.llc, plants], plants.seeds
     with styled():
-        figure = new_figure((3.3 * len(seeds), 1.6 * len(rows) + 0.7))
+        figure = new_figure((3.3 * len(seeds) + 0.6, 1.6 * len(rows) + 0.9))
         axes = figure.subplots(len(rows), len(seeds), sharex=True, sharey="row", squeeze=False)
         for series, row in zip(rows, axes, strict=True):
             row[0].set_ylabel("plants per episode" if series is plants else _words(series.name))
             for number, axis in enumerate(row):
                 draw_records(axis, series, number)
-                axis.axvline(points["plant"].peak[number], **PEAK)
+                _mark(axis, points["plant"], "peak", number, **PEAK)
                 if series is not plants:
-                    axis.axvline(points[series.name].dip[number], **DIP)
+                    _mark(axis, points[series.name], "dip", number, **DIP)
         for number, seed in enumerate(seeds):
             axes[0, number].set_title(f"seed {seed}")
             scale_axis(axes[-1, number], float(plants.steps[-1]))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
+
+
+def _mark(axis: Any, points: TurningPoints, kind: str, number: int, **style: Any) -> None:
+    """A line at a turning point of one seed, if it has it, in the band of its interval."""
+    at, index = getattr(points, kind)[number], KINDS.index(kind)
+    axis.axvline(at, **style)
+    if np.isfinite(at):
+        ends = points.low[index, number], points.high[index, number]
+        axis.axvspan(*ends, color=style["color"], alpha=0.15, lw=0)
 
 
 def _words(name: str) -> str:

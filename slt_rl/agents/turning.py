@@ -10,7 +10,7 @@ from slt_rl.development import seed_mean
 # Width of the smoothing kernel as a share of the axis `log(step + LINEAR_SHARE last)`, which is
 # linear in the first steps and logarithmic later.
 BANDWIDTH, LINEAR_SHARE = 0.05, 0.02
-# A curve that comes down by less, as a share of its range, has no peak.
+# A curve that comes down by less, as a share of its range, has no peak, and so with dip and rise.
 LEAST_DESCENT = 0.1
 NUM_GRID, NUM_RESAMPLES = 400, 200
 KINDS = ("rise", "peak", "fall", "dip")
@@ -20,14 +20,16 @@ class TurningPoints(NamedTuple):
     """Turning points of a curve of several seeds, as environment steps; nan where there is none.
 
     Attributes:
-        rise: Step of the steepest rise in log steps, `[seed]`; nan where that is at an end.
+        rise: Step of the steepest rise in log steps, `[seed]`; nan where that is at an end, or the
+            curve does not rise there by a tenth of its range.
         peak: Step of the largest value, `[seed]`; nan where that is at an end of the curve, or the
             curve does not come down from it by a tenth of its range.
         fall: Step of the steepest fall after the peak, `[seed]`; nan without a peak, or where that
             is at the end of the curve.
         dip: Step of the smallest value, `[seed]`; nan where that is at an end of the curve, or the
             curve does not come down to it, or rise again, by a tenth of its range.
-        low: Lower ends of the 95 % intervals over the errors of the records, `[kind, seed]`.
+        low: Lower ends of the 95 % intervals over the errors of the records and the
+            distance between them, `[kind, seed]`.
         high: Upper ends.
     """
 
@@ -42,9 +44,10 @@ class TurningPoints(NamedTuple):
 def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     """Steepest rise, peak, steepest fall and dip of each seed, after smoothing in log steps.
 
-    The curve is smoothed by local lines with a normal kernel of width 0.05 of the axis
-    `log(step + 0.02 last)`, wider where records are sparse. Intervals are percentiles over 200
-    resampled curves, each record moved by normal noise of its standard error.
+    The curve is smoothed by local parabolas, its slope by local lines, with a normal kernel as wide
+    as 0.05 of the axis `log(step + 0.02 last)`, wider where records are sparse. Intervals are
+    percentiles over 200 resampled curves, each record moved by normal noise of its standard error,
+    and each turning point of these by up to half the distance between the records around it.
 
     Args:
         series: The curve; every value finite.
@@ -68,7 +71,15 @@ def _resampled(series: Series, rng: np.random.Generator) -> np.ndarray:
         raise ValueError(f"{series.name}: gaps (nan) at the records {bad}; leave these out")
     noise = rng.standard_normal((NUM_RESAMPLES, *values.shape))
     curves = np.concatenate([values[None], values + sem * noise])
-    return np.stack(_turning_steps(np.asarray(series.steps, float), curves))
+    steps = np.asarray(series.steps, float)
+    found = np.stack(_turning_steps(steps, curves))
+    # What lies between two records is known to half their distance.
+    after = np.clip(np.searchsorted(steps, found[:, 1:]), 1, len(steps) - 1)
+    gaps = np.diff(steps)[after - 1]
+    moved = found[:, 1:] + gaps * rng.uniform(-0.5, 0.5, gaps.shape)
+    # Later than step 0, which has no logarithm.
+    found[:, 1:] = np.maximum(moved, steps[:2].mean())
+    return found
 
 
 def _percentiles(found: np.ndarray) -> np.ndarray:
@@ -94,8 +105,12 @@ def _turning_steps(steps: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, .
     is_peak = _is_inside(peak) & (top - level[..., -1] > least)
     before = np.where(np.arange(NUM_GRID) < dip[..., None], level, -np.inf).max(axis=-1)
     is_dip = _is_inside(dip) & (np.minimum(before, level[..., -1]) - bottom > least)
+    is_before = np.arange(NUM_GRID) <= rise[..., None]
+    low = np.where(is_before, level, np.inf).min(axis=-1)
+    high = np.where(is_before, -np.inf, level).max(axis=-1)
+    is_rise = _is_inside(rise) & (high - low > least)
     return (
-        np.where(_is_inside(rise), at[rise], np.nan),
+        np.where(is_rise, at[rise], np.nan),
         np.where(is_peak, at[peak], np.nan),
         np.where(is_peak & _is_inside(fall), at[fall], np.nan),
         np.where(is_dip, at[dip], np.nan),
@@ -108,16 +123,22 @@ def _is_inside(index: np.ndarray) -> np.ndarray:
 
 
 def _smooth(x: np.ndarray, grid: np.ndarray, curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Level and slope of the local line at each point of the grid, `[..., grid]`."""
-    offset = x - grid[:, None]
-    third = np.sort(np.abs(offset), axis=1)[:, 2:3]
-    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), third)
-    weight = np.exp(-0.5 * (offset / width) ** 2)
-    s0, s1, s2 = (np.sum(weight * offset**k, axis=1, keepdims=True) for k in range(3))
-    bottom = s0 * s2 - s1**2
-    level = weight * (s2 - s1 * offset) / bottom
-    slope = weight * (s0 * offset - s1) / bottom
+    """Level and slope of the curves at each point of the grid, `[..., grid]`."""
+    # The extremes of local lines are drawn to places between the records; the slopes of parabolas
+    # are unsteady at the ends, and the same as those of lines elsewhere.
+    level, slope = _local_fit(x, grid, 2)[:, 0], _local_fit(x, grid, 1)[:, 1]
     return curves @ level.T, curves @ slope.T
+
+
+def _local_fit(x: np.ndarray, grid: np.ndarray, degree: int) -> np.ndarray:
+    """Weights of records in coefficients of local polynomials, `[grid, coefficient, record]`."""
+    offset = x - grid[:, None]
+    # In reach of one record more than there are coefficients.
+    nearest = np.sort(np.abs(offset), axis=1)[:, degree + 1, None]
+    width = np.maximum(BANDWIDTH * (x[-1] - x[0]), nearest)[..., None]
+    powers = offset[..., None] ** np.arange(degree + 1)
+    weighted = np.swapaxes(np.exp(-0.5 * (offset[..., None] / width) ** 2) * powers, 1, 2)
+    return np.linalg.solve(weighted @ powers, weighted)
 
 
 class Lag(NamedTuple):
@@ -129,7 +150,8 @@ class Lag(NamedTuple):
         other: Name of the curve it is compared with.
         other_kind: Turning point of that.
         per_seed: `log2` of the ratio of the steps, `[seed]`: 1 is twice as late.
-        seed_low: Lower ends of its 95 % intervals over the errors of both records, `[seed]`.
+        seed_low: Lower ends of its 95 % intervals over the errors and distances of both records,
+            `[seed]`.
         seed_high: Upper ends.
         mean: Its mean over seeds; nan where a seed has no such point.
         low: Lower end of its 95 % Student interval; nan for one seed.

@@ -7,6 +7,10 @@ from slt_rl.agents.series import Series
 from slt_rl.agents.turning import lags, turning_points
 
 STEPS = np.linspace(0, 1e5, 101)
+# Dense where the dip lies, as curves of the LLC are measured.
+CHECKPOINTS = np.concatenate(
+    [4096 * np.arange(17), 65_536 + 8192 * np.arange(1, 9), 65_536 * np.arange(3, 16)]
+)
 
 
 def bump(at, name="bump", noise=0.0, *, shift=0.02, seed=0):
@@ -35,6 +39,27 @@ def test_intervals_cover_the_planted_peak():
     assert (found.low[1] <= found.peak).all() and (found.peak <= found.high[1]).all()
     assert (found.low[1] < 21_000).all() and (found.high[1] > 19_000).all()
     assert (found.high[1] - found.low[1] < 12_000).all()
+
+
+def valley(at, steps):
+    """A fall from 15 to 10 and a rise to 27, lowest at the given step of each seed."""
+    x, lowest = (np.log(step + 0.02 * steps[-1]) for step in (steps, np.asarray(at)[:, None]))
+    u = (x - lowest) / 0.3
+    return 10 + np.logaddexp(np.log(2 / 3) - u, np.log(1 / 3) + 2 * u)
+
+
+@pytest.mark.parametrize(("every", "width"), [(1, 0.18), (3, 0.32)])
+def test_intervals_of_dips_cover_wherever_these_lie_between_checkpoints(every, width):
+    rng = np.random.default_rng(0)
+    dips, steps = rng.uniform(55_000, 110_000, 100), CHECKPOINTS[::every]
+    exact = valley(dips, steps)
+    sem = 0.02 * exact
+    values = exact + sem * rng.normal(size=exact.shape)
+    found = turning_points(Series("dip", "LLC", steps, values, sem, tuple(range(100))))
+    low, high = found.low[3], found.high[3]
+    # At 95 % one of 1000 such sets of dips would fall short of 87 of 100 by chance.
+    assert ((low < dips) & (dips < high)).sum() >= 87
+    assert ((high - low) / dips).mean() < width
 
 
 def test_a_rise_to_a_plateau_has_no_peak():
@@ -81,7 +106,9 @@ def test_intervals_of_lags_cover_and_are_over_the_errors_of_both_curves():
     peak = next(x for x in lags(late, [early]) if (x.kind, x.other_kind) == ("peak", "peak"))
     # At 95 % two of 100 series would fall short of 26 of 30 by chance.
     assert ((peak.seed_low < 1) & (1 < peak.seed_high)).sum() >= 26
-    assert (peak.seed_high - peak.seed_low).mean() < 0.1
+    # A thousand steps lie between records, and the errors alone give less than that.
+    distances = (1 / 15 + 1 / 30) / np.log(2)
+    assert (peak.seed_high - peak.seed_low).mean() < distances
     own = turning_points(late)
     alone = np.log2(own.high[1] / own.low[1])
     assert (peak.seed_high - peak.seed_low).mean() > 1.2 * alone.mean()

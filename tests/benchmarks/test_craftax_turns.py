@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.craftax_turns import joined
-from benchmarks.craftax_turns_page import make_page, own_and_other
+from benchmarks.craftax_turns_page import Curves, make_page, own_and_other
 from slt_rl.agents import Series, lags, turning_points
 
 STEPS = np.linspace(0, 1e6, 101)
@@ -33,11 +33,21 @@ def test_the_lag_of_a_planted_dip_is_found_in_every_seed(dips_and_peaks):
     true = np.log2(1.5)
     assert (lag.seed_low < true).all() and (true < lag.seed_high).all()
     assert (lag.seed_high - lag.seed_low < 0.5).all() and lag.low < true < lag.high
-    own, other = own_and_other(turning_points(dips), turning_points(peaks), lag)
-    assert own == pytest.approx(np.abs(lag.per_seed).mean())
-    # Mean of |log2(1.5 a / b)| over the six pairs of different peaks a and b.
-    pairs = [abs(np.log2(1.5 * a / b)) for a in PEAKS for b in PEAKS if a != b]
-    assert other == pytest.approx(np.mean(pairs), abs=0.1)
+    own, other, share = own_and_other(turning_points(dips), turning_points(peaks), lag)
+    assert own == pytest.approx(np.sqrt(np.mean(lag.per_seed**2)))
+    # Lags log2(1.5 a / b) over the six pairs of different peaks a and b.
+    pairs = [np.log2(1.5 * a / b) for a in PEAKS for b in PEAKS if a != b]
+    assert other == pytest.approx(np.sqrt(np.mean(np.square(pairs))), abs=0.1)
+    # Only the own assignment keeps the order of the seeds.
+    assert share == pytest.approx(1 / 6)
+
+
+def test_dips_at_one_time_belong_to_no_seed():
+    dips = joined([curve("LLC", 1e5, 0, sign=-1.0)._replace(seeds=(i,)) for i in range(3)])
+    peaks = joined([curve("plant", at, 10 + i)._replace(seeds=(i,)) for i, at in enumerate(PEAKS)])
+    (lag,) = [x for x in lags(dips, [peaks]) if (x.kind, x.other_kind) == ("dip", "peak")]
+    own, other, share = own_and_other(turning_points(dips), turning_points(peaks), lag)
+    assert own == pytest.approx(other) and share == 1
 
 
 def test_seeds_are_joined_where_all_have_a_number():
@@ -55,7 +65,16 @@ def test_the_page_shows_the_lag_of_every_seed(dips_and_peaks):
     verdicts = {
         "curve": "LLC", "seeds": [0], "verdict": [["trusted"]], "regime": [["plateau"]]
     }  # fmt: skip
-    page = make_page([dips], [peaks], [verdicts])
+    curves = Curves([dips], [peaks], [verdicts])
+    page = make_page(curves, {"every": curves})
     behind = {tuple(row[:4]) for row in page.tables[0].rows}
     assert ("LLC", "dip", "plant", "peak") in behind
-    assert list(page.tables[2].rows) == [["LLC", 0, "1 trusted", "1 plateau"]]
+    # Of each seed the same with both rewards, since both are the same curves here.
+    assert [row[:3] for row in page.tables[1].rows] == [
+        [name, kind, seed]
+        for name, kind in (("LLC", "dip"), ("plant", "peak"))
+        for seed in range(3)
+    ]
+    assert all(row[3] == row[4] != "–" for row in page.tables[1].rows)
+    for table in page.tables[4:]:
+        assert list(table.rows) == [["LLC", 0, "1 trusted", "1 plateau"]]

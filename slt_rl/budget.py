@@ -7,6 +7,7 @@ import numpy as np
 from slt_rl import diagnostics, estimators
 from slt_rl.chains import Draws
 from slt_rl.estimators import Estimate
+from slt_rl.rounding import is_flat, rounding_of
 from slt_rl.step_error import balance_of, extrapolate_step
 
 # A systematic term is reported by what exceeds so many of its own standard errors: a sound run then
@@ -15,10 +16,8 @@ SIGNIFICANT = 2.5
 # How much lambda_hat may follow localization or temperature and still be at a plateau; a slope that
 # is not significant is known only where its standard error is smaller.
 PLATEAU_SLOPE = 0.1
-# Differences of a loss, in units of the temperature, that rounding may make.
-ROUNDING = 1e-3
-# Relative size of what single precision, 1e-7 a number, makes of a difference of potentials.
-FLAT = 3e-6
+# Differences of a loss, in units of the temperature, that are no drop.
+SMALL_DROP = 1e-3
 # Share of draws below the center from which on it is no minimum.
 BELOW_SHARE = 0.01
 # Growth of a smooth loss away from its minimum: 2 if quadratic, more if degenerate, 1 for a norm.
@@ -47,6 +46,7 @@ class Context(NamedTuple):
     Args:
         nbeta: inverse temperature.
         localization: in 1/parameter^2.
+        center_loss: `L(w*)`, by whose size its differences are rounded.
         step_sizes: `[chain]`.
         step_order: order of the error of the dynamics in the step; 0 if it has none.
         extrapolate: whether the estimate is carried to step zero.
@@ -69,6 +69,7 @@ class Context(NamedTuple):
 
     nbeta: float
     localization: float
+    center_loss: float
     step_sizes: np.ndarray
     step_order: int
     extrapolate: bool
@@ -154,7 +155,10 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
     worst = int(np.argmax(np.abs(balance.leaf_excess)))
     excess = draws.excess_loss
     distance = float(np.mean(draws.squared_distance))
-    is_flat = _is_flat(draws, context)
+    posterior = {"nbeta": context.nbeta, "localization": context.localization}
+    flat = is_flat(draws, **posterior)
+    rounding = rounding_of(draws, **posterior, center_loss=context.center_loss)
+    scaled = context.nbeta * np.asarray(excess)
     return {
         "ess": estimate.ess,
         "split_r_hat": diagnostics.split_r_hat(excess),
@@ -165,8 +169,8 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "equipartition_worst_leaf_excess": float(balance.leaf_excess[worst]),
         "kinetic_temperature": float(np.mean(draws.kinetic_temperature)),
         "acceptance": float(np.mean(draws.acceptance)),
-        "fraction_below_center": _fraction_below(context.nbeta * np.asarray(excess)),
-        "drop_seen": _drop_seen(context.nbeta * np.asarray(excess), context.heating),
+        "fraction_below_center": _fraction_below(scaled, rounding),
+        "drop_seen": _drop_seen(scaled, context.heating, rounding),
         "growth": growth_of(draws, context.leaf_sizes, context.localization, nbeta=context.nbeta),
         "growth_at_center": context.growth_at_center,
         "explained_by_slope": context.explained_by_slope,
@@ -174,16 +178,17 @@ def _numbers(draws: Draws, context: Context, estimate: Estimate) -> dict[str, fl
         "heating": context.heating,
         "calibration_gradients": float(context.calibration_gradients),
         "variance_llc": estimators.variance_llc(excess, context.nbeta).mean,
-        "is_flat": float(is_flat),
-        **_slopes(draws, context, is_flat=is_flat),
+        "is_flat": float(flat),
+        "rounding": rounding,
+        **_slopes(draws, context, flat=flat),
     }
 
 
-def _slopes(draws: Draws, context: Context, *, is_flat: bool) -> dict[str, float]:
+def _slopes(draws: Draws, context: Context, *, flat: bool) -> dict[str, float]:
     """How the estimate follows localization and temperature; that of a flat loss stays at zero."""
     scaled = context.nbeta * np.asarray(draws.excess_loss)
     slope = slope_sem = temperature = temperature_sem = 0.0
-    if not is_flat:
+    if not flat:
         slope, slope_sem = _localization_slope(draws, context)
         temperature = estimators.temperature_slope(draws.excess_loss, context.nbeta)
         temperature_sem = _temperature_slope_sem(scaled)
@@ -193,17 +198,6 @@ def _slopes(draws: Draws, context: Context, *, is_flat: bool) -> dict[str, float
         "temperature_slope": temperature,
         "temperature_slope_sem": temperature_sem,
     }
-
-
-def _is_flat(draws: Draws, context: Context) -> bool:
-    """Is the loss the same everywhere, but for what rounding leaves of it beside the tether?
-
-    A high temperature makes losses small as well; the tether's part of `U`, from which the loss is
-    told by a difference, says what is rounding.
-    """
-    largest = context.nbeta * np.max(np.abs(draws.excess_loss))
-    tether = context.localization / 2 * np.max(draws.squared_distance)
-    return bool(largest < FLAT * max(tether, 1.0))
 
 
 def _localization_slope(draws: Draws, context: Context) -> tuple[float, float]:
@@ -305,19 +299,19 @@ def explained_on_rays(losses: np.ndarray, slopes: np.ndarray) -> float:
     return integral / rise if rise > 0 else float("nan")
 
 
-def _fraction_below(scaled: np.ndarray) -> float:
+def _fraction_below(scaled: np.ndarray, rounding: float) -> float:
     """Share of draws below the center, in units of the temperature, by more than rounding."""
-    return float(np.mean(scaled < -ROUNDING))
+    return float(np.mean(scaled < -max(SMALL_DROP, rounding)))
 
 
-def _drop_seen(scaled: np.ndarray, heating: float) -> float:
+def _drop_seen(scaled: np.ndarray, heating: float, rounding: float) -> float:
     """How far below the center one draw in a hundred lies, in units of the temperature.
 
     The gradient at the center says what a quadratic would gain; a loss that falls ever more slowly,
     as a softmax policy's regret does, gains more. Noise of minibatches would be taken for a drop.
     """
     drop = -float(np.quantile(scaled, BELOW_SHARE))
-    return drop if drop > ROUNDING and heating == 0 else 0.0
+    return drop if drop > max(SMALL_DROP, rounding) and heating == 0 else 0.0
 
 
 def _relaxation(scaled: np.ndarray, numbers: dict[str, float], size: float) -> float:

@@ -272,6 +272,7 @@ def _contexts(run: Run, sample: Sample, step_biases: np.ndarray) -> Iterator[Con
         yield Context(
             nbeta=float(problem.nbeta),
             localization=float(problem.localization),
+            center_loss=float(run.anchors.loss[i]),
             step_sizes=steps[i],
             step_order=order,
             extrapolate=run.is_extrapolated,

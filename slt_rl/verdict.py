@@ -17,6 +17,7 @@ from slt_rl.budget import (
 )
 from slt_rl.chains import Draws
 from slt_rl.diagnostics import Z95
+from slt_rl.estimators import Estimate
 from slt_rl.result import LLCEstimate
 
 EQUIPARTITION = (0.95, 1.05)
@@ -110,19 +111,22 @@ def _runaway_flag(per_chain: np.ndarray, dimension: int, flags: Flags) -> None:
 def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
     """Is the center a minimum of a smooth loss?"""
     estimate, numbers, drop = budget.estimate, budget.numbers, context.anchor_drop
-    if estimate.mean + 2 * estimate.sem < 0:
+    # What is below the rounding of the losses shows nothing, and no estimate is known better.
+    rounding = numbers["rounding"]
+    size = max(abs(estimate.mean), rounding)
+    if estimate.mean + 2 * estimate.sem < -rounding:
         flags.add(
             f"negative estimate {estimate.mean:.3g}: the center is not a minimum at this "
             "temperature; polish it, raise localization, or use the two-temperature estimator",
             refuse=True,
         )
     seen = numbers["drop_seen"]
-    if max(drop, seen) > context.tolerance * abs(estimate.mean):
-        large = max(drop, seen) > 0.5 * abs(estimate.mean)
+    if max(drop, seen) > context.tolerance * size:
+        large = max(drop, seen) > 0.5 * size
         found = (
             f"its gradient is {'large' if large else 'not small'}, nbeta times the expected drop "
             f"is {drop:.3g}"
-            if drop > context.tolerance * abs(estimate.mean)
+            if drop > context.tolerance * size
             else f"nbeta times the loss of one draw in a hundred is {seen:.3g} or more below it"
         )
         flags.add(
@@ -130,10 +134,18 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "its minimum at the center (KL to the policy)",
             refuse=large,
         )
+    _smoothness(estimate, context, numbers, flags=flags)
+    _localization_slope(numbers, flags)
+
+
+def _smoothness(
+    estimate: Estimate, context: Context, numbers: dict[str, float], *, flags: Flags
+) -> None:
+    """Is the loss smooth at the center?"""
     # The exponent is no average over draws: how well these know the mean does not matter, but
     # noise of minibatches may be all that the mean is.
     growth = numbers["growth_at_center"]
-    noise = 2 * estimate.sem if context.heating else 0.0
+    noise = max(2 * estimate.sem if context.heating else 0.0, numbers["rounding"])
     if estimate.mean > noise and growth < SMOOTH_GROWTH:
         flags.add(
             f"the loss grows like distance to the power {growth:.2f} < 2: it is not smooth at the "
@@ -147,7 +159,6 @@ def _anchor_flags(budget: Budget, context: Context, flags: Flags) -> None:
             "gradients; use the loss that was minimized",
             refuse=True,
         )
-    _localization_slope(numbers, flags)
 
 
 def _localization_slope(numbers: dict[str, float], flags: Flags) -> None:

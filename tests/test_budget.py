@@ -142,6 +142,7 @@ def exact_draws(curvatures, *, num_free):
     context = Context(
         nbeta=NBETA,
         localization=LOCALIZATION,
+        center_loss=0.0,
         step_sizes=np.ones(4),
         step_order=0,
         extrapolate=False,

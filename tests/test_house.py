@@ -20,7 +20,7 @@ LAYERS = (
     ("slt_rl._checks", "slt_rl.estimators", "slt_rl.responses", "slt_rl.observables"),
     ("slt_rl.increments",),
     ("slt_rl.checkpoints", "slt_rl.rl"),
-    ("slt_rl.predictive", "slt_rl.progress", "slt_rl.step_error"),
+    ("slt_rl.predictive", "slt_rl.progress", "slt_rl.rounding", "slt_rl.step_error"),
     ("toy_models",),
     ("slt_rl.posterior", "slt_rl.samplers"),
     ("slt_rl.observer",),

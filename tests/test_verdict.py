@@ -98,7 +98,7 @@ def test_a_gradient_whose_square_overflows_is_told_from_one_that_is_not_finite()
 def test_a_loss_that_is_flat_in_pieces_is_named(explained, count):
     """Its chains are those of no loss at all, and count errors that no gradient saw."""
     numbers = {"drop_seen": 0.0, "growth_at_center": np.nan, "explained_by_slope": explained}
-    numbers |= {"localization_slope": 0.0, "localization_slope_sem": 0.01}
+    numbers |= {"localization_slope": 0.0, "localization_slope_sem": 0.01, "rounding": 0.0}
     estimate = Estimate(26.3, 0.05, np.full(8, 26.3), 1125.0)
     context = types.SimpleNamespace(anchor_drop=0.0, tolerance=0.05, heating=0.0)
     flags = verdict.Flags([], [])

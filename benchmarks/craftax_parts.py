@@ -1,15 +1,15 @@
 """Which part of a Craftax-Classic agent carries the change of its LLC, at two localizations.
 
-    python -m benchmarks.craftax_parts                  # trains, measures, and writes the page
+    python -m benchmarks.craftax_parts                  # trains, measures, and writes the pages
     python -m benchmarks.craftax_parts --agents feedforward --curves policy-reference-layer_0
     python -m benchmarks.craftax_parts --page           # of what has been measured
 
-Two agents of one seed: the default one of `slt-rl train craftax-classic`, and one with a recurrent
-core of 8 units and a fifth of the steps. At a few checkpoints of each: the coefficient of the whole
-actor and of each of its layers with the others frozen, under the KL to the frozen policy; of the
-whole critic under its value error; on fixed states and on the checkpoint's own. What is finished is
-kept: a command that was stopped goes on. A run folder that lies at `--runs` under the name of an
-agent is measured as it is.
+Two agents of one seed, a page for each: the default one of `slt-rl train craftax-classic`, and one
+with a recurrent core of 8 units and a fifth of the steps. At a few checkpoints of each: the
+coefficient of the whole actor and of each of its layers with the others frozen, under the KL to the
+frozen policy; of the whole critic under its value error; on fixed states and on the checkpoint's
+own. What is finished is kept: a command that was stopped goes on. A run folder that lies at
+`--runs` under the name of an agent is measured as it is.
 """
 
 import sys
@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks import pages
 from benchmarks.craftax_kinds import Kind, row_of
-from benchmarks.craftax_parts_page import make_page
+from benchmarks.craftax_parts_page import localization, make_page
 from benchmarks.pages import write_page
 from slt_rl import cli
 from slt_rl.agents import Run, load_curves, load_run, make_subjects, measure_curve
@@ -79,13 +79,14 @@ AGENTS = {
             Asked(STRONGER),
             *(Asked(STRONGER, part=part) for part in ("encoder", "core", "actor")),
             Asked(STRONGER, of_values=True, own=True),
+            Asked(STRONGER, own=True),
         ),
     ),
 }
 
 
 def main() -> int:
-    """Trains and measures what is missing, and writes the page."""
+    """Trains and measures what is missing, and writes the pages."""
     parser = pages.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("results/craftax_parts"))
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
@@ -150,22 +151,16 @@ def measure_run(
 
 
 def write_results(runs: Path, names: Sequence[str], *, folder: Path) -> None:
-    """The page of the agents that have been measured."""
+    """A page for each of the agents that have been measured."""
     agents = {name: found for name in names if (found := kinds_of(runs / name))}
     if not agents:
         raise SystemExit(f"{runs}: no curves; the same command without --page measures them")
-    rows = [
-        row_of(kind) | {"localization": kind.curve.localizations[kind.index]}
-        for found in agents.values()
-        for kind in found
-    ]
-    norms = {name: part_norms(load_run(runs / name), found) for name, found in agents.items()}
-    rows += [
-        {"agent": name, "norms": {part: x.round(5).tolist() for part, x in found.items()}}
-        for name, found in norms.items()
-    ]
     settings = {"runs": str(runs), "num_states": NUM_STATES}
-    write_page(make_page(agents, norms), rows, settings, folder=folder)
+    for name, kinds in agents.items():
+        norms = part_norms(load_run(runs / name), kinds)
+        rows = [row_of(kind) | {"localization": localization(kind)} for kind in kinds]
+        rows += [{"norms": {part: x.round(5).tolist() for part, x in norms.items()}}]
+        write_page(make_page(name, kinds, norms), rows, settings, folder=folder)
 
 
 def kinds_of(folder: Path) -> list[Kind]:

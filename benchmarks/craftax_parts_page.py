@@ -1,4 +1,4 @@
-"""The page of `benchmarks.craftax_parts`: parts beside the whole, their changes, their order."""
+"""A page of `benchmarks.craftax_parts`: parts beside the whole, their changes, their order."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,6 @@ from benchmarks.pages import Page
 from slt_rl.agents.figures import COLORS, draw_points, scale_axis, verdict_handles
 from slt_rl.report import Table
 from slt_rl.report.style import INK, MUTED, new_figure, short_number, styled
-
-Agents = Mapping[str, Sequence[Kind]]
 
 # From the inputs on; the layers of the two agents that have one place have one color.
 NAMES = {
@@ -63,27 +61,29 @@ ORDER_NOTE = (
 )
 
 
-def make_page(agents: Agents, norms: Mapping[str, Mapping[str, np.ndarray]]) -> Page:
-    """Tables of each agent, and a figure with a row for each.
+def make_page(name: str, kinds: Sequence[Kind], norms: Mapping[str, np.ndarray]) -> Page:
+    """Tables and a figure of an agent.
 
     Args:
-        agents: All curves of each agent, one for each localization, by its name.
-        norms: Norm of each part of each agent, `[checkpoint]`.
+        name: The agent.
+        kinds: All its curves, one for each localization.
+        norms: Norm of each of its parts, `[checkpoint]`.
     """
-    tables = [curves_table(agents)]
-    for name, kinds in agents.items():
-        groups = [group for g in localizations(kinds) if (group := actors(kinds, g))]
-        tables += [parts_table(name, group) for group in groups]
-        tables += [
-            order_table(name, groups),
-            changes_table(name, groups),
-            norms_table(name, kinds, norms[name]),
-            others_table(name, kinds),
-        ]
-    title = "The LLC of the parts of Craftax-Classic agents"
-    shown = [table for table in tables if table.rows]
-    abstract = " ".join([ABSTRACT, *(AGENTS_NOTES[name] for name in agents)])
-    return Page("craftax_parts", title, abstract, (), shown, {"curves": curves_figure(agents)})
+    groups = [group for g in localizations(kinds) if (group := actors(kinds, g))]
+    tables = [
+        curves_table(name, kinds),
+        *(parts_table(name, group) for group in groups),
+        order_table(name, groups),
+        changes_table(name, groups),
+        norms_table(name, kinds, norms),
+        others_table(name, kinds),
+    ]
+    title = "The LLC of the parts of a Craftax-Classic agent"
+    abstract = f"{ABSTRACT} {AGENTS_NOTES[name]}"
+    figures = {"curves": curves_figure(name, kinds)}
+    return Page(
+        f"craftax_parts_{name}", title, abstract, (), [t for t in tables if t.rows], figures
+    )
 
 
 def localization(kind: Kind) -> float:
@@ -113,13 +113,13 @@ def shown(mean: float, sem: float) -> str:
     return f"{mean:.2f} ± {sem:.2f}"
 
 
-def curves_table(agents: Agents) -> Table:
+def curves_table(name: str, kinds: Sequence[Kind]) -> Table:
     """What was measured: one row for each curve."""
     body = [
         [name, kind.name, f"{localization(kind):g}", kind.curve.facts["num_free_parameters"],
          f"{kind.curve.nbeta:.1f}", counted(kind.values("verdicts")),
          counted(kind.values("regimes"))]
-        for name, kinds in agents.items() for kind in kinds
+        for kind in kinds
     ]  # fmt: skip
     header = ("agent", "curve", "localization", "free parameters", "nβ", "verdicts", "regimes")
     return Table("Curves", header, body, CURVES_NOTE)
@@ -252,24 +252,21 @@ def states(kind: Kind) -> str:
     return "own" if kind.name.split("-")[1] == "own" else "fixed"
 
 
-def curves_figure(agents: Agents) -> Figure:
-    """A row for each agent: its actor at each localization, then its critic."""
-    rows = [panels(kinds) for kinds in agents.values()]
-    width = max(map(len, rows))
+def curves_figure(name: str, kinds: Sequence[Kind]) -> Figure:
+    """The actor at each localization, then the critic."""
+    groups = panels(kinds)
     with styled():
-        size = (3.6 * width, 2.9 * len(rows) + 0.8)
-        figure = new_figure(size)
-        axes = figure.subplots(len(rows), width, squeeze=False)
-        for name, row, shown_kinds in zip(agents, axes, rows, strict=True):
-            for axis, group in itertools.zip_longest(row, shown_kinds):
-                _panel(axis, group or [])
-            row[0].set_ylabel(f"{TITLES[name]}\n$\\hat\\lambda$")
+        figure = new_figure((3.6 * len(groups), 3.7))
+        (axes,) = figure.subplots(1, len(groups), squeeze=False)
+        for axis, group in zip(axes, groups, strict=True):
+            _panel(axis, group)
+        axes[0].set_ylabel(f"{TITLES[name]}\n$\\hat\\lambda$")
         figure.legend(handles=_legend(), loc="outside lower center", ncols=5)
     return figure
 
 
 def panels(kinds: Sequence[Kind]) -> list[list[Kind]]:
-    """The curves of each panel of an agent."""
+    """The curves of each panel."""
     found = [
         [k for k in kinds if k.name.startswith("policy") and localization(k) == at]
         for at in localizations(kinds)
@@ -279,9 +276,6 @@ def panels(kinds: Sequence[Kind]) -> list[list[Kind]]:
 
 def _panel(axis: Any, group: Sequence[Kind]) -> None:
     """The whole, its parts and their sum, or the critic."""
-    if not group:
-        axis.set_visible(False)
-        return
     for kind in group:
         color = PART_COLORS.get(kind.curve.facts["part"], INK)
         style = (0, (3, 2)) if states(kind) == "own" else "-"

@@ -92,23 +92,19 @@ def test_changes_are_between_the_chosen_steps():
     assert [row[4] for row in table.rows] == ["+0.25 ± 0.14", "-0.38 ± 0.14", "+2.12 ± 0.14"]
 
 
-def test_the_page_shows_every_agent_localization_loss_and_kind_of_states():
+def test_a_page_shows_every_localization_loss_and_kind_of_states():
     feedforward = [
         *actor(),
         *actor(localization=100.0),
         kind("value-reference", WHOLE, steps=STEPS),
         kind("policy-own", WHOLE + 1, steps=STEPS, verdict="doubtful"),
     ]
-    recurrent = actor(shares={"encoder": 0.5, "core": 0.1, "actor": 0.5})
     norms = {"layer_2": np.array([0.04, 0.3, 0.6, 2.1]), "layer_0": np.array([1.0, 2, 3, 4])}
-    page = make_page(
-        {"feedforward": feedforward, "gru_8": recurrent}, {"feedforward": norms, "gru_8": {}}
-    )
+    page = make_page("feedforward", feedforward, norms)
     titles = [table.title for table in page.tables]
     assert [t for t in titles if t.startswith("Parts")] == [
         "Parts of the actor: feedforward, localization 300",
         "Parts of the actor: feedforward, localization 100",
-        "Parts of the actor: gru_8, localization 300",
     ]
     others = others_table("feedforward", feedforward)
     assert others.header[1:] == ("KL, fixed states", "value error, fixed states", "KL, own states")
@@ -116,15 +112,22 @@ def test_the_page_shows_every_agent_localization_loss_and_kind_of_states():
     (sizes,) = [table for table in page.tables if table.title.startswith("Norm")]
     assert sizes.header == ("step", "first layer", "last layer")
     assert sizes.rows[1] == [16_000, 2.0, 0.3]
-    visible = [axis.get_visible() for axis in page.figures["curves"].axes]
-    assert visible == [True, True, True, True, False, False]
+    assert len(page.figures["curves"].axes) == 3
+
+
+def test_each_agent_has_a_page_of_its_own():
+    recurrent = actor(shares={"encoder": 0.5, "core": 0.1, "actor": 0.5})
+    pages = [make_page("feedforward", actor(), {}), make_page("gru_8", recurrent, {})]
+    assert [page.name for page in pages] == ["craftax_parts_feedforward", "craftax_parts_gru_8"]
+    (parts,) = [table for table in pages[1].tables if table.title.startswith("Parts")]
+    assert parts.header[:5] == ("step", "whole", "encoder", "core", "head")
+    assert len(pages[1].figures["curves"].axes) == 1
 
 
 def test_what_is_not_measured_yet_is_left_out():
     whole, *parts = actor()
     for kinds in (parts, [whole], [kind("value-own", WHOLE, steps=STEPS)]):
-        page = make_page({"gru_8": kinds}, {"gru_8": {}})
-        titles = " ".join(table.title for table in page.tables)
+        titles = " ".join(table.title for table in make_page("gru_8", kinds, {}).tables)
         assert "Parts" not in titles and "Losses" not in titles and "Curves" in titles
 
 
@@ -175,9 +178,9 @@ def test_a_toy_agent_is_measured_once_at_the_nearest_checkpoints(toy, tmp_path, 
     assert (whole.mean - part.mean > 3 * np.hypot(whole.sem, part.sem)).all()
     monkeypatch.setattr(craftax_parts, "load_run", lambda folder: run)
     craftax_parts.write_results(tmp_path, [run.folder.name], folder=tmp_path)
-    text = (tmp_path / "craftax_parts.md").read_text()
+    text = (tmp_path / "craftax_parts_feedforward.md").read_text()
     assert "|step|whole|second layer|sum of parts|sum / whole|" in text
-    assert (tmp_path / "craftax_parts_curves.svg").exists()
+    assert (tmp_path / "craftax_parts_feedforward_curves.svg").exists()
 
 
 def test_the_norm_of_a_part_is_over_all_its_parameters():

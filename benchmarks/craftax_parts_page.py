@@ -256,12 +256,12 @@ def curves_figure(name: str, kinds: Sequence[Kind]) -> Figure:
     """The actor at each localization, then the critic."""
     groups = panels(kinds)
     with styled():
-        figure = new_figure((3.6 * len(groups), 3.7))
+        figure = new_figure((3.6 * len(groups), 3.9))
         (axes,) = figure.subplots(1, len(groups), squeeze=False)
         for axis, group in zip(axes, groups, strict=True):
             _panel(axis, group)
         axes[0].set_ylabel(f"{TITLES[name]}\n$\\hat\\lambda$")
-        figure.legend(handles=_legend(), loc="outside lower center", ncols=5)
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
     return figure
 
 

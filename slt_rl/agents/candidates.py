@@ -29,7 +29,7 @@ def candidate_forms(series: Series, observed: Mapping[str, float]) -> tuple[Form
     """
     steps = series.steps
     locked = [
-        dataclasses.replace(event_locked(steps, [step]), name=f"locked to {event}")
+        dataclasses.replace(event_locked(steps.tolist(), [step]), name=f"locked to {event}")
         for event, step in observed.items()
         if steps[0] <= step < steps[-1]
     ]

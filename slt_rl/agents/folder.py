@@ -177,7 +177,10 @@ def read_statistics(folder: Path, record: RunRecord, seed: int) -> dict[str, np.
     """
     mark = {"fingerprint": record.fingerprint, "seed": seed}
     path = statistics_path(folder, seed)
-    found = load_arrays(path, expected=mark)[0]
+    try:
+        found = load_arrays(path, expected=mark)[0]
+    except ValueError as error:
+        raise ValueError(f"{error}; copy the whole folder of the run again") from error
     require(path, found, ("num_episodes", "total_return", "total_length", "counts"))
     if len({np.shape(leaf)[:1] for leaf in found.values()}) > 1:
         raise ValueError(f"{path}: expected one leading axis, the updates, for all statistics")

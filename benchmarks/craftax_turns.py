@@ -10,7 +10,8 @@ stopped; `page` takes what has been measured of all seeds that were trained. `--
 before the command is of agents with another reward, see `benchmarks.craftax_plants`.
 
 Stated before any of the seeds below was measured, from one other seed, 0: the LLC of the policy
-dips where the plants per episode peak. Chosen before any of their values was looked at:
+dips where the plants per episode peak. Chosen before a value of their runs was looked at (what of
+it has been measured is in docs/craftax.md):
 
 - Checkpoints: all between 49,152 and 135,168 steps and every sixth of the rest (`--share 0 6
   --between 49152 135168`). The dip at localization 100 decides; there it was the deeper one.

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import slt_rl
-from slt_rl._numbers import check_count, check_positive
+from slt_rl._numbers import check_count, check_optional_count, check_positive
 from slt_rl.agents.points import Point, PointStore, point_of
 from slt_rl.agents.subjects import Subject
 from slt_rl.data import as_dataset
@@ -76,8 +76,10 @@ def measure_points(
     Raises:
         ValueError: If an argument is out of its range, or a stored point belongs to other settings.
     """
-    localizations = check_settings(localizations, sampling)
-    if check_count("at_once", at_once) > subject.max_at_once:
+    localizations = check_settings(
+        localizations, sampling, at_once=at_once, num_threads=num_threads
+    )
+    if at_once > subject.max_at_once:
         raise ValueError(
             f"at_once: got {at_once}, expected 1: with own states, or a part of the parameters, "
             "each checkpoint has data of its own"
@@ -113,14 +115,22 @@ def _program(subject: Subject) -> str:
     return program_text(losses, first, subject.data(0))
 
 
-def check_settings(localizations: Sequence[float], sampling: Sampling) -> list[float]:
-    """The localizations, if these and the sampling are in their range; before states are played.
+def check_settings(
+    localizations: Sequence[float],
+    sampling: Sampling,
+    *,
+    at_once: int = 1,
+    num_threads: int | None = None,
+) -> list[float]:
+    """The localizations, if all settings are in their range; before states are played.
 
     Raises:
         ValueError: Naming the setting.
     """
     for name, least in (("num_chains", 4), ("num_burnin", 0), ("num_draws", 4)):
         check_count(name, getattr(sampling, name), least)
+    check_count("at_once", at_once)
+    check_optional_count("num_threads", num_threads)
     return [check_positive("localizations", g) for g in localizations]
 
 

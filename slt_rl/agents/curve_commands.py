@@ -85,7 +85,10 @@ def run_curve(options: argparse.Namespace) -> int:
         "num_chains": options.chains, "num_burnin": options.burnin, "num_draws": options.draws,
     }  # fmt: skip
     sampling = Sampling(**{name: x for name, x in given.items() if x is not None})
-    localizations = check_settings(options.localizations or LOCALIZATIONS, sampling)
+    side_by_side = {"at_once": options.at_once, "num_threads": options.threads}
+    localizations = check_settings(
+        options.localizations or LOCALIZATIONS, sampling, **side_by_side
+    )
     run = load_run(options.folder)
     _tell("the first time worlds are made and played for the states of the loss", options)
     subjects = make_subjects(
@@ -102,8 +105,7 @@ def run_curve(options: argparse.Namespace) -> int:
         subjects,
         localizations=localizations,
         sampling=sampling,
-        at_once=options.at_once,
-        num_threads=options.threads,
+        **side_by_side,
         progress=not options.quiet,
     )
     for verdict in ("trusted", "doubtful", "refused"):

@@ -253,6 +253,7 @@ def test_subjects_that_cannot_be_are_refused(toy_run, change, message):
     [
         ({"sampling": Sampling(num_chains=2)}, "num_chains: expected a whole number >= 4, got 2"),
         ({"at_once": 9}, "at_once: got 9, expected"),
+        ({"num_threads": 0}, "num_threads: expected a whole number >= 1, got 0"),
         ({"localizations": (0.0,)}, "localizations: expected a finite number > 0"),
     ],
 )

@@ -86,6 +86,12 @@ def test_numbers_of_the_trainer_are_refused_before_a_world_is_made(width, capsys
     assert "num_minibatches: got 3, expected a divisor of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--at-once", "--threads", "--chains"])
+def test_a_curve_of_nothing_is_refused_before_the_run_is_read(option, capsys, tmp_path):
+    assert cli.main(["curve", str(tmp_path / "run"), option, "0"]) == 2
+    assert "expected a whole number >= " in capsys.readouterr().err
+
+
 def test_a_map_of_size_zero_is_not_the_default():
     assert asked("craftax-classic", "--map", "0").world.map_size == 0  # `env` refuses it.
 

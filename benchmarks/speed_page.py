@@ -43,9 +43,9 @@ def make_page(found: Sequence[Row]) -> pages.Page:
 
 
 def _name(parts: Mapping[str, Sequence[Row]]) -> str:
-    """The stem of the files: a part measured alone must not replace the page of the loop."""
+    """The stem of the files: a part measured alone must not replace the page of all."""
     measured = [part for part, rows in parts.items() if rows]
-    if len(measured) != 1 or measured == ["loop"]:
+    if len(measured) != 1:
         return "speed"
     return "speed_peers" if measured == ["call"] else f"speed_{measured[0]}"
 

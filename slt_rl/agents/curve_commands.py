@@ -86,9 +86,7 @@ def run_curve(options: argparse.Namespace) -> int:
     }  # fmt: skip
     sampling = Sampling(**{name: x for name, x in given.items() if x is not None})
     side_by_side = {"at_once": options.at_once, "num_threads": options.threads}
-    localizations = check_settings(
-        options.localizations or LOCALIZATIONS, sampling, **side_by_side
-    )
+    localizations = check_settings(options.localizations or LOCALIZATIONS, sampling, **side_by_side)
     run = load_run(options.folder)
     _tell("the first time worlds are made and played for the states of the loss", options)
     subjects = make_subjects(

@@ -79,7 +79,7 @@ def shapes_only() -> Iterator[None]:
 
     Example:
         >>> with shapes_only():
-        ...     LightJit(lambda x: x + 1)(jnp.zeros(3)).shape
+        ...     LightJit(lambda x: x + 1)(jax.numpy.zeros(3)).shape
         (3,)
     """
     token = _SHAPES_ONLY.set(True)

@@ -4,8 +4,8 @@
     python -m benchmarks.speed --device gpu --minutes 2 --out FOLDER
 
 All runs of a case take turns, and a ratio is the median over the rounds, so that a busy machine
-slows both of its sides. Writes `speed.md`, `.json` and a figure, one part alone but the loop
-`speed_<part>.md`; a run that was killed goes on where it stopped. On a GPU it writes
+slows both of its sides. Writes `speed.md`, `.json` and figures, one part alone `speed_<part>.md`
+(of `call` `speed_peers.md`); a run that was killed goes on where it stopped. On a GPU it writes
 `speed_gpu.json` alone.
 """
 

@@ -114,7 +114,7 @@ def make_budget(draws: Draws, context: Context) -> Budget:
         estimate = steps.estimate
     numbers = _numbers(draws, context, estimate)
     moved, sem = diagnostics.half_difference(scaled)
-    numbers["drift"] = moved / sem if sem > 0 else 0.0
+    numbers["drift"] = diagnostics.in_errors(moved, sem)
     size = abs(estimate.mean)
     terms = {
         "monte_carlo": estimate.sem,

@@ -79,7 +79,7 @@ def half_difference(values: np.ndarray) -> tuple[float, float]:
     """
     trace = check_trace(values)
     half = trace.shape[1] // 2
-    if half < 4:
+    if half < 4 or trace.std() == 0:
         return 0.0, 0.0
     halves = trace[:, :half], trace[:, half:]
     errors = (part.std() / np.sqrt(effective_sample_size(part)) for part in halves)
@@ -88,8 +88,15 @@ def half_difference(values: np.ndarray) -> tuple[float, float]:
 
 def drift(values: np.ndarray) -> float:
     """Second half minus first half of the draws, in standard errors of that difference."""
-    difference, sem = half_difference(values)
-    return difference / sem if sem > 0 else 0.0
+    return in_errors(*half_difference(values))
+
+
+def in_errors(difference: float, sem: float) -> float:
+    """A difference in units of its standard error: infinite without error, 0 if it is none."""
+    if difference == 0:
+        return 0.0
+    with np.errstate(divide="ignore"):
+        return float(np.float64(difference) / sem)
 
 
 def equipartition(virial: np.ndarray, sizes: np.ndarray) -> tuple[float, float, np.ndarray]:

@@ -24,7 +24,7 @@ def rounding_of(draws: Draws, *, nbeta: float, localization: float, center_loss:
         localization: in 1/parameter^2.
         center_loss: `L*`, the loss at the center.
     """
-    tether = localization / 2 * float(np.max(draws.squared_distance))
+    tether = _largest_tether(draws, localization)
     eps = float(np.finfo(np.asarray(draws.excess_loss).dtype).eps)
     return ROUNDINGS * eps * (tether + nbeta * abs(center_loss))
 
@@ -41,5 +41,8 @@ def is_flat(draws: Draws, *, nbeta: float, localization: float) -> bool:
         localization: in 1/parameter^2.
     """
     largest = nbeta * np.max(np.abs(draws.excess_loss))
-    tether = localization / 2 * np.max(draws.squared_distance)
-    return bool(largest < FLAT * max(tether, 1.0))
+    return bool(largest < FLAT * max(_largest_tether(draws, localization), 1.0))
+
+
+def _largest_tether(draws: Draws, localization: float) -> float:
+    return localization / 2 * float(np.max(draws.squared_distance))

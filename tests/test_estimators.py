@@ -84,6 +84,12 @@ def test_drift_sees_a_trend_and_not_noise():
     assert diagnostics.drift(noise + np.linspace(0, 1, 2000)) > 10
 
 
+def test_drift_between_halves_that_stand_still_is_infinite():
+    stands = np.repeat([[0.0, 1.0]], 4, axis=1).repeat(2, axis=0)
+    assert diagnostics.drift(stands) == np.inf and diagnostics.drift(-stands) == -np.inf
+    assert diagnostics.drift(0 * stands + 0.1) == 0
+
+
 def test_equipartition_weights_leaves_by_size():
     virial = np.tile(np.array([1.0, 3.0]), (2, 50, 1))
     ratio, _, per_leaf = diagnostics.equipartition(virial, np.array([3, 1]))

@@ -20,6 +20,8 @@ from slt_rl.development import (
 )
 
 LANDMARKS = ("first", "peak", "peak_step", "half_decay_step", "end", "overshoot")
+# Those that are times.
+STEPS = ("first", "peak_step", "half_decay_step")
 NUM_RESAMPLES = 200
 # Series simulated from each of the two best forms.
 NUM_SIMULATED = 10
@@ -102,7 +104,8 @@ def landmark_table(series: Series) -> dict[str, Any]:
         For each landmark `per_seed` `[seed]`, `low` and `high` of each seed (percentiles over 200
         curves moved by normal noise of the standard errors; the peak of a noisy curve is biased
         upward, and so is its interval), and the mean over seeds with its Student interval
-        `mean`, `mean_low`, `mean_high` (nan for one seed, or where a seed has no such landmark).
+        `mean`, `mean_low`, `mean_high` (nan for one seed, or where a seed has no such landmark);
+        that of a step ends with the curve, since its mean lies within.
     """
     num_end = _num_end(len(series.steps))
     noise = np.random.default_rng(0).standard_normal((NUM_RESAMPLES, *series.values.shape))
@@ -114,8 +117,9 @@ def landmark_table(series: Series) -> dict[str, Any]:
     table = {}
     for i, name in enumerate(LANDMARKS):
         low, high = _percentiles(resampled[..., i])
+        ends = (series.steps[0], series.steps[-1]) if name in STEPS else (-np.inf, np.inf)
         row = {"per_seed": per_seed[:, i].tolist(), "low": low.tolist(), "high": high.tolist()}
-        table[name] = row | _over_seeds(per_seed[:, i])
+        table[name] = row | _over_seeds(per_seed[:, i], ends)
     return table
 
 
@@ -129,14 +133,14 @@ def _percentiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return bounds[0], bounds[1]
 
 
-def _over_seeds(values: np.ndarray) -> dict[str, float]:
+def _over_seeds(values: np.ndarray, ends: tuple[float, float]) -> dict[str, float]:
     if len(values) < 2:
         return {"mean": float(values[0]), "mean_low": np.nan, "mean_high": np.nan}
     found = seed_mean(values)
     return {
         "mean": float(found.mean),
-        "mean_low": float(found.low),
-        "mean_high": float(found.high),
+        "mean_low": float(max(found.low, ends[0])),
+        "mean_high": float(min(found.high, ends[1])),
     }
 
 

@@ -169,6 +169,15 @@ def test_landmarks_of_one_seed_have_no_interval_over_seeds():
     assert table["peak"]["mean"] == 19.0 and np.isnan(table["peak"]["mean_low"])
 
 
+def test_intervals_of_steps_end_with_the_curve():
+    values = np.zeros((3, 20))
+    values[[0, 1, 2], [1, 2, 18]] = 1.0
+    table = landmark_table(Series("x", "unit", np.arange(20.0), values, 0 * values, (0, 1, 2)))
+    # Without them: 7 -+ 4.30 x 5.51.
+    assert table["peak_step"]["mean"] == 7.0
+    assert (table["peak_step"]["mean_low"], table["peak_step"]["mean_high"]) == (0.0, 19.0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -259,14 +259,14 @@ def _data_set_errors(run: Run, sample: Sample) -> np.ndarray:
     """Standard errors over data sets, NaN for exact potentials and runs too short to tell."""
     if len(sample.losses) < MIN_SNAPSHOTS:
         return np.full(run.problem.num_centers, np.nan)
-    losses = np.stack(sample.losses, axis=2)
+    losses, means = (np.stack(x, axis=2) for x in zip(*sample.losses, strict=True))
     num_examples = probes.num_examples_of(run.anchors)
     assert num_examples is not None
     # Of a sample of the examples the sum of squares is that of as many examples.
-    share = losses.shape[-1] / num_examples
+    share, nbeta = losses.shape[-1] / num_examples, float(run.problem.nbeta)
     variances = [
-        data_set_error(x, float(run.problem.nbeta)).variance if np.all(alive) else np.nan
-        for x, alive in zip(losses, sample.draws.alive, strict=True)
+        data_set_error(x, nbeta, mean_loss=mean).variance if np.all(alive) else np.nan
+        for x, mean, alive in zip(losses, means, sample.draws.alive, strict=True)
     ]
     return np.sqrt(np.maximum(variances, 0.0) * share)
 

@@ -20,6 +20,16 @@ def _check_losses(losses: np.ndarray) -> np.ndarray:
     return losses
 
 
+def _check_mean_loss(mean_loss: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    mean_loss = np.asarray(mean_loss, np.float64)
+    if mean_loss.shape != shape:
+        raise ValueError(
+            f"mean_loss: expected the [chain, draw] of excess_losses, {shape}, "
+            f"got {mean_loss.shape}"
+        )
+    return mean_loss
+
+
 def _centered_moments(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean loss of each example, and batch means of what is left and of its square."""
     center = losses.mean(axis=(0, 1))
@@ -97,7 +107,9 @@ def waic(losses: np.ndarray, nbeta: float) -> WAIC:
     )
 
 
-def weight_response(excess_losses: np.ndarray, nbeta: float) -> Statistic:
+def weight_response(
+    excess_losses: np.ndarray, nbeta: float, *, mean_loss: np.ndarray | None = None
+) -> Statistic:
     r"""Derivative of the learning coefficient by the weight of each example, by linear response.
 
         d llc / d omega_i = (nbeta/n) E[l_i - l_i(w*)] - (nbeta^2/n) Cov[L, l_i]
@@ -109,20 +121,28 @@ def weight_response(excess_losses: np.ndarray, nbeta: float) -> Statistic:
     Args:
         excess_losses: `[chain, draw, n]`, `l_i(w) - l_i(w*)`.
         nbeta: inverse temperature of the draws.
+        mean_loss: `[chain, draw]`, `L(w) - L(w*)` over all examples, where `excess_losses` are of
+            a sample of `n` of them; without it their own mean, right where they are all.
 
     Returns:
         `[n]`.
     """
-    response_fn, moments = _response(excess_losses, nbeta)
+    response_fn, moments = _response(excess_losses, nbeta, mean_loss)
     return jackknife(response_fn, *moments)
 
 
-def _response(excess_losses: np.ndarray, nbeta: float) -> tuple[Callable, tuple[np.ndarray, ...]]:
+def _response(
+    excess_losses: np.ndarray, nbeta: float, mean_loss: np.ndarray | None
+) -> tuple[Callable, tuple[np.ndarray, ...]]:
     """The response as a function of moments, and their batch means."""
     losses = nbeta * _check_losses(excess_losses)
     center = losses.mean(axis=(0, 1))
     rest = losses - center
-    total = rest.mean(axis=2, keepdims=True)
+    if mean_loss is None:
+        total = rest.mean(axis=2, keepdims=True)
+    else:
+        total = nbeta * _check_mean_loss(mean_loss, losses.shape[:2])[..., None]
+        total -= total.mean()
 
     def response_fn(single, mean, product):
         return (center + single - (product - mean * single)) / losses.shape[2]
@@ -144,7 +164,9 @@ class DataSetError(NamedTuple):
     variance_sem: float
 
 
-def data_set_error(excess_losses: np.ndarray, nbeta: float) -> DataSetError:
+def data_set_error(
+    excess_losses: np.ndarray, nbeta: float, *, mean_loss: np.ndarray | None = None
+) -> DataSetError:
     r"""Data-set error of the learning coefficient by the infinitesimal jackknife.
 
         sd^2 = sum_i (D_i - mean D)^2,   D_i = d llc / d omega_i (see `weight_response`)
@@ -152,16 +174,20 @@ def data_set_error(excess_losses: np.ndarray, nbeta: float) -> DataSetError:
     for independent examples. The noise of each `D_i` would add to the sum; the jackknife over
     batches of draws takes it off.
 
+    From a sample of `m` of `n` examples the variance is `n/m` times that of all. Give the mean loss
+    of all with it: the sample's own would add `nbeta^2 d/m (1/m - 1/n)` in a regular model.
+
     Args:
         excess_losses: `[chain, draw, n]`, `l_i(w) - l_i(w*)`.
         nbeta: inverse temperature of the draws.
+        mean_loss: as in `weight_response`.
 
     References:
         Efron, "Jackknife-after-bootstrap standard errors and influence functions", JRSS B 54
         (1992); Giordano and Broderick, "The Bayesian infinitesimal jackknife for variance",
         arXiv:2305.06466.
     """
-    response_fn, moments = _response(excess_losses, nbeta)
+    response_fn, moments = _response(excess_losses, nbeta, mean_loss)
 
     def sum_of_squares(*means):
         response = response_fn(*means)

@@ -37,7 +37,8 @@ class Sample(NamedTuple):
 
     Args:
         draws: kept draws, axes `[center, chain, draw]`.
-        losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`.
+        losses: excess losses of examples at the ends of blocks, each `[center, chain, example]`,
+            and what all have in the mean there, `[center, chain]`.
         audit: adjusted draws that went on from the chains, or None.
         ends: where the chains ended, a pytree with axes `[center, chain]`.
         num_gradients: `[center]`, gradient evaluations of all draws, `(kept, dropped or audit)`.
@@ -45,7 +46,7 @@ class Sample(NamedTuple):
     """
 
     draws: chains.Draws
-    losses: list[np.ndarray]
+    losses: list[tuple[np.ndarray, np.ndarray]]
     audit: chains.Draws | None
     ends: Any
     num_gradients: tuple[np.ndarray, np.ndarray]
@@ -179,7 +180,7 @@ def sample_chains(run: Run, parts: list[tuple], *, key: jax.Array) -> Sample:
         if run.settings.bar is not None:
             run.settings.bar.sample(draws, start, total, nbeta=float(run.problem.nbeta))
         if len(kept) * chains.BLOCK_LENGTH > start:
-            snapshots.take(state)
+            snapshots.take(state, len(kept) * chains.BLOCK_LENGTH)
         if len(kept) * chains.BLOCK_LENGTH < total:
             continue
         draws = _concatenate(kept, start, total)
@@ -201,7 +202,7 @@ def sample_chains(run: Run, parts: list[tuple], *, key: jax.Array) -> Sample:
         aside = aside + audit.num_gradients.sum(axis=(1, 2))
     seen = _observations(observed, observer, start, total)
     ends = state.sampler_state.position
-    return Sample(draws, snapshots.losses, audit, ends, (used, aside), seen)
+    return Sample(draws, snapshots.with_means(kept), audit, ends, (used, aside), seen)
 
 
 def _longest(run: Run) -> int:
@@ -256,29 +257,46 @@ class _Snapshots:
     """Losses of single examples at the ends of blocks, for the error of the data set."""
 
     def __init__(self, run: Run, key: jax.Array):
-        self.problem, self.anchors = run.problem, run.anchors
-        num_examples = probes.num_examples_of(run.anchors)
+        self.run = run
+        self.num_examples = probes.num_examples_of(run.anchors)
         self.indices = None
-        if num_examples is not None:
-            self.indices = probes.choose_examples(key, num_examples, MAX_EXAMPLES)
-        self.losses: list[np.ndarray] = []
+        if self.num_examples is not None:
+            self.indices = probes.choose_examples(key, self.num_examples, MAX_EXAMPLES)
+        self.taken: list[tuple[int, np.ndarray]] = []
         self.every, self.seen = 1, 0
 
-    def take(self, state: chains.ChainState) -> None:
+    def take(self, state: chains.ChainState, num_steps: int) -> None:
         """Keeps the losses at the chains' positions, of ever fewer blocks as they grow many."""
         if self.indices is None:
             return
         if self.seen % self.every == 0:
             positions = state.sampler_state.position
             found = probes.example_losses(
-                self.problem, self.anchors, positions=positions, indices=self.indices
+                self.run.problem, self.run.anchors, positions=positions, indices=self.indices
             )
             # Those of a chain that diverges may exceed single precision; nothing is made of them.
             with np.errstate(over="ignore"):
-                self.losses.append(np.asarray(found, np.float32))
-        if len(self.losses) == MAX_SNAPSHOTS:
-            self.losses, self.every = self.losses[::2], 2 * self.every
+                self.taken.append((num_steps, np.asarray(found, np.float32)))
+        if len(self.taken) == MAX_SNAPSHOTS:
+            self.taken, self.every = self.taken[::2], 2 * self.every
         self.seen += 1
+
+    def with_means(self, kept: list[chains.Draws]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The losses, and beside each what the chains recorded at its positions: of all examples.
+
+        The mean of a sample has another slope at the center than that of all: its covariances with
+        single examples would make the error of the data set grow with the examples left out. But
+        minibatches without control variate are noisier still.
+        """
+        plan = self.run.plan
+        is_noisy = plan.batch_size is not None and not plan.sampler.control_variate
+        if is_noisy or self.indices is None or len(self.indices) == self.num_examples:
+            return [(x, x.mean(axis=2, dtype=np.float64)) for _, x in self.taken]
+        recorded = np.concatenate([x.excess_loss for x in kept], axis=2)
+        # SGLD records where it leaves, with the draw to come; all others where they arrive.
+        shift = 0 if isinstance(plan.sampler, SGLD) else -1
+        known = [(n + shift, losses) for n, losses in self.taken]
+        return [(x, recorded[:, :, n]) for n, x in known if n < recorded.shape[2]]
 
 
 def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Draws | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slt_rl
+from slt_rl import estimation
 from slt_rl.budget import RAY_FRACTIONS, Context, explained_on_rays, growth_on_rays, make_budget
 from slt_rl.chains import Draws
 from slt_rl.estimators import mean_estimate
@@ -106,6 +107,54 @@ def test_the_audit_finds_no_shift_in_a_sound_run():
     assert abs(shift) < 4 * sem
     exact = quadrature.radial(1, 4, 1.0, nbeta=1e3, localization=result.localization).llc
     assert abs(result.mean - 4 * exact) < 4 * result.sem
+
+
+def test_many_examples_do_not_make_the_error_over_data_sets_larger():
+    """At the data's own minimum of a linear model all data give `d/2`, however many they are."""
+    rng = np.random.default_rng(6)
+    x = rng.standard_normal((200_000, 4)).astype(np.float32)
+    y = x @ np.ones(4, np.float32) + rng.standard_normal(len(x)).astype(np.float32)
+    center = np.linalg.lstsq(x.astype(float), y.astype(float), rcond=None)[0]
+    result = slt_rl.estimate_llc(
+        KEY,
+        lambda w, e: (e[0] @ w - e[1]) ** 2 / 2,
+        jnp.asarray(center, jnp.float32),
+        (x, y),
+        batch_size=512,
+        num_draws=4000,
+    )
+    assert abs(result.mean - 2) < 4 * result.sem
+    assert result.error_budget["data_set"] < 0.1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_size": 32},
+        {"sampler": slt_rl.SGLD(1e-4)},
+        {"sampler": slt_rl.SGLD(1e-4, control_variate=True), "batch_size": 32},
+        {"sampler": slt_rl.MALA(1e-4)},
+    ],
+    ids=["kinetic", "minibatch", "SGLD", "given minibatch", "MALA"],
+)
+def test_mean_loss_beside_those_of_single_examples_is_of_the_same_positions(options, monkeypatch):
+    """Of a data set of one example many times over the chosen are all."""
+    seen = []
+    known = estimation.data_set_error
+
+    def spy(losses, nbeta, *, mean_loss):
+        seen.append((losses, mean_loss))
+        return known(losses, nbeta, mean_loss=mean_loss)
+
+    monkeypatch.setattr(estimation, "data_set_error", spy)
+    data = jnp.ones((3000, 2))
+    slt_rl.estimate_llc(
+        KEY, lambda w, x: (x @ w) ** 4, jnp.zeros(2), data, num_draws=1024, **options
+    )
+    losses, mean_loss = (np.asarray(x) for x in seen[0])
+    assert losses.shape[2] == 2048 and losses.std() > 0
+    np.testing.assert_allclose(mean_loss, losses.mean(axis=2), rtol=1e-3, atol=1e-7)
 
 
 def test_interval_adds_systematic_terms_and_squares_of_random_ones():

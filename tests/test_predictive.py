@@ -89,6 +89,32 @@ def test_noise_of_short_chains_is_taken_off_the_data_set_error():
     assert plain.mean() - exact > 4 * sem
 
 
+def test_data_set_error_from_a_sample_of_the_examples():
+    """Of 200 of 4000 examples, with Student-t noise; their own mean loss would triple it."""
+    rng = np.random.default_rng(2)
+    x, noise = rng.standard_normal((4000, DIMENSION)), rng.standard_t(3, 4000)
+    y = x @ np.ones(DIMENSION) + noise
+    center = np.linalg.lstsq(x, y, rcond=None)[0]
+    hessian = x.T @ x / len(x)
+    covariance = np.linalg.inv(NBETA * hessian + LOCALIZATION * np.eye(DIMENSION))
+    shape = (8, 4000, DIMENSION)
+    moves = rng.standard_normal(shape) @ np.linalg.cholesky(covariance).T
+    x, residuals = x[:200], (y - x @ center)[:200]
+    predicted = moves @ x.T
+    losses = predicted**2 / 2 - residuals * predicted
+    # E[l_i] and Cov[L, l_i], whose part of first order in the move is odd.
+    response = NBETA * covariance - NBETA**2 * covariance @ hessian @ covariance
+    slopes = np.einsum("ij,jk,ik->i", x, response, x) / 2 / len(x)
+    exact = np.sum((slopes - slopes.mean()) ** 2)
+    mean_loss = np.einsum("cdi,ij,cdj->cd", moves, hessian, moves) / 2
+    found = predictive.data_set_error(losses, NBETA, mean_loss=mean_loss)
+    assert abs(found.variance - exact) < 4 * found.variance_sem
+    assert found.variance_sem < 0.1 * exact
+    assert predictive.data_set_error(losses, NBETA).variance > 3 * exact
+    with pytest.raises(ValueError, match=r"mean_loss: expected the \[chain, draw\]"):
+        predictive.data_set_error(losses, NBETA, mean_loss=mean_loss[0])
+
+
 def test_losses_without_an_example_axis_are_refused():
     for call in (predictive.waic, predictive.singular_fluctuation, predictive.data_set_error):
         with pytest.raises(ValueError, match=r"losses: expected \[chain, draw, n\]"):

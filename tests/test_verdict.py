@@ -266,7 +266,8 @@ def parity_by_importance(params, examples):
 def test_importance_sampled_parity_regret():
     """Flatter than the policy's divergence: sampled, it fails at every n, whatever its sign.
 
-    The error over data sets, of 64 draws, comes out as zero now and then.
+    The error over data sets is of first order: where the noise of both signs cancels by chance, in
+    one of these data sets, it may come out as zero.
     """
     refused, noisy = [], []
     for seed in range(8):
@@ -282,7 +283,7 @@ def test_importance_sampled_parity_regret():
         )
         refused.append(result.verdict == "refused")
         noisy.append("the sampled loss is too noisy for its n" in objections(result))
-    assert all(refused) and sum(noisy) >= 6
+    assert all(refused) and sum(noisy) >= 7
 
 
 def test_a_singular_center_does_not_hide_a_step_that_is_too_large():

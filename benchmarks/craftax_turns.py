@@ -36,6 +36,8 @@ it has been measured is in docs/craftax.md):
   behind the peak of the plants is judged as at 100, and decides nothing about the cause, which the
   other reward has decided. The steepest rise comes after the steepest fall of the plants at 300
   too if the interval of that lag lies above zero. All else, or a dip that a seed lacks, is open.
+- Added when that had been looked at: at 300 the checkpoints before 49,152 too (`--share 0 1000
+  --between 0 45056`), since a curve that rises first cannot be read from two of them.
 """
 
 import argparse

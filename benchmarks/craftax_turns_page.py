@@ -21,7 +21,8 @@ ABSTRACT = (
     "and the LLC of their checkpoints (KL to the frozen policy or squared difference of values; "
     "512 states drawn from four checkpoints of the same run, or each checkpoint's own). Stated "
     "before these seeds were measured, from another one: the LLC of the policy dips where the "
-    "plants per episode peak."
+    "plants per episode peak. At localization 300 the checkpoints before 49,152 steps were added "
+    "when the others had been looked at."
 )
 TURNS_NOTE = (
     "In 1,000 environment steps; after smoothing by local parabolas, see docs/agent-curves.md. In "
@@ -58,8 +59,17 @@ FORMS_NOTE = (
     "Residual: its standard deviation in units of the median standard error of the points; a form "
     "that says all has 1. “Rise and decay” with a negative size is a fall and a slower rise."
 )
-PEAK = {"color": COLORS[1], "ls": "--", "lw": 0.9, "label": "peak of the plants per episode"}
-DIP = {"color": COLORS[0], "lw": 0.9, "label": "dip of the LLC, where it has one"}
+PEAK = {
+    "color": COLORS[1],
+    "ls": "--",
+    "lw": 0.9,
+    "label": "peak of the plants per episode, 95 % interval",
+}
+DIP = {
+    "color": COLORS[0],
+    "lw": 0.9,
+    "label": "dip of the LLC, 95 % interval; none: the curve has no dip",
+}
 PAIRS = (("dip", "peak"), ("rise", "fall"), ("peak", "peak"))
 
 
@@ -293,7 +303,7 @@ def curves_figure(curves: Curves, points: dict[str, TurningPoints]) -> Figure:
         for number, seed in enumerate(seeds):
             axes[0, number].set_title(f"seed {seed}")
             scale_axis(axes[-1, number], float(plants.steps[-1]))
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

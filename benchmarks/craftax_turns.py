@@ -2,6 +2,7 @@
 
     python -m benchmarks.craftax_turns train SEED
     python -m benchmarks.craftax_turns measure SEED [--share K N] [--between A B]
+        [--localizations G ...]
     python -m benchmarks.craftax_turns page
 
 `train` makes a run of one seed and its reference states; `measure` takes every N-th checkpoint from

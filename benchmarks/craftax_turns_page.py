@@ -21,13 +21,15 @@ ABSTRACT = (
     "and the LLC of their checkpoints (KL to the frozen policy or squared difference of values; "
     "512 states drawn from four checkpoints of the same run, or each checkpoint's own). Stated "
     "before these seeds were measured, from another one: the LLC of the policy dips where the "
-    "plants per episode peak."
+    "plants per episode peak. At localization 300 the checkpoints before 49,152 steps were added "
+    "when the others had been looked at."
 )
 TURNS_NOTE = (
     "In 1,000 environment steps; after smoothing by local parabolas, see docs/agent-curves.md. In "
     "brackets 95 % over the errors of the records (Monte-Carlo errors of the LLC on these states, "
     "spread over episodes of the counts) and the distance between them, of the resampled curves "
-    "that have the point. –: the curve has no such point."
+    "that have the point; after it their share, where it is neither all nor none. –: the curve has "
+    "no such point."
 )
 LAGS_NOTE = (
     "In doublings of the step: 0 is at the same time, 1 at twice as many steps. Each seed with its "
@@ -39,6 +41,15 @@ LAGS_NOTE = (
     "seeds it is never below 1/6. Of the pairs that all seeds have: dips and peaks of the LLC "
     "behind peaks, its steepest rise behind steepest falls."
 )
+LOCALIZATIONS_NOTE = (
+    "In doublings of the step, as below: turning points of the same checkpoints' LLC at one "
+    "localization behind those at another. –: a seed has no such point."
+)
+POINTS_NOTE = (
+    "LLC ± its Monte-Carlo error on these states; letters: the verdict (**t**rusted, **d**oubtful, "
+    "**r**efused), then the regime (**p**lateau, **l**ocalization-dominated, "
+    "**t**emperature-dependent). Where all seeds have a point."
+)
 VARIANT_NOTE = (
     "In 1,000 environment steps, as above; agents of the same seeds with the game's own reward and "
     "with another. –: the curve has no such point."
@@ -48,8 +59,17 @@ FORMS_NOTE = (
     "Residual: its standard deviation in units of the median standard error of the points; a form "
     "that says all has 1. “Rise and decay” with a negative size is a fall and a slower rise."
 )
-PEAK = {"color": COLORS[1], "ls": "--", "lw": 0.9, "label": "peak of the plants per episode"}
-DIP = {"color": COLORS[0], "lw": 0.9, "label": "dip of the LLC, where it has one"}
+PEAK = {
+    "color": COLORS[1],
+    "ls": "--",
+    "lw": 0.9,
+    "label": "peak of the plants per episode, 95 % interval",
+}
+DIP = {
+    "color": COLORS[0],
+    "lw": 0.9,
+    "label": "dip of the LLC, 95 % interval; none: the curve has no dip",
+}
 PAIRS = (("dip", "peak"), ("rise", "fall"), ("peak", "peak"))
 
 
@@ -59,7 +79,7 @@ class Curves(NamedTuple):
     Attributes:
         llc: One curve for each kind and localization.
         events: Event curves.
-        rows: Verdicts and regimes of the points of each LLC curve.
+        rows: Steps, verdicts and regimes of the points of each LLC curve; when they were gathered.
     """
 
     llc: Sequence[Series]
@@ -85,15 +105,39 @@ def make_page(default: Curves, variants: Mapping[str, Curves]) -> Page:
         turn_table([*default.llc, *default.events], points),
         form_table(default.llc),
         verdict_table(default.rows),
+        points_table(default),
     ]
+    if len(default.llc) > 1:
+        tables.insert(0, localization_table(default.llc))
     figures = {"curves": curves_figure(default, points)}
     for name, variant in variants.items():
         others = variant.turning_points()
-        tables.insert(1, variant_table(name, (default, points), (variant, others)))
-        tables.append(verdict_table(variant.rows, f" of {name!r}"))
+        tables.insert(-4, variant_table(name, (default, points), (variant, others)))
+        tables += [
+            verdict_table(variant.rows, f" of {name!r}"),
+            points_table(variant, f" of {name!r}"),
+        ]
         figures[name] = curves_figure(variant, others)
     title = "Where the LLC of Craftax-Classic agents turns"
     return Page("craftax_turns", title, ABSTRACT, (), tables, figures)
+
+
+def localization_table(curves: Sequence[Series]) -> Table:
+    """Turning points of the LLC at each localization behind those at the last, of all kinds."""
+    body = [
+        [lag.kind, lag.curve, lag.other, *_lag_cells(lag)]
+        for curve in curves[:-1]
+        for lag in lags(curve, [curves[-1]])
+        if lag.kind == lag.other_kind and np.isfinite(lag.per_seed).any()
+    ]
+    header = ["turning point", "of", "behind that of", "of each seed", "mean"]
+    return Table("The same LLC at two localizations", header, body, LOCALIZATIONS_NOTE)
+
+
+def _lag_cells(lag: Lag) -> list[str]:
+    """Of each seed and their mean, with intervals."""
+    seeds = zip(lag.per_seed, lag.seed_low, lag.seed_high, strict=True)
+    return ["; ".join(_shown(*x) for x in seeds), _shown(lag.mean, lag.low, lag.high)]
 
 
 def turn_table(series: Sequence[Series], points: dict[str, TurningPoints]) -> Table:
@@ -129,8 +173,12 @@ def variant_table(name: str, default: Found, variant: Found) -> Table:
 def _at(points: TurningPoints, kind: str, number: int) -> str:
     """A turning point of one seed with its interval."""
     index = KINDS.index(kind)
-    ends = points.low[index, number], points.high[index, number]
-    return _shown(getattr(points, kind)[number], *ends, unit=1e3)
+    ends, share = (
+        (points.low[index, number], points.high[index, number]),
+        points.share[index, number],
+    )
+    told = f" ({share:.2f})" if 0 < share < 1 else ""
+    return _shown(getattr(points, kind)[number], *ends, unit=1e3) + told
 
 
 def lag_table(found: Sequence[Lag], points: dict[str, TurningPoints]) -> Table:
@@ -143,12 +191,9 @@ def lag_table(found: Sequence[Lag], points: dict[str, TurningPoints]) -> Table:
     wanted.sort(key=lambda x: (PAIRS.index((x.kind, x.other_kind)), x.other != "plant"))
     body = []
     for lag in wanted:
-        seeds = zip(lag.per_seed, lag.seed_low, lag.seed_high, strict=True)
+        names = [lag.curve, lag.kind, lag.other, lag.other_kind]
         shown = own_and_other(points[lag.curve], points[lag.other], lag)
-        body.append(
-            [lag.curve, lag.kind, lag.other, lag.other_kind, "; ".join(_shown(*x) for x in seeds),
-             _shown(lag.mean, lag.low, lag.high), ", ".join(f"{x:.2f}" for x in shown)]
-        )  # fmt: skip
+        body.append([*names, *_lag_cells(lag), ", ".join(f"{x:.2f}" for x in shown)])
     header = ["curve", "its", "behind", "its", "of each seed", "mean", "own, other, share"]
     return Table("Lags of the LLC behind events", header, body, LAGS_NOTE)
 
@@ -189,11 +234,42 @@ def form_table(curves: Sequence[Series]) -> Table:
 def verdict_table(rows: Sequence[dict[str, Any]], of: str = "") -> Table:
     """How many points of each curve were trusted, and their regimes."""
     body = [
-        [row["curve"], seed, _counted(verdicts), _counted(regimes)]
+        [
+            row["curve"],
+            seed,
+            _counted(verdicts),
+            _counted(regimes),
+            f"{row['date']}, {row['commit']:.7}",
+        ]
         for row in rows
         for seed, verdicts, regimes in zip(row["seeds"], row["verdict"], row["regime"], strict=True)
     ]
-    return Table(f"Verdicts{of}", ("curve", "seed", "verdicts", "regimes"), body)
+    header = ("curve", "seed", "verdicts", "regimes", "gathered at commit")
+    return Table(f"Verdicts{of}", header, body)
+
+
+def points_table(curves: Curves, of: str = "") -> Table:
+    """Every estimate with its verdict and regime; one row for each step."""
+    header, columns = ["step"], []
+    for series, row in zip(curves.llc, curves.rows, strict=True):
+        title = series.name.removeprefix("LLC ")
+        header += [f"{title}, seed {seed}" for seed in series.seeds]
+        columns += [_point_cells(series, row, number) for number in range(len(series.seeds))]
+    steps = sorted({step for column in columns for step in column})
+    body = [[f"{step:,.0f}", *(column.get(step, "–") for column in columns)] for step in steps]
+    return Table(f"Points{of}", header, body, POINTS_NOTE)
+
+
+def _point_cells(series: Series, row: Mapping[str, Any], number: int) -> dict[float, str]:
+    """The points of one seed by their steps."""
+    words = {
+        step: f"{verdict[0]}{regime[0]}"
+        for step, verdict, regime in zip(
+            row["steps"][number], row["verdict"][number], row["regime"][number], strict=True
+        )
+    }
+    points = zip(series.steps, series.values[number], series.sem[number], strict=True)
+    return {step: f"{value:.2f} ± {sem:.2f} {words[step]}" for step, value, sem in points}
 
 
 def _counted(words: Sequence[str]) -> str:
@@ -212,21 +288,35 @@ def curves_figure(curves: Curves, points: dict[str, TurningPoints]) -> Figure:
     """The LLC and the plants per episode of each seed, with dips and the peak of the plants."""
     plants = next(series for series in curves.events if series.name == "plant")
     rows, seeds = [*curves.llc, plants], plants.seeds
+    trusted = [*(trusted_points(*pair) for pair in zip(curves.llc, curves.rows, strict=True))]
+    trusted.append(np.ones(plants.values.shape, bool))
     with styled():
         figure = new_figure((3.3 * len(seeds) + 0.6, 1.6 * len(rows) + 0.9))
         axes = figure.subplots(len(rows), len(seeds), sharex=True, sharey="row", squeeze=False)
-        for series, row in zip(rows, axes, strict=True):
+        for series, is_trusted, row in zip(rows, trusted, axes, strict=True):
             row[0].set_ylabel("plants per episode" if series is plants else _words(series.name))
             for number, axis in enumerate(row):
-                draw_records(axis, series, number)
+                draw_records(axis, series, number, is_trusted=is_trusted[number])
                 _mark(axis, points["plant"], "peak", number, **PEAK)
                 if series is not plants:
                     _mark(axis, points[series.name], "dip", number, **DIP)
         for number, seed in enumerate(seeds):
             axes[0, number].set_title(f"seed {seed}")
             scale_axis(axes[-1, number], float(plants.steps[-1]))
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
+
+
+def trusted_points(series: Series, row: Mapping[str, Any]) -> np.ndarray:
+    """Which points of a curve were trusted, `[seed, record]`."""
+    return np.array(
+        [
+            np.isin(
+                series.steps, [s for s, v in zip(steps, verdicts, strict=True) if v == "trusted"]
+            )
+            for steps, verdicts in zip(row["steps"], row["verdict"], strict=True)
+        ]
+    )
 
 
 def _mark(axis: Any, points: TurningPoints, kind: str, number: int, **style: Any) -> None:
@@ -244,9 +334,13 @@ def _words(name: str) -> str:
     return lines.replace(" at ", " states,\n")
 
 
-def draw_records(axis: Any, series: Series, number: int) -> None:
-    """The records of one seed with their standard errors."""
-    axis.errorbar(
-        series.steps, series.values[number], series.sem[number],
-        fmt="o", ms=1.8, elinewidth=0.6, color="0.25", label="record ± its standard error",
-    )  # fmt: skip
+def draw_records(axis: Any, series: Series, number: int, *, is_trusted: np.ndarray) -> None:
+    """The records of one seed with their standard errors; open where they are not trusted."""
+    for chosen, fill, label in (
+        (is_trusted, "0.25", "record ± its standard error"),
+        (~is_trusted, "white", "LLC that is not trusted"),
+    ):
+        axis.errorbar(
+            series.steps[chosen], series.values[number, chosen], series.sem[number, chosen],
+            fmt="o", ms=2.2, mew=0.6, mfc=fill, elinewidth=0.6, color="0.25", label=label,
+        )  # fmt: skip

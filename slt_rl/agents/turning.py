@@ -31,6 +31,8 @@ class TurningPoints(NamedTuple):
         low: Lower ends of the 95 % intervals over the errors of the records and the
             distance between them, `[kind, seed]`.
         high: Upper ends.
+        share: Of the resampled curves, those that have the point, `[kind, seed]`. The intervals are
+            over these alone, and say little of a point that many lack.
     """
 
     rise: np.ndarray
@@ -39,6 +41,7 @@ class TurningPoints(NamedTuple):
     dip: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    share: np.ndarray
 
 
 def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
@@ -58,7 +61,9 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
     """
     found = _resampled(series, np.random.default_rng(seed))
     rise, peak, fall, dip = found[:, 0]
-    return TurningPoints(rise, peak, fall, dip, *_percentiles(found[:, 1:]))
+    low, high = _percentiles(found[:, 1:])
+    share = np.isfinite(found[:, 1:]).mean(axis=1)
+    return TurningPoints(rise, peak, fall, dip, low, high, share)
 
 
 def _resampled(series: Series, rng: np.random.Generator) -> np.ndarray:

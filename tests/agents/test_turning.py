@@ -77,6 +77,18 @@ def test_the_dip_of_a_curve_is_the_peak_of_its_mirror_image():
     assert np.isnan(turning_points(peak).dip).all()
 
 
+def test_the_share_of_curves_with_a_peak_tells_a_sure_one_from_one_at_the_threshold():
+    x = np.log(STEPS + 0.02 * STEPS[-1])
+    up = np.clip((x - x[0]) / (x[33] - x[0]), 0, 1)
+    down = np.clip((x - x[33]) / (x[-1] - x[33]), 0, 1)
+    # Comes down by a third, a tenth and a hundredth of its range, of which a tenth is needed.
+    descent = np.array([1 / 3, 1 / 10, 1 / 100])[:, None]
+    values = (1 - np.cos(np.pi * up)) / 2 - descent * (1 - np.cos(np.pi * down)) / 2
+    series = Series("peak", "unit", STEPS, values, np.full(values.shape, 0.01), (0, 1, 2))
+    sure, at_threshold, none = turning_points(series).share[1]
+    assert sure == 1 and 0 < at_threshold < 1 and none == 0
+
+
 def test_a_curve_that_only_falls_has_no_rise():
     points = turning_points(bump([0, 0, 0]))
     assert np.isnan(points.peak).all() and np.isnan(points.rise).all()

@@ -68,7 +68,7 @@ class Agent(NamedTuple):
 AGENTS = {
     "feedforward": Agent(
         ("--steps", "1e6"),
-        (0, 16e3, 41e3, 94e3, 160e3, 352e3, 610e3, 1e6),
+        (0, 16e3, 94e3, 352e3, 1e6),
         (
             Asked(BOTH),
             *(Asked(BOTH, part=f"layer_{i}") for i in range(3)),

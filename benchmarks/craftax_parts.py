@@ -8,8 +8,9 @@ Two agents of one seed, a page for each: the default one of `slt-rl train crafta
 with a recurrent core of 8 units and a fifth of the steps. At a few checkpoints of each: the
 coefficient of the whole actor and of each of its layers with the others frozen, under the KL to the
 frozen policy; of the whole critic under its value error; on fixed states and on the checkpoint's
-own. What is finished is kept: a command that was stopped goes on. A run folder that lies at
-`--runs` under the name of an agent is measured as it is.
+own. The values of the feed-forward critic are linear in its last layer, whose coefficient is known
+for that reason and stands beside its estimate. What is finished is kept: a command that was stopped
+goes on. A run folder that lies at `--runs` under the name of an agent is measured as it is.
 """
 
 import sys
@@ -18,19 +19,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from benchmarks import pages
 from benchmarks.craftax_kinds import Kind, row_of
-from benchmarks.craftax_parts_page import localization, make_page
+from benchmarks.craftax_parts_page import localization, loss, make_page
 from benchmarks.pages import write_page
 from slt_rl import cli
-from slt_rl.agents import Run, load_curves, load_run, make_subjects, measure_curve
+from slt_rl.agents import Run, Subject, load_curves, load_run, make_subjects, measure_curve
 from slt_rl.agents.measure import curve_name
 from slt_rl.agents.states import with_checkpoints
 
 NUM_STATES = 512
 BOTH, STRONGER = (300.0, 100.0), (300.0,)
+# The last layer of the feed-forward critic, in which its values are linear.
+LINEAR = "layer_2"
 
 
 class Asked(NamedTuple):
@@ -63,13 +68,14 @@ class Agent(NamedTuple):
 AGENTS = {
     "feedforward": Agent(
         ("--steps", "1e6"),
-        (0, 16e3, 41e3, 94e3, 160e3, 352e3, 610e3, 1e6),
+        (0, 16e3, 94e3, 352e3, 1e6),
         (
             Asked(BOTH),
             *(Asked(BOTH, part=f"layer_{i}") for i in range(3)),
             Asked(STRONGER, of_values=True),
             Asked(STRONGER, own=True),
             Asked(STRONGER, of_values=True, own=True),
+            Asked(STRONGER, of_values=True, part=LINEAR),
         ),
     ),
     "gru_8": Agent(
@@ -157,10 +163,12 @@ def write_results(runs: Path, names: Sequence[str], *, folder: Path) -> None:
         raise SystemExit(f"{runs}: no curves; the same command without --page measures them")
     settings = {"runs": str(runs), "num_states": NUM_STATES}
     for name, kinds in agents.items():
-        norms = part_norms(load_run(runs / name), kinds)
+        run = load_run(runs / name)
+        norms, exact = part_norms(run, kinds), exact_coefficients(run, kinds)
         rows = [row_of(kind) | {"localization": localization(kind)} for kind in kinds]
         rows += [{"norms": {part: x.round(5).tolist() for part, x in norms.items()}}]
-        write_page(make_page(name, kinds, norms), rows, settings, folder=folder)
+        rows += [{"exact": {curve: x.round(5).tolist() for curve, x in exact.items()}}]
+        write_page(make_page(name, kinds, norms, exact=exact), rows, settings, folder=folder)
 
 
 def kinds_of(folder: Path) -> list[Kind]:
@@ -174,10 +182,9 @@ def kinds_of(folder: Path) -> list[Kind]:
 
 def part_norms(run: Run, kinds: Sequence[Kind]) -> dict[str, np.ndarray]:
     """Euclidean norm of the parameters of each part of the actor, `[checkpoint]` of the curves."""
-    indices = np.searchsorted(run.steps, kinds[0].curve.steps)
-    params = with_checkpoints(run, indices).checkpoints(run.seeds[0]).params
+    params = measured(run, kinds[0]).checkpoints(run.seeds[0]).params
     params = params.get("policy", params)
-    parts = dict.fromkeys(kind.curve.facts["part"] for kind in kinds)
+    parts = dict.fromkeys(kind.curve.facts["part"] for kind in kinds if loss(kind) == "KL")
     return {part: leading_norm(params[part]) for part in parts if part}
 
 
@@ -185,6 +192,51 @@ def leading_norm(params: Any) -> np.ndarray:
     """Euclidean norm over all leaves `[checkpoint, ...]` of each checkpoint."""
     leaves = [np.asarray(x).reshape(len(x), -1) for x in jax.tree.leaves(params)]
     return np.linalg.norm(np.concatenate(leaves, axis=1), axis=1)
+
+
+def measured(run: Run, kind: Kind) -> Run:
+    """The run as if it had the checkpoints of a curve alone."""
+    return with_checkpoints(run, np.searchsorted(run.steps, kind.curve.steps))
+
+
+def exact_coefficients(run: Run, kinds: Sequence[Kind]) -> dict[str, np.ndarray]:
+    """Of each curve of a linear part of the critic what it must be, `[checkpoint]`."""
+    found = {}
+    for kind in kinds:
+        facts = kind.curve.facts
+        if loss(kind) == "value error" and facts["part"] == LINEAR:
+            (subject,) = make_subjects(
+                measured(run, kind), seeds=run.seeds[:1], num_states=facts["num_states"],
+                of_values=True, part=LINEAR,
+            )  # fmt: skip
+            found[kind.name] = quadratic_coefficients(
+                subject, nbeta=kind.curve.nbeta, localization=localization(kind)
+            )
+    return found
+
+
+def quadratic_coefficients(subject: Subject, *, nbeta: float, localization: float) -> np.ndarray:
+    r"""Coefficients `[checkpoint]` of losses that are quadratic in the free parameters.
+
+        1/2 sum_i h_i / (h_i + localization)
+
+    with `h_i` the eigenvalues of `nbeta` times the Hessian of the mean loss: the expectation of
+    `nbeta (L - L*)` under the Gaussian `exp(-nbeta L - localization/2 |w - w*|^2)`.
+    """
+    found = []
+    for index in range(len(subject.steps)):
+        free = jax.tree.map(lambda x: x[0], subject.take([index]))
+        h = np.maximum(nbeta * np.linalg.eigvalsh(mean_hessian(subject, free, index)), 0.0)
+        found.append(np.sum(h / (h + localization)) / 2)
+    return np.array(found)
+
+
+def mean_hessian(subject: Subject, free: Any, index: int) -> np.ndarray:
+    """Hessian of the mean loss of a checkpoint over its free parameters, `[d, d]`."""
+    loss_fn, data = subject.make_target(free, subject.data(index))
+    flat, unravel = ravel_pytree(free)
+    hessian = jax.hessian(lambda w: jnp.mean(loss_fn(unravel(w), data.examples)))
+    return np.asarray(jax.jit(hessian)(flat), np.float64)
 
 
 if __name__ == "__main__":

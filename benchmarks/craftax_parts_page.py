@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from benchmarks.craftax_kinds import FIXED, Kind, counted, point
 from benchmarks.pages import Page
 from slt_rl.agents.figures import COLORS, draw_points, scale_axis, verdict_handles
-from slt_rl.report import Table
+from slt_rl.report import Check, Table
 from slt_rl.report.style import INK, MUTED, new_figure, short_number, styled
 
 # From the inputs on; the layers of the two agents that have one place have one color.
@@ -59,15 +59,29 @@ ORDER_NOTE = (
     "Parts by the size of their coefficient: > where neither of two neighbors was refused and they "
     "are more than two standard errors of their difference apart, ≈ elsewhere."
 )
+EXACT_NOTE = (
+    "The values are linear in the last layer of the critic and its bias, so that the loss is "
+    "quadratic in them and the coefficient is ½ Σ h / (h + localization), with h the eigenvalues "
+    "of nβ times the second moments of what the layer sees. Apart: the difference in standard "
+    "errors of the estimate."
+)
+MAX_Z = 3.0
 
 
-def make_page(name: str, kinds: Sequence[Kind], norms: Mapping[str, np.ndarray]) -> Page:
+def make_page(
+    name: str,
+    kinds: Sequence[Kind],
+    norms: Mapping[str, np.ndarray],
+    *,
+    exact: Mapping[str, np.ndarray],
+) -> Page:
     """Tables and a figure of an agent.
 
     Args:
         name: The agent.
         kinds: All its curves, one for each localization.
         norms: Norm of each of its parts, `[checkpoint]`.
+        exact: Of each curve whose coefficient is known what it is, `[checkpoint]`.
     """
     groups = [group for g in localizations(kinds) if (group := actors(kinds, g))]
     tables = [
@@ -77,12 +91,14 @@ def make_page(name: str, kinds: Sequence[Kind], norms: Mapping[str, np.ndarray])
         changes_table(name, groups),
         norms_table(name, kinds, norms),
         others_table(name, kinds),
+        *(exact_table(name, kind, exact[kind.name]) for kind in kinds if kind.name in exact),
     ]
+    checks = [exact_check(kind, exact[kind.name]) for kind in kinds if kind.name in exact]
     title = "The LLC of the parts of a Craftax-Classic agent"
     abstract = f"{ABSTRACT} {AGENTS_NOTES[name]}"
     figures = {"curves": curves_figure(name, kinds)}
     return Page(
-        f"craftax_parts_{name}", title, abstract, (), [t for t in tables if t.rows], figures
+        f"craftax_parts_{name}", title, abstract, checks, [t for t in tables if t.rows], figures
     )
 
 
@@ -237,6 +253,31 @@ def others_table(name: str, kinds: Sequence[Kind]) -> Table:
     return Table(title, header, body)
 
 
+def exact_table(name: str, kind: Kind, exact: np.ndarray) -> Table:
+    """The estimates of a curve beside the coefficients that they must have."""
+    steps = kind.curve.steps
+    body = [
+        [int(step), point(kind, step), f"{exact[i]:.2f}", f"{apart(kind, exact)[i]:+.1f}"]
+        for i, step in enumerate(steps)
+    ]
+    title = f"Known answer: {name}, {label(kind)} of the critic, {localization(kind):g}"
+    return Table(title, ("step", "estimate", "exact", "apart"), body, EXACT_NOTE)
+
+
+def exact_check(kind: Kind, exact: np.ndarray) -> Check:
+    """Whether the estimates of a curve are the coefficients that they must be."""
+    worst = float(np.max(np.abs(apart(kind, exact))))
+    text = f"{label(kind)} of the critic: largest distance from its exact LLC, standard errors"
+    detail = f"{len(exact)} checkpoints"
+    return Check("exact", text, f"<= {MAX_Z:g}", round(worst, 2), worst <= MAX_Z, detail)
+
+
+def apart(kind: Kind, exact: np.ndarray) -> np.ndarray:
+    """Differences from the exact coefficients in standard errors, `[checkpoint]`."""
+    mean, sem = kind.at(kind.curve.steps)
+    return (mean - exact) / sem
+
+
 def wholes(kinds: Sequence[Kind]) -> list[Kind]:
     """The curves with all parameters free."""
     return [kind for kind in kinds if not kind.curve.facts["part"]]
@@ -281,7 +322,7 @@ def _panel(axis: Any, group: Sequence[Kind]) -> None:
         style = (0, (3, 2)) if states(kind) == "own" else "-"
         draw_points(axis, kind.curve, (0, kind.index), color=color, style=style)
     parts = [kind for kind in group if kind.curve.facts["part"]]
-    if parts:
+    if len(parts) > 1:
         axis.plot(parts[0].curve.steps, sum_of(parts)[0], ":", color=MUTED, lw=1.2)
     what = "actor under KL" if loss(group[0]) == "KL" else "critic under value error"
     axis.set_title(f"{what}, localization {localization(group[0]):g}", fontsize=9)

@@ -10,6 +10,7 @@ from benchmarks.craftax_parts import (
     AGENTS,
     Agent,
     Asked,
+    exact_coefficients,
     kinds_of,
     leading_norm,
     measure_run,
@@ -24,6 +25,7 @@ from benchmarks.craftax_parts_page import (
     others_table,
     parts_table,
 )
+from slt_rl.agents.states import stored_reference_states
 from tests.agents import small_worlds
 from tests.benchmarks.made_up_curves import kind
 
@@ -100,7 +102,7 @@ def test_a_page_shows_every_localization_loss_and_kind_of_states():
         kind("policy-own", WHOLE + 1, steps=STEPS, verdict="doubtful"),
     ]
     norms = {"layer_2": np.array([0.04, 0.3, 0.6, 2.1]), "layer_0": np.array([1.0, 2, 3, 4])}
-    page = make_page("feedforward", feedforward, norms)
+    page = make_page("feedforward", feedforward, norms, exact={})
     titles = [table.title for table in page.tables]
     assert [t for t in titles if t.startswith("Parts")] == [
         "Parts of the actor: feedforward, localization 300",
@@ -115,9 +117,25 @@ def test_a_page_shows_every_localization_loss_and_kind_of_states():
     assert len(page.figures["curves"].axes) == 3
 
 
+@pytest.mark.parametrize(("mean", "held"), [(3.0, True), (3.2, False)])
+def test_an_estimate_that_is_known_is_held_against_its_exact_value(mean, held):
+    # At the last step 2.5 and 4.5 errors from what it is.
+    critic = kind("value-reference-layer_2", [1, 2, 3, mean], steps=STEPS, part="layer_2", sem=0.1)
+    exact = {critic.name: np.array([1.0, 2.1, 3, 2.75])}
+    page = make_page("feedforward", [*actor(), critic], {}, exact=exact)
+    (table,) = [table for table in page.tables if table.title.startswith("Known answer")]
+    assert table.rows[1] == [16_000, "2.00 ± 0.10", "2.10", "-1.0"]
+    (check,) = page.checks
+    assert check.held is held
+    assert check.value == pytest.approx(10 * (mean - 2.75))
+
+
 def test_each_agent_has_a_page_of_its_own():
     recurrent = actor(shares={"encoder": 0.5, "core": 0.1, "actor": 0.5})
-    pages = [make_page("feedforward", actor(), {}), make_page("gru_8", recurrent, {})]
+    pages = [
+        make_page("feedforward", actor(), {}, exact={}),
+        make_page("gru_8", recurrent, {}, exact={}),
+    ]
     assert [page.name for page in pages] == ["craftax_parts_feedforward", "craftax_parts_gru_8"]
     (parts,) = [table for table in pages[1].tables if table.title.startswith("Parts")]
     assert parts.header[:5] == ("step", "whole", "encoder", "core", "head")
@@ -127,7 +145,7 @@ def test_each_agent_has_a_page_of_its_own():
 def test_what_is_not_measured_yet_is_left_out():
     whole, *parts = actor()
     for kinds in (parts, [whole], [kind("value-own", WHOLE, steps=STEPS)]):
-        titles = " ".join(table.title for table in make_page("gru_8", kinds, {}).tables)
+        titles = " ".join(table.title for table in make_page("gru_8", kinds, {}, exact={}).tables)
         assert "Parts" not in titles and "Losses" not in titles and "Curves" in titles
 
 
@@ -186,6 +204,23 @@ def test_a_toy_agent_is_measured_once_at_the_nearest_checkpoints(toy, tmp_path, 
 def test_the_norm_of_a_part_is_over_all_its_parameters():
     params = {"kernel": np.array([[[3.0, 0]], [[0, 6.0]]]), "bias": np.array([[4.0], [8.0]])}
     np.testing.assert_allclose(leading_norm(params), [5, 10])
+
+
+def test_the_exact_coefficient_is_that_of_the_features_of_the_last_layer(tmp_path, monkeypatch):
+    run = small_worlds.untrained_run(tmp_path / "feedforward")
+    monkeypatch.setattr(craftax_parts, "LINEAR", "layer_1")
+    critic = kind("value-reference-layer_1", [1.0, 1.0], steps=np.array([0, 20]), part="layer_1")
+    critic.curve.facts["num_states"] = 64
+    found = exact_coefficients(run, [critic, *actor(shares={"layer_1": 0.5})])[critic.name]
+    path = run.folder / "curves" / "states-64.safetensors"
+    states = stored_reference_states(path, run, seed=0, num_states=64, num_sources=2)
+    for step, value in zip((0, 20), found, strict=True):
+        params = run.checkpoints(0).params["value"]["layer_0"]
+        layer = {name: leaf[run.steps == step][0] for name, leaf in params.items()}
+        features = np.tanh(states.observations[0] @ layer["kernel"] + layer["bias"])
+        features = np.concatenate([features, np.ones((64, 1))], axis=1)
+        h = critic.curve.nbeta * np.linalg.eigvalsh(features.T @ features / 64)
+        assert value == pytest.approx(0.5 * np.sum(h / (h + 300.0)), rel=1e-5)
 
 
 def test_every_curve_has_draws_of_its_own(toy, monkeypatch):

@@ -28,6 +28,7 @@ __all__ = [
     "forget_after",
     "load_arrays",
     "load_series",
+    "recorded_metadata",
     "recorded_steps",
     "save_arrays",
     "save_checkpoint",
@@ -131,13 +132,20 @@ def stack_checkpoints(
     return CheckpointSeries(steps, unflatten(stacked), dict(metadata or {}))
 
 
-def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> None:
+def save_checkpoint(
+    folder: str | os.PathLike,
+    step: int,
+    params: PyTree,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Adds one record to a folder, replacing a record of the same step.
 
     Args:
         folder: Folder of the series; created if absent.
         step: Training step.
         params: Nested dict of arrays.
+        metadata: What else is known about the record, plain JSON values; see `recorded_metadata`.
 
     Raises:
         ValueError: If `step` is negative, or `params` is not a nested dict of arrays.
@@ -146,7 +154,7 @@ def save_checkpoint(folder: str | os.PathLike, step: int, params: PyTree) -> Non
         raise ValueError(f"step: got {step}, expected an integer >= 0")
     folder = Path(folder)
     index = _read_index(folder) if (folder / _INDEX).exists() else _new_index({})
-    record = _save_record(folder, int(step), flatten(params))
+    record = _save_record(folder, int(step), flatten(params)) | {"metadata": dict(metadata or {})}
     records = [r for r in index["checkpoints"] if r["step"] != int(step)] + [record]
     _write_index(folder, {**index, "checkpoints": records})
 
@@ -198,8 +206,25 @@ def recorded_steps(folder: str | os.PathLike) -> np.ndarray:
     Raises:
         ValueError: Naming the file, if the index is missing or damaged.
     """
-    index = _read_index(Path(folder))
-    return np.array(sorted(record["step"] for record in index["checkpoints"]), np.int64)
+    return np.array(list(recorded_metadata(folder)), np.int64)
+
+
+def recorded_metadata(folder: str | os.PathLike) -> dict[int, dict[str, Any]]:
+    """What was given to `save_checkpoint` beside the parameters; reads the index only.
+
+    The index lists the digest of each file, so that what it says holds of the file too.
+
+    Args:
+        folder: Folder of the series.
+
+    Returns:
+        Training step -> metadata, in the order of the steps; empty for a record without any.
+
+    Raises:
+        ValueError: Naming the file, if the index is missing or damaged.
+    """
+    records = _read_index(Path(folder))["checkpoints"]
+    return {r["step"]: r.get("metadata", {}) for r in sorted(records, key=lambda r: r["step"])}
 
 
 def forget_after(folder: str | os.PathLike, step: int) -> None:
@@ -278,6 +303,7 @@ def _is_record(record: Any) -> bool:
         and isinstance(record.get("sha256"), str)
         and isinstance(record.get("file"), str)
         and Path(record["file"]).name == record["file"]
+        and isinstance(record.get("metadata", {}), dict)
     )
 
 

@@ -4,14 +4,31 @@ A document carries the SHA-256 of its values, so that a damaged number is notice
 arrays. White space and the order of names do not count.
 """
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from slt_rl.array_files import fingerprint, parse_object, read_file, write_file
 
 _DIGEST = "sha256"
+
+
+@contextlib.contextmanager
+def advising(text: str) -> Iterator[None]:
+    """Adds to the message of a `ValueError` what there is to do about it.
+
+    Example:
+        >>> with advising("copy it again"):
+        ...     raise ValueError("a.json: truncated")
+        Traceback (most recent call last):
+        ValueError: a.json: truncated; copy it again
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{error}; {text}") from error
 
 
 def write_document(path: Path, document: Mapping[str, Any]) -> None:

@@ -62,7 +62,8 @@ def write_run(root: Path, record=None, scale: float = 1.0) -> None:
     for seed in record.spec.seeds:
         for step in (0, 64):
             params = jax.tree.map(lambda x, s=step: np.full(x.shape, scale + s, x.dtype), shapes)
-            save_checkpoint(folder.series_path(root, seed), step, params)
+            mark = record.mark(seed, step)
+            save_checkpoint(folder.series_path(root, seed), step, params, metadata=mark)
         statistics = {name: scale * np.arange(6.0) for name in names}
         folder.write_statistics(root, record, seed, statistics=statistics)
 
@@ -105,7 +106,8 @@ def write_all(root: Path, scale: float = 1.0) -> None:
     write_run(root / "run", scale=scale)
     bundle.pack_run(root / "run", root / "bundle.safetensors", max_bytes=100_000)
     write_curve(root / "curve.json", curve_values(scale))
-    write_document(root / "development.json", {"format": DEVELOPMENT, "window": 1, "x": scale})
+    description = {"format": DEVELOPMENT, "window": 1, "seeds": [], "series": {}, "lags": [scale]}
+    write_document(root / "development.json", description)
     store = PointStore(root / "points", {"model": scale})
     store.save(3, 10.0, digest=store.digest([]), point=POINT | {"mean": scale})
     kept_estimates(root, lambda: [estimate(scale), estimate(2 * scale)], scale=scale)

@@ -11,6 +11,7 @@ from slt_rl.checkpoints import (
     CheckpointSeries,
     forget_after,
     load_series,
+    recorded_metadata,
     recorded_steps,
     save_checkpoint,
     save_series,
@@ -158,6 +159,12 @@ def test_some_of_the_records_can_be_read(folder):
     assert_equal(series.at_step(1000), params(1000))
     with pytest.raises(ValueError, match=r"index.json: no record of step 7, has \[0, 200, 1000\]"):
         load_series(folder, steps=[7])
+
+
+def test_metadata_of_a_record_are_kept_beside_its_digest(folder):
+    save_checkpoint(folder, 300, params(300), metadata={"run": "a"})
+    save_checkpoint(folder, 1000, params(1000))
+    assert recorded_metadata(folder) == {0: {}, 200: {}, 300: {"run": "a"}, 1000: {}}
 
 
 def test_later_records_are_forgotten(folder, tmp_path):

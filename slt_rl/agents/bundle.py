@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.agents import folder as files
 from slt_rl.agents.folder import RunRecord, record_from_json, record_to_json
 from slt_rl.agents.run import Run, load_run
@@ -49,8 +51,11 @@ def pack_run(
         the last alone where only one fits.
 
     Raises:
-        ValueError: If not even one fits.
+        ValueError: If not even one fits, or `dtype` would round parameters to whole numbers.
     """
+    check_count("max_bytes", max_bytes)
+    if not jnp.issubdtype(np.dtype(dtype), jnp.floating):
+        raise ValueError(f"dtype: got {np.dtype(dtype)}, expected a type of floating-point numbers")
     run = load_run(folder)
     dropped = () if whole else CRITIC
     arrays = {
@@ -94,7 +99,8 @@ def unpack_run(path: str | os.PathLike, folder: str | os.PathLike) -> Run:
             raise ValueError(f"{path}: expected {len(steps)} checkpoints of seed {seed}")
         for index, step in enumerate(steps):
             one = {name: _widened(leaf[index]) for name, leaf in params.items()}
-            save_checkpoint(files.series_path(folder, seed), step, _nested(Path(path), one))
+            one, mark = _nested(Path(path), one), record.mark(seed, step)
+            save_checkpoint(files.series_path(folder, seed), step, one, metadata=mark)
         statistics = _part(arrays, f"statistics/{seed}/")
         files.write_statistics(folder, record, seed, statistics=statistics)
     files.write_record(folder, record)

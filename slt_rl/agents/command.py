@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def _add_world(group: Any) -> None:
     add("--reward", **pairs, metavar="ACHIEVEMENT=R", help="change rewards, as place_plant=0")
     add("--pay", **pairs, metavar="EVENT=R", help="pay for an event every time, as plant=1")
     add("--action-cost", **pairs, metavar="ACTION=R", help="cost of an action, as place_plant=.01")
-    add("--step-cost", type=float, default=0.0, help="cost of every step (0)")
+    add("--step-cost", type=float, default=0.0, help="cost of every step; below 0 it pays (0)")
     add("--health", type=float, default=1.0, help="weight of the health term (1)")
     add("--see-achievements", action="store_true", help="append their flags to the observation")
 
@@ -73,6 +73,20 @@ def _pair(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=NUMBER") from None
 
 
+def unique_pairs(option: str, pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Pairs of a name and what is said of it, as a dict.
+
+    Raises:
+        ValueError: If a name is given twice.
+    """
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"--{option}: {name} is given twice, expected each name once")
+        found[name] = value
+    return found
+
+
 def run_spec(options: argparse.Namespace) -> Any:
     """The description of the run that the options ask for; steps are rounded up to whole updates.
 
@@ -89,9 +103,9 @@ def run_spec(options: argparse.Namespace) -> Any:
         map_size=(48 if full else 32) if options.map is None else options.map,
         pool_size=options.pool,
         see_achievements=options.see_achievements,
-        achievements=dict(options.reward),
-        events=dict(options.pay),
-        actions=dict(options.action_cost),
+        achievements=unique_pairs("reward", options.reward),
+        events=unique_pairs("pay", options.pay),
+        actions=unique_pairs("action-cost", options.action_cost),
         health=options.health,
         step=options.step_cost,
         max_timesteps=options.time_limit,

@@ -13,8 +13,8 @@ import numpy as np
 import slt_rl
 from slt_rl._numbers import check_count, check_optional_count, check_positive
 from slt_rl.agents.points import Point, PointStore, point_of
+from slt_rl.agents.states import even_indices
 from slt_rl.agents.subjects import Subject
-from slt_rl.data import as_dataset
 from slt_rl.kept import program_text, versions
 
 # Both were chosen by measurement on Craftax actors; see docs/agent-curves.md.
@@ -79,11 +79,8 @@ def measure_points(
     localizations = check_settings(
         localizations, sampling, at_once=at_once, num_threads=num_threads
     )
-    if at_once > subject.max_at_once:
-        raise ValueError(
-            f"at_once: got {at_once}, expected 1: with own states, or a part of the parameters, "
-            "each checkpoint has data of its own"
-        )
+    check_count("seed", seed, 0)
+    check_at_once(at_once, subject.max_at_once)
     settings = {
         "versions": versions(), "seed": seed, "run_seed": subject.seed, "at_once": at_once,
         "sampling": list(sampling), "facts": subject.facts, "loss": _program(subject),
@@ -105,14 +102,8 @@ def measure_points(
 
 def _program(subject: Subject) -> str:
     """The program of the loss, which is the same for all checkpoints."""
-
-    def losses(params, data):
-        loss_fn, data = subject.make_target(params, data)
-        data = as_dataset(data)
-        return loss_fn(params, data.examples), data
-
     first = jax.tree.map(lambda x: x[0], subject.take([0]))
-    return program_text(losses, first, subject.data(0))
+    return program_text(subject.losses, first, subject.data(0))
 
 
 def check_settings(
@@ -129,9 +120,28 @@ def check_settings(
     """
     for name, least in (("num_chains", 4), ("num_burnin", 0), ("num_draws", 4)):
         check_count(name, getattr(sampling, name), least)
+    if sampling.nbeta is not None:
+        check_positive("nbeta", sampling.nbeta)
     check_count("at_once", at_once)
     check_optional_count("num_threads", num_threads)
-    return [check_positive("localizations", g) for g in localizations]
+    found = [check_positive("localizations", g) for g in localizations]
+    if not found or len(set(found)) < len(found):
+        raise ValueError(f"localizations: got {found}, expected different numbers, at least one")
+    return found
+
+
+def check_at_once(at_once: int, largest: int) -> None:
+    """Refuses more checkpoints side by side than one program may sample.
+
+    Raises:
+        ValueError: Saying why.
+    """
+    if at_once > largest:
+        single = ": with own states, or a part of the parameters, each checkpoint has its own data"
+        raise ValueError(
+            f"at_once: got {at_once}, expected at most {largest}"
+            f"{single if largest == 1 else ', the checkpoints'}"
+        )
 
 
 class _Measurer(NamedTuple):
@@ -215,8 +225,8 @@ def chosen_checkpoints(num_checkpoints: int, wanted: int | None) -> np.ndarray:
     """
     if wanted is None:
         return np.arange(num_checkpoints)
-    if not 1 <= wanted <= num_checkpoints:
+    if check_count("num_checkpoints", wanted) > num_checkpoints:
         raise ValueError(
             f"num_checkpoints: got {wanted}, expected 1 ... {num_checkpoints}, those of the run"
         )
-    return np.linspace(0, num_checkpoints - 1, wanted).round().astype(int)
+    return even_indices(num_checkpoints, wanted)

@@ -76,7 +76,7 @@ def _add_run(command: argparse.ArgumentParser) -> None:
 
 def run_curve(options: argparse.Namespace) -> int:
     """Measures and prints where the curve is."""
-    from slt_rl.agents.curve import LOCALIZATIONS, Sampling, check_settings
+    from slt_rl.agents.curve import LOCALIZATIONS, Sampling, check_at_once, check_settings
     from slt_rl.agents.measure import curve_name, make_subjects, measure_curve
     from slt_rl.agents.run import load_run
 
@@ -87,6 +87,8 @@ def run_curve(options: argparse.Namespace) -> int:
     sampling = Sampling(**{name: x for name, x in given.items() if x is not None})
     side_by_side = {"at_once": options.at_once, "num_threads": options.threads}
     localizations = check_settings(options.localizations or LOCALIZATIONS, sampling, **side_by_side)
+    if options.own or options.part:
+        check_at_once(options.at_once, 1)
     run = load_run(options.folder)
     _tell("the first time worlds are made and played for the states of the loss", options)
     subjects = make_subjects(
@@ -114,6 +116,7 @@ def run_curve(options: argparse.Namespace) -> int:
 
 def run_develop(options: argparse.Namespace) -> int:
     """Describes all curves of a run and prints where the description is."""
+    from slt_rl.agents.command import unique_pairs
     from slt_rl.agents.develop import develop_run
     from slt_rl.agents.run import load_run
 
@@ -121,7 +124,7 @@ def run_develop(options: argparse.Namespace) -> int:
     if options.rewarded is not None:
         if not all("=" in pair for pair in options.rewarded):
             raise ValueError(f"--rewarded: got {options.rewarded}, expected EVENT=PAID")
-        pairs = dict(pair.split("=", 1) for pair in options.rewarded)
+        pairs = unique_pairs("rewarded", (pair.split("=", 1) for pair in options.rewarded))
     given = {} if options.simulated is None else {"num_simulated": options.simulated}
     path = develop_run(
         load_run(options.folder),

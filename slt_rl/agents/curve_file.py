@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from slt_rl.agents.points import Point
-from slt_rl.documents import read_document, write_document
+from slt_rl.documents import advising, read_document, write_document
 from slt_rl.report import Provenance
 from slt_rl.report.checks import strict
 
@@ -90,10 +90,15 @@ def load_curve(path: Path) -> StoredCurve:
     """Reads what `slt-rl curve` wrote.
 
     Raises:
-        ValueError: Naming the file, if it is missing, damaged or of another format.
+        ValueError: Naming the file, if it is missing, damaged or of another format; the text says
+            what to do.
     """
     path = Path(path)
-    document = read_document(path, FORMAT, older=OLDER_FORMAT)
+    with advising("remove it and repeat `slt-rl curve`, which keeps the finished points"):
+        return _checked(path, read_document(path, FORMAT, older=OLDER_FORMAT))
+
+
+def _checked(path: Path, document: Mapping[str, Any]) -> StoredCurve:
     try:
         curve = _parse(document)
     # What a document that is whole but was made by something else can raise.
@@ -101,7 +106,7 @@ def load_curve(path: Path) -> StoredCurve:
         raise ValueError(f"{path}: no curve of this library ({error!r})") from error
     shape = (len(curve.seeds), len(curve.localizations), *curve.steps.shape)
     parts = (curve.mean, curve.sem, curve.low, curve.high, curve.verdicts, curve.regimes)
-    if any(part.shape != shape for part in parts):
+    if not curve.mean.size or any(part.shape != shape for part in parts):
         raise ValueError(f"{path}: expected points {list(shape)}, found {list(curve.mean.shape)}")
     return curve
 

@@ -13,7 +13,8 @@ from slt_rl.agents.points import finite
 from slt_rl.agents.run import Run
 from slt_rl.agents.series import Series, default_window, event_series, llc_series
 from slt_rl.agents.turning import lags, turning_points
-from slt_rl.documents import read_document, write_document
+from slt_rl.array_files import require
+from slt_rl.documents import advising, read_document, write_document
 from slt_rl.progress import open_bar
 
 FORMAT, OLDER_FORMAT = "slt_rl.agents.development/2", "slt_rl.agents.development/1"
@@ -57,17 +58,19 @@ def develop_run(
         `RUN/development.json`.
 
     Raises:
-        ValueError: If there is no such event, too few records for a form, or gaps in a curve.
+        ValueError: If there is no such event, or one is named twice; too few windows for stages
+            and forms; or a stored curve is too short, has gaps, or is of another run.
     """
     check_count("num_simulated", num_simulated, 0)
     if rewarded is None:
         names = set(run.event_names)
         rewarded = {a: b for a, b in REWARDED.items() if a in names and b in names}
-    window = default_window(run) if window is None else window
+    window = default_window(run) if window is None else check_count("window", window)
     series = event_series(run, window=window, rewarded=rewarded)
+    _check_length(series["return"], window)
     chosen = _chosen(series, run.event_names, events, paid=rewarded)
     stored = load_curves(run.folder)
-    check_curves(run.folder, stored)
+    check_curves(run, stored)
     curves = [one for c in stored.values() for one in llc_series(c)]
     described: dict[str, dict[str, Any]] = {}
     # What the LLC may be locked to; an event would be locked to itself.
@@ -90,14 +93,24 @@ def develop_run(
     return path
 
 
-def check_curves(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
-    """Refuses curves that are too short for stages or have gaps, before anything is described.
+def _check_length(series: Series, window: int) -> None:
+    if len(series.steps) < LEAST_POINTS:
+        raise ValueError(
+            f"window: {window} updates leave {len(series.steps)} windows, expected at least "
+            f"{LEAST_POINTS} for stages and forms; take a narrower one, or train longer"
+        )
+
+
+def check_curves(run: Run, curves: Mapping[str, StoredCurve]) -> None:
+    """Refuses curves that are of another run, too short for stages, or have gaps; before any work.
 
     Raises:
         ValueError: Naming the file; the text says what to run.
     """
+    folder = run.folder
     for name, curve in curves.items():
         path = f"{Path(folder, 'curves', name)}.json"
+        check_origin(path, curve, run)
         if len(curve.steps) < LEAST_POINTS:
             raise ValueError(
                 f"{path}: {len(curve.steps)} checkpoints, expected at "
@@ -114,6 +127,20 @@ def check_curves(folder: Path, curves: Mapping[str, StoredCurve]) -> None:
                 f"lost; remove {path} and the folder of that name and measure again with stronger "
                 "--localizations or a longer --burnin, or remove the file alone to leave it out"
             )
+
+
+def check_origin(path: str, curve: StoredCurve, run: Run) -> None:
+    """Refuses a curve of seeds that the run does not have, or beyond its end.
+
+    Raises:
+        ValueError: Naming the file.
+    """
+    if not set(curve.seeds) <= set(run.seeds) or curve.steps.max() > run.steps[-1]:
+        raise ValueError(
+            f"{path}: of seeds {list(curve.seeds)} up to step {curve.steps.max()}, but "
+            f"{run.folder} has seeds {list(run.seeds)} up to step {run.steps[-1]}: the curve is of "
+            "another run; remove the file to leave it out"
+        )
 
 
 def _rises(
@@ -143,10 +170,10 @@ def load_development(folder: Path) -> dict[str, Any]:
     path = Path(folder) / "development.json"
     if not path.exists():
         raise ValueError(f"{path}: missing; run `slt-rl develop {folder}` first")
-    try:
-        return read_document(path, FORMAT, older=OLDER_FORMAT)
-    except ValueError as error:
-        raise ValueError(f"{error}; run `slt-rl develop` again") from error
+    with advising(f"run `slt-rl develop {folder}` again"):
+        found = read_document(path, FORMAT, older=OLDER_FORMAT)
+        require(path, found, ("window", "seeds", "series", "lags"))
+        return found
 
 
 def _chosen(
@@ -167,8 +194,10 @@ def _chosen(
         rates = [f"{n} per 1000 steps" for n in plain]
         events = ["return", *plain, *excess, *rates, *shares]
     missing = [name for name in events if name not in series]
-    if missing:
-        raise ValueError(f"events: got {missing}, expected some of {', '.join(series)}")
+    if missing or len(set(events)) < len(events):
+        raise ValueError(
+            f"events: got {missing or list(events)}, expected different ones of {', '.join(series)}"
+        )
     return [series[name] for name in events]
 
 

@@ -7,7 +7,7 @@ RUN/seed-N/statistics.safetensors   what happened in every update
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ import numpy as np
 
 from slt_rl.agents.spec import RunSpec, spec_from_json
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
-from slt_rl.checkpoints import recorded_steps
-from slt_rl.documents import read_document, write_document
+from slt_rl.checkpoints import forget_after, recorded_metadata
+from slt_rl.documents import advising, read_document, write_document
 
 FORMAT, OLDER_FORMAT = "slt_rl.run/2", "slt_rl.run/1"
+# What to do about a file that is not whole: no command makes a single one of them anew.
+COPY_AGAIN = "copy the whole folder of the run again, or train into another one"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,20 @@ class RunRecord:
     def fingerprint(self) -> str:
         """Digest of all that the numbers of the run depend on, but for its length."""
         return fingerprint(self.spec.identity())
+
+    def mark(self, seed: int, step: int) -> dict[str, Any]:
+        """What says of a checkpoint which run it is of: a seed and a digest.
+
+        Of all that its numbers depend on: the description and the segments before its step. Runs
+        of different lengths have different learning rates, a branch has another history.
+
+        Args:
+            seed: Seed of the run.
+            step: Environment steps of the checkpoint.
+        """
+        steps = self.spec.steps_per_update
+        before = [s for s in self.segments if s["from_update"] * steps < step]
+        return {"seed": seed, "history": fingerprint({"run": self.fingerprint, "before": before})}
 
     @property
     def latest_versions(self) -> Mapping[str, str]:
@@ -86,8 +102,8 @@ def record_from_json(found: Mapping[str, Any]) -> RunRecord:
     numbers = [found["num_inputs"], found["num_actions"], *found["checkpoints"]]
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise ValueError("num_inputs, num_actions and checkpoints: expected integers >= 0")
-    if not all(isinstance(segment, dict) for segment in found["segments"]):
-        raise ValueError("segments: expected objects")
+    if not all(type(segment["from_update"]) is int for segment in found["segments"]):
+        raise ValueError("segments: expected objects with a whole from_update")
     record = RunRecord(
         spec_from_json(found["spec"]),
         tuple(found["checkpoints"]),
@@ -119,11 +135,12 @@ def read_record(folder: Path) -> RunRecord:
             f"{path}: missing; expected the folder of a run, as `slt-rl train GAME --out {folder}` "
             "makes one"
         )
-    found = read_document(path, FORMAT, older=OLDER_FORMAT)
-    try:
-        return record_from_json(found)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a description of a run ({error!r})") from error
+    with advising(COPY_AGAIN):
+        found = read_document(path, FORMAT, older=OLDER_FORMAT)
+        try:
+            return record_from_json(found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: not a description of a run ({error!r})") from error
 
 
 def record_path(folder: Path) -> Path:
@@ -141,19 +158,35 @@ def series_path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}" / "checkpoints"
 
 
-def read_steps(folder: Path, seeds: Sequence[int]) -> list[np.ndarray]:
+def read_steps(folder: Path, record: RunRecord) -> list[list[int]]:
     """Environment steps of the checkpoints of each seed, `[seed][checkpoint]`; the indices alone.
 
     Raises:
-        ValueError: Naming the file, if an index is missing or damaged.
+        ValueError: Naming the file, if an index is missing, damaged, or lists a checkpoint of
+            another run; those of earlier development versions do not say of which they are.
     """
-    try:
-        return [recorded_steps(series_path(folder, seed)) for seed in seeds]
-    except ValueError as error:
-        raise ValueError(
-            f"{error}; {record_path(folder)} names the seeds {list(seeds)}, each with checkpoints: "
-            "copy the whole folder again, or train into another one"
-        ) from error
+    seeds, path = list(record.spec.seeds), record_path(folder)
+    with advising(f"{path} names the seeds {seeds}, each with checkpoints: {COPY_AGAIN}"):
+        found = [recorded_metadata(series_path(folder, seed)) for seed in seeds]
+    for seed, marks in zip(seeds, found, strict=True):
+        for step, mark in marks.items():
+            if mark and mark != record.mark(seed, step):
+                raise ValueError(
+                    f"{series_path(folder, seed)}: its checkpoint of step {step} is of another "
+                    f"run, or of another seed, than {path} says; {COPY_AGAIN}"
+                )
+    return [list(marks) for marks in found]
+
+
+def forget_later(folder: Path, record: RunRecord, update: int) -> None:
+    """Takes the checkpoints after an update out of the indices, where there are any.
+
+    Raises:
+        ValueError: Naming the file, if an index is damaged.
+    """
+    with advising(COPY_AGAIN):
+        for seed in record.spec.seeds:
+            forget_after(series_path(folder, seed), update * record.spec.steps_per_update)
 
 
 def statistics_path(folder: Path, seed: int) -> Path:
@@ -177,11 +210,14 @@ def read_statistics(folder: Path, record: RunRecord, seed: int) -> dict[str, np.
     """
     mark = {"fingerprint": record.fingerprint, "seed": seed}
     path = statistics_path(folder, seed)
-    try:
+    if not path.exists():
+        raise ValueError(
+            f"{path}: missing; it is written when a state is saved: go on with the same "
+            "`slt-rl train`, or copy the whole folder of the run again"
+        )
+    with advising(COPY_AGAIN):
         found = load_arrays(path, expected=mark)[0]
-    except ValueError as error:
-        raise ValueError(f"{error}; copy the whole folder of the run again") from error
-    require(path, found, ("num_episodes", "total_return", "total_length", "counts"))
-    if len({np.shape(leaf)[:1] for leaf in found.values()}) > 1:
-        raise ValueError(f"{path}: expected one leading axis, the updates, for all statistics")
+        require(path, found, ("num_episodes", "total_return", "total_length", "counts"))
+        if len({np.shape(leaf)[:1] for leaf in found.values()}) > 1:
+            raise ValueError(f"{path}: expected one leading axis, the updates, for all statistics")
     return found

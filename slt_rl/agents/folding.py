@@ -48,12 +48,17 @@ def fold_constant_inputs(params: PyTree, observations: np.ndarray) -> Folded:
     Returns:
         The same function in fewer parameters.
 
+    Raises:
+        ValueError: If observations are not finite or of another shape, or there are more sets than
+            one but not one for each checkpoint.
+
     Example:
         >>> layer = {"kernel": np.ones((1, 3, 2)), "bias": np.zeros((1, 2))}
         >>> folded = fold_constant_inputs({"in": layer}, np.array([[[1.0, 5, 2], [0, 5, 2]]]))
         >>> folded.params["in"]["bias"].tolist(), folded.observations.tolist()
         ([[7.0, 7.0]], [[[1.0], [0.0]]])
     """
+    observations = _checked(observations)
     num_inputs = observations.shape[-1]
     flat = observations.reshape(len(observations), -1, num_inputs)
     varying = _varying(flat)
@@ -61,7 +66,7 @@ def fold_constant_inputs(params: PyTree, observations: np.ndarray) -> Folded:
     if len(first) != 1 or varying.all():
         return Folded(params, observations, num_inputs, num_inputs)
     layer = first[0]
-    kernel, bias = (np.asarray(layer[name]) for name in ("kernel", "bias"))
+    kernel, bias = _kernel_and_bias(layer, len(flat))
     constant = flat[:, 0, ~varying].astype(np.float64)
     constant = np.broadcast_to(constant, (len(kernel), constant.shape[-1]))
     moved = bias + np.einsum("ci,cio->co", constant, kernel[:, ~varying].astype(np.float64))
@@ -90,22 +95,49 @@ def drop_unseen_directions(params: PyTree, observations: np.ndarray) -> Folded:
     Returns:
         The same function in fewer parameters; `num_varying` is the number of directions.
 
+    Raises:
+        ValueError: As `fold_constant_inputs`.
+
     Example:
         >>> layer = {"kernel": np.ones((1, 3, 2)), "bias": np.zeros((1, 2))}
         >>> found = drop_unseen_directions({"in": layer}, np.array([[[1.0, 2, 2], [3, 6, 6]]]))
         >>> found.num_varying, found.params["in"]["kernel"].shape
         (1, (1, 1, 2))
     """
+    observations = _checked(observations)
     num_inputs = observations.shape[-1]
     first = _first_layers(params, num_inputs)
     if len(first) != 1:
         return Folded(params, observations, num_inputs, num_inputs)
     flat = observations.reshape(len(observations), -1, num_inputs).astype(np.float64)
-    basis, kernel = _basis(flat), np.asarray(first[0]["kernel"])
+    kernel, _ = _kernel_and_bias(first[0], len(flat))
+    basis = _basis(flat)
     turned = np.swapaxes(basis, 1, 2) @ kernel.astype(np.float64)
     small = {**first[0], "kernel": turned.astype(kernel.dtype)}
     seen = (flat @ basis).reshape(*observations.shape[:-1], -1).astype(observations.dtype)
     return Folded(_replace(params, first[0], small), seen, num_inputs, basis.shape[-1])
+
+
+def _checked(observations: np.ndarray) -> np.ndarray:
+    observations = np.asarray(observations)
+    if observations.ndim < 3 or not observations.size:
+        raise ValueError(
+            f"observations: got shape {observations.shape}, expected [set, ..., input]"
+        )
+    if not np.isfinite(observations).all():
+        raise ValueError("observations: got nan or infinity, expected finite numbers")
+    return observations
+
+
+def _kernel_and_bias(layer: dict[str, Any], num_sets: int) -> list[np.ndarray]:
+    """Weights of a first layer, whose checkpoints share a set of states or have one each."""
+    kernel, bias = (np.asarray(layer[name]) for name in ("kernel", "bias"))
+    if num_sets not in (1, len(kernel)):
+        raise ValueError(
+            f"observations: got {num_sets} sets for {len(kernel)} checkpoints, expected one set or "
+            "one for each"
+        )
+    return [kernel, bias]
 
 
 def _basis(states: np.ndarray) -> np.ndarray:

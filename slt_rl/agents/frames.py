@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from slt_rl.agents.run import Run
-from slt_rl.agents.states import memory_of
+from slt_rl.agents.states import memory_of, with_checkpoints
 from slt_rl.development import EventEnv
 from slt_rl.rl import Policy
 
@@ -81,7 +81,10 @@ def play_frames(
     """
     if event not in run.event_names:
         raise ValueError(f"event: got {event!r}, expected one of {', '.join(run.event_names)}")
-    network, params = memory_of(run), run.checkpoints(seed).at_step(step)
+    at = with_checkpoints(run, np.flatnonzero(np.asarray(run.steps) == step))
+    if not len(at.steps):
+        raise ValueError(f"step: got {step}, expected one of {np.asarray(run.steps).tolist()}")
+    network, params = memory_of(run), at.checkpoints(seed)[0]
     actor: Any = _WithoutMemory(run.policy()) if network is None else _WithMemory(network)
     params = jax.tree.map(jnp.asarray, params["policy"] if network is None else params)
     views, counts, ended = jax.device_get(_play(key, actor, params, env))

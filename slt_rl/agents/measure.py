@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from slt_rl._numbers import check_count
 from slt_rl.agents.curve import (
     DEFAULT_SAMPLING,
     LOCALIZATIONS,
@@ -18,7 +19,13 @@ from slt_rl.agents.curve import (
 from slt_rl.agents.curve_file import StoredCurve, curve_document, load_curve, write_curve
 from slt_rl.agents.points import Point
 from slt_rl.agents.run import Run
-from slt_rl.agents.states import States, memory_of, own_states, stored_reference_states
+from slt_rl.agents.states import (
+    States,
+    even_indices,
+    memory_of,
+    own_states,
+    stored_reference_states,
+)
 from slt_rl.agents.subjects import Subject, check_subject, make_subject
 from slt_rl.progress import open_bar
 from slt_rl.report import collect_provenance
@@ -49,17 +56,22 @@ def make_subjects(
         seed: Seed of the states.
 
     Raises:
-        ValueError: If the run has no such seed, checkpoints or part.
+        ValueError: If the run has no such seed, checkpoints or part, or a file that is needed is
+            damaged; before anything is played.
     """
     seeds = run.seeds if seeds is None else tuple(seeds)
-    if not seeds or not set(seeds) <= set(run.seeds):
-        raise ValueError(f"seeds: got {seeds}, expected some of {run.seeds}, those of {run.folder}")
+    if not seeds or not set(seeds) <= set(run.seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"seeds: got {seeds}, expected different ones of {run.seeds}, those of {run.folder}"
+        )
     indices = chosen_checkpoints(len(run.steps), num_checkpoints)
+    check_count("seed", seed, 0)
     if num_states is None:
         num_states = 512 if memory_of(run) is None else 1024
     # All of them are played for the states.
+    read = np.union1d(indices, even_indices(len(run.steps), _num_sources(run)))
     for s in run.seeds:
-        check_subject(run, s, of_values=of_values, part=part)
+        check_subject(run, s, indices=read, of_values=of_values, part=part)
     return [
         make_subject(
             run,
@@ -79,10 +91,14 @@ def _states(run: Run, run_seed: int, what: tuple[bool, int, int], indices: np.nd
         key = jax.random.fold_in(jax.random.key(seed), run_seed)
         return own_states(key, run, run_seed, indices=indices, num_states=num_states)
     path = Path(run.folder) / "curves" / f"states-{num_states}.safetensors"
-    num_sources = min(4, len(run.steps))
     return stored_reference_states(
-        path, run, seed=seed, num_states=num_states, num_sources=num_sources
+        path, run, seed=seed, num_states=num_states, num_sources=_num_sources(run)
     )
+
+
+def _num_sources(run: Run) -> int:
+    """Checkpoints of each seed that the reference states come from."""
+    return min(4, len(run.steps))
 
 
 def curve_name(*, of_values: bool = False, own: bool = False, part: str = "") -> str:
@@ -125,6 +141,7 @@ def measure_curve(
     Raises:
         ValueError: If an argument is out of its range, or what is stored belongs to other settings.
     """
+    _check_subjects(subjects)
     start, points = time.perf_counter(), {}
     total = sum(len(s.steps) for s in subjects) * len(localizations)
     with open_bar(total, show=progress, desc=name, unit="point", postfix="compiling") as bar:
@@ -144,6 +161,15 @@ def measure_curve(
     path = Path(folder) / f"{name}.json"
     write_curve(path, curve_document(name, subjects[0].facts, points, provenance=provenance))
     return load_curve(path)
+
+
+def _check_subjects(subjects: Sequence[Subject]) -> None:
+    """Refuses what is no curve: the steps of the first stand for all of them."""
+    seeds = [subject.seed for subject in subjects]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"subjects: got those of seeds {seeds}, expected different ones")
+    if any(not np.array_equal(subject.steps, subjects[0].steps) for subject in subjects):
+        raise ValueError("subjects: expected the same checkpoints of all seeds")
 
 
 def _show(bar: Any, point: Point) -> None:

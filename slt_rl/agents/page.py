@@ -10,12 +10,12 @@ import numpy as np
 
 from slt_rl.agents import tables
 from slt_rl.agents.curve_file import StoredCurve, load_curves
-from slt_rl.agents.develop import load_development
+from slt_rl.agents.develop import check_origin, load_development
 from slt_rl.agents.figures import achievement_figure, overview_figure, turning_figure
 from slt_rl.agents.frame_figure import frame_figure
 from slt_rl.agents.frames import has_map, play_frames
 from slt_rl.agents.run import Run
-from slt_rl.agents.series import ACHIEVEMENT, event_series
+from slt_rl.agents.series import ACHIEVEMENT, Series, event_series
 from slt_rl.report import (
     Check,
     FigureFile,
@@ -42,19 +42,22 @@ def write_report(run: Run, *, frame_steps: Sequence[int] | None = None) -> Repor
         The report.
 
     Raises:
-        ValueError: If the run has not been described, or has no such checkpoint.
+        ValueError: If the run has not been described, has no such checkpoint, or a file is missing,
+            damaged or of another run.
     """
     start, folder = time.perf_counter(), Path(run.folder)
     missing = sorted(set(frame_steps or ()) - set(run.steps.tolist()))
     if missing:
         raise ValueError(f"frames: got {missing}, expected some of {run.steps.tolist()}")
-    development = load_development(folder)
-    described, curves = development["series"], load_curves(folder)
+    development, curves = _loaded(run)
+    described = development["series"]
+    # Before anything is drawn: a missing file or library is refused at once.
+    series, env = event_series(run, window=development["window"]), run.env()
     events = main_events(described)
     sections = [_overview(folder, described, events, curves)]
-    sections += _achievements(run, folder, development["window"])
+    sections += _achievements(series, folder)
     sections.append(_turning(folder, development, events))
-    sections += _frames(run, folder, described, (events, frame_steps))
+    sections += _frames(run, folder, described, (env, events, frame_steps))
     seconds = {"report": time.perf_counter() - start}
     settings = {"seeds": list(run.seeds), "window": f"{development['window']} updates"}
     report = Report(
@@ -67,6 +70,19 @@ def write_report(run: Run, *, frame_steps: Sequence[int] | None = None) -> Repor
     write_summary(folder, report)
     write_html(folder, report)
     return report
+
+
+def _loaded(run: Run) -> tuple[dict[str, Any], dict[str, StoredCurve]]:
+    """What `slt-rl develop` and `slt-rl curve` have left in the folder of the run."""
+    development, curves = load_development(run.folder), load_curves(run.folder)
+    if development["seeds"] != list(run.seeds):
+        raise ValueError(
+            f"{run.folder}/development.json: of seeds {development['seeds']}, but the run has "
+            f"{list(run.seeds)}; run `slt-rl develop {run.folder}` again"
+        )
+    for name, curve in curves.items():
+        check_origin(f"{Path(run.folder, 'curves', name)}.json", curve, run)
+    return development, curves
 
 
 def main_events(described: Mapping[str, Any]) -> list[str]:
@@ -149,10 +165,9 @@ def _overview(
     )  # fmt: skip
 
 
-def _achievements(run: Run, folder: Path, window: int) -> list[Section]:
+def _achievements(series: Mapping[str, Series], folder: Path) -> list[Section]:
     """When each achievement is learned; nothing for a run without achievements."""
-    series = event_series(run, window=window)
-    names = [name for name in run.event_names if name.startswith(ACHIEVEMENT)]
+    names = [name for name in series if name.startswith(ACHIEVEMENT) and series[name].is_share]
     if not names:
         return []
     rates = np.stack([series[name].values.mean(axis=0) for name in names])
@@ -194,8 +209,7 @@ def _turning(folder: Path, development: Mapping[str, Any], events: Sequence[str]
 
 def _frames(run: Run, folder: Path, described: Mapping[str, Any], what: Any) -> list[Section]:
     """The agent at chosen checkpoints; a sentence where there is no map to draw."""
-    events, steps = what
-    env = run.env()
+    env, events, steps = what
     if not events or not has_map(env):
         return [Section("The agent", ["This environment has no map to draw the agent on."])]
     event, seed = events[0], run.seeds[0]

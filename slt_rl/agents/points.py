@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from slt_rl.array_files import fingerprint, require
-from slt_rl.documents import read_document, write_document
+from slt_rl.documents import advising, read_document, write_document
 from slt_rl.result import LLCEstimate
 
 Point = dict[str, Any]
@@ -50,11 +50,9 @@ class PointStore:
         path = self.path(step, localization)
         if not path.exists():
             return None
-        try:
+        with advising("remove it to measure it again"):
             record = read_document(path, FORMAT)
             require(path, record, ("fingerprint", "point"))
-        except ValueError as error:
-            raise ValueError(f"{error}; remove it to measure it again") from error
         # Names are rounded, and files can be renamed.
         if record["fingerprint"] != self._mark(digest, step, localization):
             raise ValueError(

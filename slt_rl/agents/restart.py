@@ -98,7 +98,8 @@ def branch_run(
     for seed in run.seeds:
         series = run.checkpoints(seed)
         for at in run.steps[run.steps <= step].tolist():
-            save_checkpoint(files.series_path(folder, seed), at, series.at_step(at))
+            params, mark = series.at_step(at), run.record.mark(seed, at)
+            save_checkpoint(files.series_path(folder, seed), at, params, metadata=mark)
         kept = files.read_statistics(run.folder, run.record, seed)
         kept = {name: leaf[:update] for name, leaf in kept.items()}
         files.write_statistics(folder, run.record, seed, statistics=kept)

@@ -16,6 +16,7 @@ from slt_rl.agents.recording import running_totals
 from slt_rl.agents.spec import RunSpec
 from slt_rl.checkpoints import CheckpointSeries, load_series
 from slt_rl.development import EventEnv, EventTotals
+from slt_rl.documents import advising
 from slt_rl.rl import Policy, RecurrentActorCritic, ValueFn
 
 PyTree = Any
@@ -68,7 +69,8 @@ class Run:
         """
         self._check_seed(seed)
         folder = files.series_path(self.folder, seed)
-        series = load_series(folder, steps=self.steps)
+        with advising(files.COPY_AGAIN):
+            series = load_series(folder, steps=self.steps)
         self._check_architecture(folder, series)
         return series
 
@@ -166,8 +168,7 @@ class Run:
             raise ValueError(
                 f"{folder}: another architecture than {files.record_path(self.folder)} says: "
                 f"{name} has shape {found.get(name, 'nothing')}, expected "
-                f"{wanted.get(name, 'nothing')}; the two are of different runs: copy the whole "
-                "folder again"
+                f"{wanted.get(name, 'nothing')}; the two are of different runs: {files.COPY_AGAIN}"
             )
 
 
@@ -181,8 +182,8 @@ def load_run(folder: str | os.PathLike) -> Run:
         The run. Its checkpoints are those that all seeds have by now.
 
     Raises:
-        ValueError: Naming the file, if `run.json` or a series is missing, damaged or of another
-            version, or if there is no checkpoint yet.
+        ValueError: Naming the file, if `run.json` or a series is missing, damaged, of another
+            version or of another run, or if there is no checkpoint yet.
 
     Example:
         run = load_run("results/craftax")
@@ -192,8 +193,8 @@ def load_run(folder: str | os.PathLike) -> Run:
     """
     folder = Path(folder)
     record = files.read_record(folder)
-    recorded = files.read_steps(folder, record.spec.seeds)
-    steps = set(recorded[0].tolist()).intersection(*(r.tolist() for r in recorded[1:]))
+    recorded = files.read_steps(folder, record)
+    steps = set(recorded[0]).intersection(*recorded[1:])
     if not steps:
         raise ValueError(f"{folder}: no checkpoint that all seeds have; train for longer")
     return Run(folder, record, np.array(sorted(steps), np.int64))

@@ -74,8 +74,8 @@ def event_series(
         Curves by name: "return", "EVENT", "EVENT per 1000 steps", "excess EVENT".
 
     Raises:
-        ValueError: If `rewarded` names an event that the run does not count, or a window holds no
-            episode; the text says what to do.
+        ValueError: If `rewarded` names an event that the run does not count, or one as what is
+            rewarded of itself, or a window holds no episode; the text says what to do.
     """
     window = default_window(run) if window is None else window
     curves = event_curves(run.totals(), window=window)
@@ -98,12 +98,12 @@ def event_series(
         rate_name = f"{name} per 1000 steps"
         found[rate_name] = Series(rate_name, "per 1000 steps", steps, rate, error, run.seeds)
     for name, paid in (rewarded or {}).items():
-        for event in (name, paid):
-            if event not in run.event_names:
-                raise ValueError(
-                    f"rewarded: got {event!r}, expected events of the run: "
-                    f"{', '.join(run.event_names)}"
-                )
+        unknown = [event for event in (name, paid) if event not in run.event_names]
+        if unknown or name == paid:
+            raise ValueError(
+                f"rewarded: got {(unknown or [name])[0]!r}, expected two different events of the "
+                f"run: {', '.join(run.event_names)}"
+            )
         both = found[name], found[paid]
         found[f"excess {name}"] = both[0]._replace(
             name=f"excess {name}",

@@ -2,14 +2,19 @@
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
-from slt_rl._numbers import check_count, check_nonnegative, check_optional_count, check_positive
+from slt_rl._numbers import (
+    check_count,
+    check_finite,
+    check_nonnegative,
+    check_optional_count,
+    check_positive,
+)
 from slt_rl.agents.networks import NetworkSpec
 from slt_rl.development import EventEnv
 from slt_rl.rl import clipped_adam, linear_schedule, log_schedule
@@ -23,6 +28,8 @@ WORLDS: Mapping[str, Callable[[], game.World]] = {
 # What may not change when a run goes on: all but its length and its checkpoints.
 IDENTITY = ("world", "network", "learning", "seeds")
 MAX_CHECKPOINTS = 100_000
+# Seeds and counts are numbers of 32 bits where JAX computes in single precision.
+MAX_SEED = MAX_UPDATES = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,9 +44,9 @@ class WorldSpec:
         see_achievements: Whether observations end with the flags of the achievements.
         achievements: Changed rewards of achievements, by name.
         events: Payments for events, by name.
-        actions: Costs of actions, by name.
+        actions: Costs of actions, by name; any sign, a negative one is a reward.
         health: Weight of the health term.
-        step: Cost of every step.
+        step: Cost of every step; a negative one is a reward.
         max_timesteps: Time limit of an episode; the game's own if None.
 
     Raises:
@@ -64,8 +71,7 @@ class WorldSpec:
             named |= {f"{kind}: {name}": x for name, x in getattr(self, kind).items()}
         for name, value in named.items():
             # A reward that is no number would train without an error, to parameters that are none.
-            if not math.isfinite(value):
-                raise ValueError(f"{name}: got {value}, expected a finite number")
+            check_finite(name, value)
         check_count("pool_size", self.pool_size)
         check_optional_count("max_timesteps", self.max_timesteps)
 
@@ -199,10 +205,13 @@ class RunSpec:
 
     def __post_init__(self):
         # Seeds become names of folders, so that text from a file must not pass for a number.
-        whole = all(type(seed) is int and seed >= 0 for seed in self.seeds)
+        whole = all(type(seed) is int and 0 <= seed <= MAX_SEED for seed in self.seeds)
         if not self.seeds or not whole or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds: got {self.seeds}, expected different integers >= 0")
-        check_count("num_updates", self.num_updates)
+            raise ValueError(
+                f"seeds: got {self.seeds}, expected different integers from 0 to {MAX_SEED}"
+            )
+        if check_count("num_updates", self.num_updates) > MAX_UPDATES:
+            raise ValueError(f"num_updates: got {self.num_updates}, expected <= {MAX_UPDATES}")
         _ = self.checkpoints  # Refuses a wrong schedule.
 
     @property
@@ -263,13 +272,14 @@ def checkpoint_schedule(num_updates: int, num_checkpoints: int, *, kind: str) ->
     }
     if kind not in made:
         raise ValueError(f"schedule: got {kind!r}, expected one of {list(made)}")
-    if num_checkpoints > MAX_CHECKPOINTS:
+    check_count("num_updates", num_updates)
+    if check_count("num_checkpoints", num_checkpoints) > MAX_CHECKPOINTS:
         raise ValueError(f"num_checkpoints: got {num_checkpoints}, expected <= {MAX_CHECKPOINTS}")
-    if 1 <= num_updates <= num_checkpoints:
+    if num_updates <= num_checkpoints:
         return tuple(range(num_updates + 1))
     wanted = min(num_checkpoints, num_updates)
     # Points that round to the same update are merged: ask for more until there are enough.
-    each = max(1, num_checkpoints // len(made[kind])) if num_checkpoints > 0 else 0
+    each = max(1, num_checkpoints // len(made[kind]))
     while True:
         points = {0}.union(*(schedule(num_updates, each) for schedule in made[kind]))
         if len(points) > wanted:

@@ -14,6 +14,7 @@ from slt_rl.agents.run import Run
 from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.checkpoints import CheckpointSeries
 from slt_rl.development import EventEnv
+from slt_rl.documents import advising
 from slt_rl.rl import policy_states, recurrent_rollout, reset_envs
 
 PyTree = Any
@@ -63,6 +64,11 @@ def with_checkpoints(run: Run, indices: np.ndarray) -> Run:
     return dataclasses.replace(run, steps=np.asarray(run.steps)[indices])
 
 
+def even_indices(length: int, number: int) -> np.ndarray:
+    """So many indices, evenly spaced from the first to the last."""
+    return np.linspace(0, length - 1, number).round().astype(int)
+
+
 def reference_states(
     key: jax.Array, run: Run, *, num_states: int = 512, num_sources: int = 4
 ) -> States:
@@ -82,15 +88,15 @@ def reference_states(
     Raises:
         ValueError: If the run has fewer checkpoints, or there is less than a state for each source.
     """
-    if not 1 <= num_sources <= len(run.steps):
+    if check_count("num_sources", num_sources) > len(run.steps):
         raise ValueError(
             f"num_sources: got {num_sources}, expected 1 ... {len(run.steps)}, the checkpoints of "
             f"{run.folder}"
         )
-    chosen = np.linspace(0, len(run.steps) - 1, num_sources).round().astype(int)
-    run = with_checkpoints(run, chosen)
+    run = with_checkpoints(run, even_indices(len(run.steps), num_sources))
     player = _Player(run)
-    num_parts, num_draws = num_sources * len(run.seeds), player.num_draws(num_states)
+    num_parts = num_sources * len(run.seeds)
+    num_draws = player.num_draws(num_states, num_parts)
     if num_draws < num_parts:
         raise ValueError(
             f"num_states: got {num_states}, expected at least {num_parts * player.steps_per_draw} "
@@ -147,8 +153,9 @@ def stored_reference_states(
         key = jax.random.key(seed)
         made = reference_states(key, run, num_states=num_states, num_sources=num_sources)
         save_arrays(path, made.arrays, {"settings": digest, "origin": made.origin})
-    arrays, metadata = load_arrays(path, expected={"settings": digest})
-    require(path, arrays | metadata, ("observation", "origin"))
+    with advising("remove it, and the states are played again"):
+        arrays, metadata = load_arrays(path, expected={"settings": digest})
+        require(path, arrays | metadata, ("observation", "origin"))
     return States(arrays["observation"], arrays.get("start"), metadata["origin"])
 
 
@@ -166,11 +173,16 @@ class _Player:
         """The environment; its worlds are made when it is first played, after all checks."""
         return self.run.env()
 
-    def num_draws(self, num_states: int) -> int:
-        """States or windows that make up `num_states`."""
+    def num_draws(self, num_states: int, num_parts: int = 1) -> int:
+        """States or windows that make up `num_states`, of so many checkpoints in equal parts."""
         number, left = divmod(check_count("num_states", num_states), self.steps_per_draw)
         if left:
             raise ValueError(f"num_states: got {num_states}, expected a multiple of {WINDOW}")
+        played = num_parts * NUM_ENVS * NUM_STEPS
+        if num_states > played:
+            raise ValueError(
+                f"num_states: got {num_states}, expected at most {played}, all that is played"
+            )
         return number
 
     def draw(self, key: jax.Array, seed: int, index: int, *, num_draws: int):
@@ -180,11 +192,6 @@ class _Player:
             self.series = {seed: self.run.checkpoints(seed)}
         params = self.series[seed][index]
         played = self._windows(key_play, params) if self.network else self._states(key_play, params)
-        if num_draws > len(played[0]):
-            raise ValueError(
-                f"num_states: got {num_draws * self.steps_per_draw} of one checkpoint, expected "
-                f"at most {len(played[0]) * self.steps_per_draw}"
-            )
         chosen = jax.random.choice(key_choice, len(played[0]), (num_draws,), replace=False)
         return jax.tree.map(lambda x: x[np.asarray(chosen)], played)
 

@@ -12,6 +12,7 @@ from slt_rl.agents.folding import drop_unseen_directions, fold_constant_inputs
 from slt_rl.agents.run import Run
 from slt_rl.agents.states import States, memory_of, with_checkpoints
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenSequences, FrozenValues
+from slt_rl.data import Dataset, as_dataset
 
 PyTree = Any
 
@@ -61,6 +62,12 @@ class Subject:
             return states
         return {"states": states, "center": jax.tree.map(lambda x: x[index], self.centers)}
 
+    def losses(self, params: PyTree, data: PyTree) -> tuple[jax.Array, Dataset]:
+        """Losses `[n]` of a checkpoint at itself, and the data set they are of."""
+        loss_fn, found = self.make_target(params, data)
+        dataset = as_dataset(found)
+        return loss_fn(params, dataset.examples), dataset
+
 
 def make_subject(
     run: Run,
@@ -105,7 +112,7 @@ def make_subject(
         "part": part,
         "num_parameters": _size(params),
     }
-    found = Subject(
+    whole = Subject(
         seed=seed,
         steps=np.asarray(run.steps),
         params=turned.params,
@@ -114,18 +121,40 @@ def make_subject(
         centers=None,
         facts=facts | {"num_free_parameters": _size(turned.params)},
     )
-    return _restricted(found, part) if part else found
+    found = _restricted(whole, part) if part else whole
+    _check_fit(found, run)
+    return found
 
 
-def check_subject(run: Run, seed: int, *, of_values: bool = False, part: str = "") -> None:
+def _check_fit(subject: Subject, run: Run) -> None:
+    """Refuses states that the agent cannot see."""
+    first = jax.tree.map(lambda x: x[0], subject.take([0]))
+    try:
+        jax.eval_shape(subject.losses, first, subject.data(0))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"states: observations of {subject.facts['num_inputs']} inputs do not fit the agent of "
+            f"{run.folder} ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def check_subject(
+    run: Run, seed: int, *, indices: np.ndarray, of_values: bool = False, part: str = ""
+) -> None:
     """What `make_subject` would refuse of the checkpoints of a seed, before any state is played.
 
-    Only the first checkpoint is read.
+    Args:
+        run: The run.
+        seed: Seed of the run.
+        indices: Checkpoints that are read, as indices into `run.steps`.
+        of_values: The value function instead of the policy.
+        part: What is free.
 
     Raises:
-        ValueError: If it is of another architecture than `run.json` says, or has no such part.
+        ValueError: If one is damaged, missing or of another architecture than `run.json` says, or
+            has no such part.
     """
-    target, params = _target(with_checkpoints(run, np.array([0])), seed, of_values)
+    target, params = _target(with_checkpoints(run, indices), seed, of_values)
     if part:
         FrozenPart(target, part).free(jax.tree.map(lambda x: x[0], params))
 

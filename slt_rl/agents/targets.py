@@ -116,8 +116,8 @@ class FrozenPart:
         Raises:
             ValueError: If no path begins so, or there is no such unit; the text lists the paths.
         """
-        unit = self.part.partition(":")[2]
-        mask = self._mask(center) if not unit or unit.isdecimal() else False
+        _, colon, unit = self.part.partition(":")
+        mask = self._mask(center) if not colon or unit.isdecimal() else False
         if not any(np.any(leaf) for leaf in jax.tree.leaves(mask)):
             raise ValueError(
                 f"part: got {self.part!r}, expected the beginning of one of the paths "

@@ -18,9 +18,10 @@ from slt_rl.agents.recording import Recorder, to_host
 from slt_rl.agents.spec import RunSpec
 from slt_rl.agents.state_files import load_state, save_state
 from slt_rl.array_files import load_arrays
-from slt_rl.checkpoints import forget_after, save_checkpoint
+from slt_rl.checkpoints import save_checkpoint
 from slt_rl.compilation import compiling
 from slt_rl.development import EventEnv
+from slt_rl.documents import advising
 from slt_rl.rl import init_runs, train
 from slt_rl.rl.train import advance_call
 
@@ -97,7 +98,7 @@ def _train(
 ) -> bool:
     """Trains an agent of which the shapes are known, in the worlds that `make_env` makes."""
     record = _open(folder, agent)
-    unfinished = _saved_update(folder) < record.spec.num_updates
+    unfinished = _saved_update(folder, record) < record.spec.num_updates
     with compiling(*([_advance_call(agent, record)] if unfinished else []), ready=0):
         agent = dataclasses.replace(agent, env=make_env())
         work = _resume(folder, record, agent)
@@ -164,13 +165,17 @@ def _open(folder: Path, agent: Agent) -> RunRecord:
         files.write_record(folder, record)
         return record
     record, versions = files.read_record(folder), agent.record(()).versions
-    done = _saved_update(folder)
+    done = _saved_update(folder, record)
+    if done:
+        _read_rows(folder, record, done)  # Refuses what is damaged before anything is written.
     others = {"versions": versions} if versions != record.latest_versions else {}
     if spec.num_updates == record.spec.num_updates and (not others or done == spec.num_updates):
         return record
     kept = [update for update in record.checkpoints if update <= done]
     later = [update for update in spec.checkpoints if update > done]
     segment = {"from_update": done, "num_updates": spec.num_updates, **others}
+    # First: what was recorded later is not of the history that is described from here on.
+    files.forget_later(folder, record, done)
     record = dataclasses.replace(
         record,
         spec=spec,
@@ -200,10 +205,13 @@ def _check_same(folder: Path, old: RunSpec, new: RunSpec) -> None:
         )
 
 
-def _saved_update(folder: Path) -> int:
+def _saved_update(folder: Path, record: RunRecord) -> int:
     """The update of the saved state, 0 if there is none."""
     path = files.state_path(folder)
-    return _update_of(path, load_arrays(path)[1]) if path.exists() else 0
+    if not path.exists():
+        return 0
+    with advising("remove it, and the same command trains from the start"):
+        return _update_of(path, load_arrays(path, expected=_mark(record))[1])
 
 
 def _update_of(path: Path, metadata: Mapping[str, Any]) -> int:
@@ -216,23 +224,29 @@ def _update_of(path: Path, metadata: Mapping[str, Any]) -> int:
 def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     """The latest full state with the statistics up to it, or the start; forgets what came after."""
     spec, path = record.spec, files.state_path(folder)
-    last = _saved_update(folder) * spec.steps_per_update
-    for seed in spec.seeds:
-        forget_after(files.series_path(folder, seed), last)
+    files.forget_later(folder, record, _saved_update(folder, record))
     if not path.exists():
         return _Work(0, _start(agent), ({},) * len(spec.seeds))
-    mark = {"fingerprint": record.fingerprint}
-    states, found = load_state(path, _start_shapes(agent), expected=mark)
+    states, found = load_state(path, _start_shapes(agent), expected=_mark(record))
     update = _update_of(path, found)
-    rows = [files.read_statistics(folder, record, seed) for seed in spec.seeds]
+    return _Work(update, states, _read_rows(folder, record, update))
+
+
+def _read_rows(folder: Path, record: RunRecord, update: int) -> tuple[dict[str, np.ndarray], ...]:
+    """The statistics of each seed up to an update."""
+    rows = [files.read_statistics(folder, record, seed) for seed in record.spec.seeds]
     shortest = min(len(leaf) for row in rows for leaf in row.values())
     if shortest < update:
         raise ValueError(
-            f"{path}: is of update {update}, but the statistics of {folder} end at {shortest}: "
-            "not all files are of one run"
+            f"{files.state_path(folder)}: is of update {update}, but the statistics of {folder} "
+            f"end at {shortest}: not all files are of one run; {files.COPY_AGAIN}"
         )
-    rows = [{name: leaf[:update] for name, leaf in row.items()} for row in rows]
-    return _Work(update, states, tuple(rows))
+    return tuple({name: leaf[:update] for name, leaf in row.items()} for row in rows)
+
+
+def _mark(record: RunRecord) -> dict[str, Any]:
+    """What a state must say of its run."""
+    return {"fingerprint": record.fingerprint}
 
 
 def _start(agent: Agent) -> PyTree:
@@ -269,12 +283,12 @@ def _save_checkpoints(folder: Path, record: RunRecord, work: _Work) -> None:
     steps = work.update * record.spec.steps_per_update
     for i, seed in enumerate(record.spec.seeds):
         one = jax.tree.map(lambda leaf, i=i: leaf[i], params)
-        save_checkpoint(files.series_path(folder, seed), steps, one)
+        mark = record.mark(seed, steps)
+        save_checkpoint(files.series_path(folder, seed), steps, one, metadata=mark)
 
 
 def _save_all(folder: Path, record: RunRecord, work: _Work) -> None:
     """Statistics first: a state is only there with all statistics up to it."""
     for seed, statistics in zip(record.spec.seeds, work.statistics, strict=True):
         files.write_statistics(folder, record, seed, statistics=statistics)
-    mark = {"fingerprint": record.fingerprint, "update": work.update}
-    save_state(files.state_path(folder), work.states, mark)
+    save_state(files.state_path(folder), work.states, _mark(record) | {"update": work.update})

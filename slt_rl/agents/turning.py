@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from slt_rl._numbers import check_count, check_numbers
 from slt_rl.agents.series import Series
 from slt_rl.development import seed_mean
 
@@ -57,8 +58,10 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
         seed: Seed of the resampling.
 
     Raises:
-        ValueError: If a value is not finite or there are fewer than eight records.
+        ValueError: If shapes do not agree, steps do not increase, a value is not finite or there
+            are fewer than eight records; the text names the curve.
     """
+    check_count("seed", seed, 0)
     found = _resampled(series, np.random.default_rng(seed))
     rise, peak, fall, dip = found[:, 0]
     low, high = _percentiles(found[:, 1:])
@@ -68,15 +71,9 @@ def turning_points(series: Series, *, seed: int = 0) -> TurningPoints:
 
 def _resampled(series: Series, rng: np.random.Generator) -> np.ndarray:
     """Turning points `[kind, resample, seed]`; the first resample is the curve itself."""
-    values, sem = np.asarray(series.values, float), np.nan_to_num(series.sem)
-    if values.shape[1] < 8:
-        raise ValueError(f"{series.name}: got {values.shape[1]} records, expected at least 8")
-    if not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist()
-        raise ValueError(f"{series.name}: gaps (nan) at the records {bad}; leave these out")
+    steps, values, sem = _checked(series)
     noise = rng.standard_normal((NUM_RESAMPLES, *values.shape))
     curves = np.concatenate([values[None], values + sem * noise])
-    steps = np.asarray(series.steps, float)
     found = np.stack(_turning_steps(steps, curves))
     # What lies between two records is known to half their distance.
     after = np.clip(np.searchsorted(steps, found[:, 1:]), 1, len(steps) - 1)
@@ -85,6 +82,27 @@ def _resampled(series: Series, rng: np.random.Generator) -> np.ndarray:
     # Later than step 0, which has no logarithm.
     found[:, 1:] = np.maximum(moved, steps[:2].mean())
     return found
+
+
+def _checked(series: Series) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps `[record]`, values and standard errors `[seed, record]`; a missing error is zero."""
+    parts = series.steps, series.values, series.sem
+    names = (f"{series.name}: {name}" for name in ("steps", "values", "sem"))
+    steps, values, sem = (check_numbers(n, x) for n, x in zip(names, parts, strict=True))
+    shape = (len(series.seeds), steps.size)
+    if steps.ndim != 1 or values.shape != shape or sem.shape != shape:
+        raise ValueError(
+            f"{series.name}: got values {values.shape} and sem {sem.shape} beside steps "
+            f"{steps.shape} and {len(series.seeds)} seeds, expected [seed, record]"
+        )
+    if not np.all(steps >= 0) or not np.all(np.diff(steps) > 0):
+        raise ValueError(f"{series.name}: expected increasing steps >= 0, none nan")
+    if steps.size < 8:
+        raise ValueError(f"{series.name}: got {steps.size} records, expected at least 8")
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist()
+        raise ValueError(f"{series.name}: gaps (nan) at the records {bad}; leave these out")
+    return steps, values, np.nan_to_num(sem)
 
 
 def _percentiles(found: np.ndarray) -> np.ndarray:
@@ -185,7 +203,14 @@ def lags(series: Series, others: list[Series], *, seed: int = 0) -> list[Lag]:
         series: The curve, such as the LLC.
         others: Curves of the same seeds, such as event counts.
         seed: Seed of the resampling.
+
+    Raises:
+        ValueError: As `turning_points`, or if a curve is of other seeds.
     """
+    check_count("seed", seed, 0)
+    for other in others:
+        if tuple(other.seeds) != tuple(series.seeds):
+            raise ValueError(f"{other.name}: seeds {other.seeds}, expected {series.seeds}")
     own = _resampled(series, np.random.default_rng((seed, 0)))
     found = []
     for number, other in enumerate(others, 1):

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl._numbers import check_count
-from slt_rl.development.form_shapes import Form, standard_forms
-from slt_rl.development.forms import TIE, check_curve, fit_prepared, prepare_form
+from slt_rl._numbers import check_count, check_nonnegative, check_numbers
+from slt_rl.development.form_shapes import Form
+from slt_rl.development.forms import TIE, check_curve, check_forms, fit_prepared, prepare_form
 
 
 class Confusion(NamedTuple):
@@ -64,22 +64,37 @@ def confusion_table(
     Raises:
         ValueError: If a truth does not compete, a number is out of range, or as `compare_forms`.
     """
-    forms = standard_forms() if forms is None else tuple(forms)
+    forms = check_forms(forms)
     names = tuple(form.name for form in forms)
+    truths = [_checked_truth(truth) for truth in truths]
     missing = [form.name for form, _, _ in truths if form.name not in names]
     if missing or len(set(names)) < len(names):
         raise ValueError(f"forms: got {names}, expected distinct names, {missing} among them")
     check_count("num_series", num_series)
-    times, _ = check_curve(times, np.zeros(len(times)), forms)
+    check_count("seed", seed, 0)
+    times, _ = check_curve(times, np.zeros(np.shape(times)), forms)
     scaled = (times - times[0]) / (times[-1] - times[0])
     prepared = [prepare_form(form, scaled) for form in forms]
     generator = np.random.default_rng(seed)
     wins, ties = np.zeros((2, len(truths), len(forms)), int)
     for row, (form, params, noise_std) in enumerate(truths):
-        curve = form(scaled, np.asarray(params, np.float64))
+        curve = form(scaled, params)
         for _ in range(num_series):
             values = curve + noise_std * generator.standard_normal(curve.size)
             bic = np.array([fit_prepared(p, values, (0.0, 1.0)).bic for p in prepared])
             near = bic < bic.min() + TIE
             (wins if near.sum() == 1 else ties)[row] += near
     return Confusion(tuple(form.name for form, _, _ in truths), names, wins, ties)
+
+
+def _checked_truth(truth: tuple[Form, np.ndarray, float]) -> tuple[Form, np.ndarray, float]:
+    """A form with numbers for all of its parameters, and its noise."""
+    if not isinstance(truth, tuple) or len(truth) != 3 or not isinstance(truth[0], Form):
+        raise ValueError(f"truths: got {truth!r}, expected tuples (form, parameters, noise)")
+    form, params = truth[0], check_numbers("truths: parameters", truth[1])
+    if params.shape != (len(form.names),) or not np.isfinite(params).all():
+        raise ValueError(
+            f"truths: got the parameters {params.tolist()} of {form.name!r}, expected finite "
+            f"numbers for {', '.join(form.names)}"
+        )
+    return form, params, check_nonnegative("truths: noise", truth[2])

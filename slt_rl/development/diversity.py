@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from slt_rl._numbers import check_count
+from slt_rl._checks import check_callable, check_params
+from slt_rl._numbers import check_count, check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +54,10 @@ def attributions(
         `[n, unit]`. The sum over units is the change of the log probability, to first order, as all
         activations grow by the same factor.
 
+    Raises:
+        ValueError: If `activations` are not finite floating-point numbers `[n, unit]`, there is not
+            one action for each, or `log_prob_fn` returns no scalar.
+
     Example:
         >>> import jax.numpy as jnp
         >>> def log_prob(h, action):
@@ -59,6 +65,23 @@ def attributions(
         >>> attributions(log_prob, jnp.array([[1.0, 1.0]]), jnp.array([0])).tolist()
         [[0.5, -0.5]]
     """
+    check_callable("log_prob_fn", log_prob_fn)
+    activations = check_params("activations", activations)
+    if np.ndim(activations) != 2 or np.shape(actions) != np.shape(activations)[:1]:
+        raise ValueError(
+            f"activations: got shape {np.shape(activations)} beside actions {np.shape(actions)}, "
+            "expected [n, unit] beside [n]"
+        )
+    actions = jnp.asarray(actions)
+    try:
+        shape = jax.eval_shape(log_prob_fn, activations[0], actions[0]).shape
+    except (TypeError, AttributeError) as error:
+        raise ValueError(
+            f"log_prob_fn: failed on activations [unit] and an action of type {actions.dtype}: "
+            f"{error}"
+        ) from error
+    if shape != ():
+        raise ValueError(f"log_prob_fn: returned shape {shape}, expected one number for an action")
     return np.asarray(jax.vmap(jax.grad(log_prob_fn))(activations, actions) * activations)
 
 
@@ -94,7 +117,8 @@ def ensemble_diversity(seed: int, per_sample: np.ndarray, *, num_shuffles: int =
         >>> round(found.vendi, 6), round(found.participation_ratio, 6)
         (3.0, 3.0)
     """
-    rows = np.asarray(per_sample, np.float64)
+    check_count("seed", seed, 0)
+    rows = check_numbers("per_sample", per_sample)
     if rows.ndim != 2 or len(rows) < 2 or not np.isfinite(rows).all():
         raise ValueError(
             f"per_sample: got shape {rows.shape}, expected finite numbers [n, unit] of at least "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize, stats
 
-from slt_rl._numbers import check_count, check_fraction
+from slt_rl._numbers import check_count, check_finite, check_flags, check_fraction, check_numbers
 from slt_rl.development.events import EventTotals
 
 
@@ -56,17 +56,13 @@ def event_curves(totals: EventTotals, *, window: int = 1) -> EventCurves:
         >>> curves.per_episode.tolist(), curves.sem.tolist(), curves.mean_length.tolist()
         ([[[3.0]]], [[[0.0]]], [[20.0]])
     """
-    shape = np.shape(totals.num_episodes)
-    if len(shape) != 3 or np.ndim(totals.counts) != 4:
+    num_intervals = _check_totals(totals) - 1
+    if check_count("window", window) > num_intervals:
         raise ValueError(
-            f"totals: got num_episodes of shape {shape}, expected [checkpoint, run, env]"
+            f"window: got {window}, expected 1 ... {num_intervals}, the number of intervals "
+            "between checkpoints"
         )
-    num_windows = (shape[0] - 1) // window if window > 0 else 0
-    if num_windows < 1:
-        raise ValueError(
-            f"window: got {window}, expected 1 ... {shape[0] - 1}, the number of intervals between "
-            "checkpoints"
-        )
+    num_windows = num_intervals // window
     sums = [_window_sums(np.asarray(x), window, num_windows) for x in totals]
     num, length, counts, squares, steps, all_counts = sums
     episodes = num[..., None]
@@ -81,6 +77,22 @@ def event_curves(totals: EventTotals, *, window: int = 1) -> EventCurves:
             num_episodes=num.astype(np.int64),
             mean_length=length / num,
         )
+
+
+def _check_totals(totals: EventTotals) -> int:
+    """Number of checkpoints; raises unless all counters agree in their axes."""
+    if not isinstance(totals, EventTotals):
+        raise ValueError(f"totals: expected EventTotals, got {type(totals).__name__}")
+    shape, num_events = np.shape(totals.num_episodes), np.shape(totals.counts)[-1:]
+    for name, leaf in totals._asdict().items():
+        expected = shape + (num_events if name.endswith(("counts", "squares")) else ())
+        if len(shape) != 3 or np.shape(leaf) != expected or np.asarray(leaf).dtype.kind not in "iu":
+            raise ValueError(
+                f"totals: got {name} of shape {np.shape(leaf)} and type {np.asarray(leaf).dtype}, "
+                "expected whole numbers [checkpoint, run, env], of events "
+                f"[checkpoint, run, env, k], as num_episodes has {shape}"
+            )
+    return shape[0]
 
 
 def _window_sums(values: np.ndarray, window: int, num_windows: int) -> np.ndarray:
@@ -116,7 +128,7 @@ def seed_mean(values: np.ndarray, *, level: float = 0.95) -> SeedMean:
         >>> [round(float(x), 2) for x in seed_mean(np.array([1.0, 2.0, 3.0]))]
         [2.0, 0.58, -0.48, 4.48]
     """
-    values = np.asarray(values, np.float64)
+    values = check_numbers("values", values)
     if values.ndim < 1 or values.shape[0] < 2:
         raise ValueError(f"values: got shape {values.shape}, expected at least two runs")
     check_fraction("level", level)
@@ -163,22 +175,25 @@ def landmarks(
         The landmarks.
 
     Raises:
-        ValueError: If lengths differ, values are not finite, or there are fewer than `num_end`.
+        ValueError: If lengths differ, steps do not increase, values or `final` are not finite, or
+            there are fewer than `num_end`.
 
     Example:
         >>> found = landmarks(np.arange(6), np.array([0, 1, 4, 3, 2, 1]), final=1.0, num_end=1)
         >>> found.first, found.peak_step, found.half_decay_step, found.overshoot
         (1.0, 2.0, 4.0, 4.0)
     """
-    steps, values = np.asarray(steps, np.float64), _checked_curve(values, num_end)
-    if steps.shape != values.shape or np.any(np.diff(steps) <= 0):
+    steps = check_numbers("steps", steps)
+    if steps.shape != np.shape(values) or not np.all(np.diff(steps) > 0):
         raise ValueError(
-            f"steps: got shape {steps.shape}, expected {values.shape} increasing steps, one a value"
+            f"steps: got shape {steps.shape}, expected {np.shape(values)} increasing steps, one a "
+            "value"
         )
+    values = _checked_curve(values, num_end)
     events = np.flatnonzero(values > 0)
     peak = int(np.argmax(values))
     end = float(values[-num_end:].mean())
-    final = end if final is None else final
+    final = end if final is None else check_finite("final", final)
     below = np.flatnonzero(values[peak + 1 :] < final + (values[peak] - final) / 2)
     return Landmarks(
         first=float(steps[events[0]]) if events.size else math.nan,
@@ -219,10 +234,11 @@ def overshoot_p_value(
         >>> overshoot_p_value(0, np.minimum(rising, rising[::-1]), np.full(60, 0.1))
         0.001
     """
-    values, sem = _checked_curve(values, num_end), np.asarray(sem, np.float64)
-    if sem.shape != values.shape or not np.all(sem >= 0):
+    check_count("seed", seed, 0)
+    values, sem = _checked_curve(values, num_end), check_numbers("sem", sem)
+    if sem.shape != values.shape or not np.all((sem >= 0) & (sem < np.inf)):
         raise ValueError(
-            f"sem: got shape {sem.shape}, expected {values.shape} standard errors >= 0, none nan"
+            f"sem: got shape {sem.shape}, expected {values.shape} finite standard errors >= 0"
         )
     check_count("num_null", num_null)
     rising = optimize.isotonic_regression(values).x
@@ -274,13 +290,15 @@ def breadth(
         >>> round(found.mean, 6), round(found.contexts, 6), round(found.null_contexts, 6)
         (0.5, 2.0, 4.0)
     """
-    p, contexts = np.asarray(probabilities, np.float64), np.asarray(contexts)
-    keep = np.ones(p.shape, bool) if feasible is None else np.asarray(feasible, bool)
+    p, contexts = check_numbers("probabilities", probabilities), np.asarray(contexts)
+    keep = np.ones(p.shape, bool) if feasible is None else check_flags("feasible", feasible)
     if p.ndim != 1 or contexts.shape != p.shape or keep.shape != p.shape:
         raise ValueError(
             f"probabilities: got shape {p.shape} beside contexts {contexts.shape} and feasible "
             f"{keep.shape}, expected one of each for every state, [n]"
         )
+    if contexts.dtype.kind not in "iu":
+        raise ValueError(f"contexts: got type {contexts.dtype}, expected whole numbers")
     if not np.all((p >= 0) & (p <= 1)):
         raise ValueError("probabilities: got numbers outside [0, 1] or nan")
     p, contexts = p[keep], contexts[keep]
@@ -306,8 +324,8 @@ def _effective_number(masses: np.ndarray) -> float:
 
 
 def _checked_curve(values: np.ndarray, num_end: int) -> np.ndarray:
-    values = np.asarray(values, np.float64)
-    if values.ndim != 1 or not 1 <= num_end <= values.size:
+    values = check_numbers("values", values)
+    if values.ndim != 1 or check_count("num_end", num_end) > values.size:
         raise ValueError(
             f"num_end: got {num_end}, expected 1 ... the length of the curve, shape {values.shape}"
         )

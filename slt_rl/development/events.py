@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from slt_rl._checks import check_callable, check_key
 from slt_rl._numbers import check_count
 from slt_rl.rl import Env, Forgetful, GymnaxEnv, Policy, RecurrentActorCritic, Transition
 from slt_rl.rl.env import like
@@ -104,8 +105,8 @@ class EventEnv:
             reset; that of gymnax by default.
 
     Raises:
-        ValueError: If there is no name; at the first step, if the counts are not a vector of one
-            integer or bool for each name.
+        ValueError: If `names` is no tuple of different names; at the first step, if the counts are
+            not a vector of one integer or bool for each name.
 
     Example:
         >>> import gymnax, jax, jax.numpy as jnp
@@ -125,8 +126,11 @@ class EventEnv:
     )
 
     def __post_init__(self):
-        if isinstance(self.names, str) or not len(self.names):
-            raise ValueError(f"names: got {self.names!r}, expected a tuple of names of events")
+        check_callable("event_fn", self.event_fn)
+        names = self.names
+        texts = isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+        if not texts or not names or len(set(names)) < len(names):
+            raise ValueError(f"names: got {names!r}, expected a tuple of different names of events")
 
     @property
     def num_actions(self) -> int | None:
@@ -232,9 +236,12 @@ def play_events(
         The episodes; look at `complete` before taking a mean.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: If `key` is no key, `env` no `EventEnv`, a parameter nan, or a number not
+            positive; if the policy returns no distribution, or one over other actions than those
+            of the environment.
     """
-    return _found(_play(key, params, env, policy, *_checked(num_episodes, max_steps)))
+    key, params, *sizes = _checked(key, params, env, num_episodes, max_steps)
+    return _found(_play(key, params, env, check_callable("policy", policy), *sizes))
 
 
 def recurrent_play_events(
@@ -260,14 +267,26 @@ def recurrent_play_events(
         The episodes; look at `complete` before taking a mean.
 
     Raises:
-        ValueError: If a number is not positive.
+        ValueError: As `play_events`.
     """
-    sizes = _checked(num_episodes, max_steps)
+    if not callable(getattr(network, "apply", None)):
+        raise ValueError(f"network: got {network!r}, expected one with memory; see `play_events`")
+    key, params, *sizes = _checked(key, params, env, num_episodes, max_steps)
     return _found(_recurrent_play(key, params, env, network, *sizes))
 
 
-def _checked(num_episodes: int, max_steps: int) -> tuple[int, int]:
-    return check_count("num_episodes", num_episodes), check_count("max_steps", max_steps)
+def _checked(key: jax.Array, params: PyTree, env: Any, num_episodes: int, max_steps: int) -> tuple:
+    """Everything but the policy, which may take parameters of any type of numbers."""
+    if not isinstance(env, EventEnv):
+        raise ValueError(f"env: expected an EventEnv, which counts, got {type(env).__name__}")
+    for leaf in map(np.asarray, jax.tree.leaves(params)):
+        if leaf.dtype.kind in "OSU":
+            raise ValueError(f"params: expected a pytree of arrays, got {leaf!r} in it")
+        # Logits of nan would choose some action all the same.
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and np.isnan(leaf).any():
+            raise ValueError("params: got nan, expected numbers; the training of these diverged")
+    sizes = check_count("num_episodes", num_episodes), check_count("max_steps", max_steps)
+    return check_key(key), params, *sizes
 
 
 def _found(played: tuple[Evaluation, jax.Array]) -> EpisodeEvents:
@@ -278,12 +297,12 @@ def _found(played: tuple[Evaluation, jax.Array]) -> EpisodeEvents:
 
 @functools.partial(jax.jit, static_argnames=("policy", "num_episodes", "max_steps"))
 def _play(key, params, env: Env, policy, num_episodes, max_steps):
-    return _count_first(key, deciding(policy, params), env, num_episodes, max_steps)
+    return _count_first(key, deciding(policy, params, env=env), env, num_episodes, max_steps)
 
 
 @functools.partial(jax.jit, static_argnames=("network", "num_episodes", "max_steps"))
 def _recurrent_play(key, params, env: Env, network, num_episodes, max_steps):
-    player = remembering(network, params, num_episodes)
+    player = remembering(network, params, num_episodes, env=env)
     return _count_first(key, player, env, num_episodes, max_steps)
 
 

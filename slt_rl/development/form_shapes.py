@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
+from slt_rl._numbers import check_count, check_numbers
+
 
 class Scale(NamedTuple):
     """How a shape parameter is searched: `to_free` and back again."""
@@ -179,12 +181,18 @@ def event_locked(steps: Sequence[float], times: Sequence[float]) -> Form:
         times: When the events were first observed, in the unit of `steps`.
 
     Raises:
-        ValueError: If there is no time, or one is not inside the curve.
+        ValueError: If there is no time, one is there twice, or one is not inside the curve.
     """
-    first, last = float(steps[0]), float(steps[-1])
-    if not len(times) or not all(first <= time < last for time in times):
-        raise ValueError(f"times: got {list(times)}, expected times in [{first}, {last})")
-    scaled = tuple((float(time) - first) / (last - first) for time in times)
+    axis, found = check_numbers("steps", steps), check_numbers("times", times)
+    if axis.ndim != 1 or axis.size < 2 or not np.isfinite(axis).all():
+        raise ValueError(f"steps: got shape {axis.shape}, expected the finite times of a curve")
+    first, last = float(axis[0]), float(axis[-1])
+    inside = found.ndim == 1 and found.size and np.all((first <= found) & (found < last))
+    if not inside or np.unique(found).size < found.size:
+        raise ValueError(
+            f"times: got {found.tolist()}, expected different times in [{first}, {last})"
+        )
+    scaled = tuple(float(time) for time in (found - first) / (last - first))
 
     def columns(t, shape):
         rise, decay = _split(shape)
@@ -200,7 +208,7 @@ def free_bumps(num_bumps: int) -> Form:
     Raises:
         ValueError: If the number is not 1, 2 or 3.
     """
-    if num_bumps not in (1, 2, 3):
+    if check_count("num_bumps", num_bumps) > 3:
         raise ValueError(f"num_bumps: got {num_bumps}, expected 1, 2 or 3")
     grid = _even(0.0, 0.95, (0, 20, 14, 10)[num_bumps])
     numbers = range(1, num_bumps + 1)

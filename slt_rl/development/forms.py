@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import optimize
 
+from slt_rl._numbers import check_numbers
 from slt_rl.development.form_shapes import Form, standard_forms
 
 TIE = 2.0
@@ -147,7 +148,7 @@ def compare_forms(
         >>> compare_forms(t, 5 / (1 + np.exp(-(t - 40) / 4)) + 0.1 * noise).winner
         'logistic'
     """
-    forms = standard_forms() if forms is None else tuple(forms)
+    forms = check_forms(forms)
     times, values = check_curve(times, values, forms)
     time_range = (float(times[0]), float(times[-1]))
     scaled = (times - times[0]) / (times[-1] - times[0])
@@ -255,13 +256,22 @@ def _covariance(form: Form, t: np.ndarray, params: np.ndarray, variance: float) 
     return variance * root @ root.T
 
 
+def check_forms(forms: Sequence[Form] | None) -> tuple[Form, ...]:
+    """The forms, `standard_forms()` if None; raises if there is none, or one is no form."""
+    if forms is None:
+        return standard_forms()
+    if isinstance(forms, Form) or not all(isinstance(form, Form) for form in forms):
+        raise ValueError(f"forms: got {forms!r}, expected a list of forms, such as [power()]")
+    if not len(forms):
+        raise ValueError("forms: got none, expected at least one form")
+    return tuple(forms)
+
+
 def check_curve(
     times: np.ndarray, values: np.ndarray, forms: Sequence[Form]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Times and values as float64, or the errors of `compare_forms`."""
-    times, values = np.asarray(times, np.float64), np.asarray(values, np.float64)
-    if not len(forms):
-        raise ValueError("forms: got none, expected at least one form")
+    times, values = check_numbers("times", times), check_numbers("values", values)
     if times.ndim != 1 or values.shape != times.shape:
         raise ValueError(
             f"values: got shape {values.shape}, expected one for each of the times, {times.shape}"

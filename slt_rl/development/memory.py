@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl._numbers import check_count
+from slt_rl._numbers import check_count, check_flags, check_numbers, check_positive
 
 NUM_FOLDS = 5
 
@@ -144,16 +144,10 @@ def memory_curve(
     """
     hidden, feature, given, start = _checked(hidden, feature, given, start)
     num_steps = len(start)
-    lags = np.arange(min(33, (num_steps + 1) // 2)) if lags is None else np.asarray(lags)
-    if (
-        lags.ndim != 1
-        or lags.dtype.kind not in "iu"
-        or not np.all((lags >= 0) & (lags < num_steps))
-    ):
-        raise ValueError(f"lags: got {lags}, expected whole numbers in [0, {num_steps})")
-    if not l2 > 0:
-        raise ValueError(f"l2: got {l2}, expected a number > 0")
+    lags = _checked_lags(lags, num_steps)
+    check_positive("l2", l2)
     check_count("num_shuffles", num_shuffles)
+    check_count("seed", seed, 0)
     shifts = np.random.default_rng(seed).random(num_shuffles)
     episode = np.cumsum(start, axis=0)
     curves: list[list[LagCurve]] = [[], []]
@@ -163,6 +157,16 @@ def memory_curve(
             data = _Pairs(hidden[lag:], given[lag:], feature[: num_steps - lag], pairs)
             curve.append(data.read(shifts, l2))
     return Memory(lags, *map(_stacked, curves))
+
+
+def _checked_lags(lags: np.ndarray | None, num_steps: int) -> np.ndarray:
+    lags = np.arange(min(33, (num_steps + 1) // 2)) if lags is None else np.asarray(lags)
+    whole = lags.ndim == 1 and lags.dtype.kind in "iu" and lags.size > 0
+    inside = whole and np.all((lags >= 0) & (lags < num_steps))
+    # Of a lag that is there twice the capacity would count the memory twice.
+    if not inside or np.unique(lags).size < lags.size:
+        raise ValueError(f"lags: got {lags}, expected different whole numbers in [0, {num_steps})")
+    return lags
 
 
 def _stacked(found: list[LagCurve]) -> LagCurve:
@@ -227,7 +231,7 @@ def _held_out_r2(inputs: np.ndarray, outputs: np.ndarray, *, fold: np.ndarray, l
 
 def _checked(hidden, feature, given, start):
     """The arguments as float64, inputs with mean zero and variance one, and bool."""
-    start = np.asarray(start, bool)
+    start = check_flags("start", start)
     if start.ndim != 2 or start.shape[1] < NUM_FOLDS:
         raise ValueError(
             f"start: got shape {start.shape}, expected [time, env] with at least {NUM_FOLDS} "
@@ -236,7 +240,7 @@ def _checked(hidden, feature, given, start):
     given = np.zeros((*start.shape, 0)) if given is None else given
     checked = []
     for name, value in (("hidden", hidden), ("feature", feature), ("given", given)):
-        value = np.asarray(value, np.float64)
+        value = check_numbers(name, value)
         if value.ndim != 3 or value.shape[:2] != start.shape:
             raise ValueError(
                 f"{name}: got shape {value.shape}, expected [time, env, ...] with {start.shape}"

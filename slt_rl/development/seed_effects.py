@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from slt_rl._numbers import check_fraction
+from slt_rl._checks import check_key
+from slt_rl._numbers import check_count, check_fraction, check_numbers
 from slt_rl.diagnostics import effective_sample_size, split_r_hat
 from slt_rl.numpyro_nuts import nuts_draws
 
@@ -70,8 +71,9 @@ def seed_effects(
         The effects.
 
     Raises:
-        ValueError: If shapes do not agree, a variable does not vary, runs are fewer than unknowns,
-            there is one seed only, or the chains have not mixed (split R-hat above 1.02).
+        ValueError: If shapes do not agree, seeds are not whole numbers, a value is infinite, a
+            variable does not vary, runs are fewer than unknowns, there is one seed only, or the
+            chains have not mixed (split R-hat above 1.02).
 
     References:
         Gelman et al., Bayesian Data Analysis, 3rd ed., chapters 5 and 15.
@@ -80,12 +82,12 @@ def seed_effects(
     center, unit = values.mean(), values.std() or 1.0
     middle, spread = variables.mean(axis=0), variables.std(axis=0)
     draws = _draws(
-        key,
+        check_key(key),
         (values - center) / unit,
         (variables - middle) / spread,
         belongs=(seeds[:, None] == np.unique(seeds)).astype(float),
         sem=sem / unit,
-        num_draws=num_draws,
+        num_draws=check_count("num_draws", num_draws),
     )
     draws = jax.tree.map(np.asarray, draws)
     r_hat = max(float(split_r_hat(x)) for name in draws for x in _traces(draws[name]))
@@ -110,13 +112,15 @@ def seed_effects(
 
 def _checked(values, variables, *, seeds, sem, level):
     """The arguments of the runs that have a value, as arrays of agreeing shapes."""
-    values, seeds = np.asarray(values, np.float64), np.asarray(seeds)
-    variables = np.asarray(variables, np.float64)
-    sem = np.zeros_like(values) if sem is None else np.asarray(sem, np.float64)
+    values, seeds = check_numbers("values", values), np.asarray(seeds)
+    variables = check_numbers("variables", variables)
+    sem = np.zeros_like(values) if sem is None else check_numbers("sem", sem)
     if values.ndim != 1 or seeds.shape != values.shape or sem.shape != values.shape:
         shapes = f"values {values.shape}, seeds {seeds.shape}, sem {sem.shape}"
         raise ValueError(f"values: expected one number, seed and error of each run, got {shapes}")
-    if variables.ndim != 2 or len(variables) != len(values):
+    if seeds.dtype.kind not in "iu" or np.isinf(values).any():
+        raise ValueError("seeds, values: expected whole numbers, and values without infinities")
+    if variables.ndim != 2 or len(variables) != len(values) or not variables.size:
         expected = f"({len(values)}, number of variables)"
         raise ValueError(f"variables: got shape {variables.shape}, expected {expected}")
     check_fraction("level", level)

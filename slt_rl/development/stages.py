@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from slt_rl._numbers import check_count, check_fraction
+from slt_rl._numbers import check_count, check_fraction, check_nonnegative, check_numbers
 from slt_rl.development.partition import best_partition, null_statistics, p_value
 
 
@@ -193,14 +193,11 @@ def detect_transitions(
     Raises:
         ValueError: If there is no curve, lengths differ, or an option is out of range.
     """
-    steps = np.asarray(steps)
-    if not curves:
-        raise ValueError("curves: got none, expected at least one curve")
-    if steps.ndim != 1 or np.any(np.diff(steps) <= 0):
+    steps, curves = check_numbers("steps", steps), _checked_curves(curves)
+    if steps.ndim != 1 or not np.all(np.diff(steps) > 0):
         raise ValueError(f"steps: got {steps!r}, expected strictly increasing training steps")
-    if window < 0:
-        raise ValueError(f"window: got {window}, expected a number of records >= 0")
-    _check_level(level / len(curves), num_null)
+    check_count("window", window, 0)
+    _check_level(check_fraction("level", level) / len(curves), num_null)
     test = _Test(min_segment, max_changes, num_null)
     found: list[Detection] = []
     for curve in curves:
@@ -215,6 +212,17 @@ def detect_transitions(
         edges = _drop_small(values, edges, curve.min_shift)
         found += _transitions_of(curve._replace(values=values), edges, steps)
     return _merge(found, window)
+
+
+def _checked_curves(curves: Sequence[Curve]) -> tuple[Curve, ...]:
+    """Curves of distinct names: of two of one name no transition would be taken for the same."""
+    if isinstance(curves, Curve) or not all(isinstance(curve, Curve) for curve in curves):
+        raise ValueError("curves: expected a list of Curve(name, values)")
+    if not len(curves) or len({curve.name for curve in curves}) < len(curves):
+        raise ValueError(f"curves: got {len(curves)}, expected at least one, of different names")
+    for curve in curves:
+        check_nonnegative(f"{curve.name}: min_shift", curve.min_shift)
+    return tuple(curves)
 
 
 def _drop_small(values: np.ndarray, edges: np.ndarray, min_shift: float) -> np.ndarray:
@@ -304,7 +312,7 @@ def _merge(found: list[Detection], window: int) -> tuple[Detection, ...]:
 
 
 def _check_values(name: str, values: np.ndarray, min_segment: int, max_changes: int) -> np.ndarray:
-    values = np.asarray(values, np.float64)
+    values = check_numbers(name, values)
     check_count("min_segment", min_segment, 2)
     check_count("max_changes", max_changes)
     if values.ndim != 1 or values.size < 2 * min_segment + 1:
@@ -320,7 +328,7 @@ def _check_values(name: str, values: np.ndarray, min_segment: int, max_changes: 
 
 def _check_level(level: float, num_null: int) -> None:
     check_fraction("level", level)
-    if num_null * level < 1:
+    if check_count("num_null", num_null) * level < 1:
         raise ValueError(
             f"num_null: got {num_null}, expected at least {int(np.ceil(1 / level))} series to "
             f"resolve the level {level}"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from slt_rl._numbers import check_count, check_fraction
+from slt_rl._numbers import check_count, check_fraction, check_nonnegative, check_numbers
 
 TRANSIT = "transit"
 
@@ -129,13 +129,19 @@ def plateaus(
         The plateaus in the order of training; neighbors have different classes.
 
     Raises:
-        ValueError: If `persistence` is not positive.
+        ValueError: If `persistence` is not positive, a label is missing (nan), or `ignored` is a
+            single text.
 
     Example:
         >>> [p.label for p in plateaus(["4", "4", "transit", "5", "4", "5", "5"], persistence=2)]
         ['4', '5']
     """
     check_count("persistence", persistence)
+    if isinstance(ignored, str):
+        raise ValueError(f"ignored: got {ignored!r}, expected labels, such as ({ignored!r},)")
+    missing = [i for i, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise ValueError(f"labels: none (nan) at the records {missing}; leave these records out")
     ignored = frozenset(ignored)
     kept = [(i, str(label)) for i, label in enumerate(labels) if str(label) not in ignored]
     runs: list[list[tuple[int, str]]] = []
@@ -178,11 +184,10 @@ def label_transitions(
         >>> label_transitions([0, 10, 20, 30, 40], ["4+", "4+", "transit", "5", "5"], persistence=2)
         (Transition(before='4+', after='5', start=10.0, end=30.0),)
     """
-    if len(steps) != len(labels):
-        raise ValueError(f"labels: got {len(labels)} of them, expected one per step, {len(steps)}")
+    at = _checked_steps(steps, labels)
     found = plateaus(labels, persistence=persistence, ignored=ignored)
     return tuple(
-        Transition(a.label, b.label, float(steps[a.last]), float(steps[b.first]))
+        Transition(a.label, b.label, float(at[a.last]), float(at[b.first]))
         for a, b in zip(found, found[1:], strict=False)
     )
 
@@ -215,12 +220,21 @@ def labeled_range(
         >>> labeled_range([0, 1, 2, 3, 4], ["transit", "4", "4", "5", "transit"], persistence=1)
         (1.0, 3.0)
     """
-    if len(steps) != len(labels):
-        raise ValueError(f"labels: got {len(labels)} of them, expected one per step, {len(steps)}")
+    at = _checked_steps(steps, labels)
     found = plateaus(labels, persistence=persistence, ignored=ignored)
     if not found:
         return math.inf, -math.inf
-    return float(steps[found[0].first]), float(steps[found[-1].last])
+    return float(at[found[0].first]), float(at[found[-1].last])
+
+
+def _checked_steps(steps: Sequence[float], labels: Sequence[str]) -> np.ndarray:
+    """Increasing steps, one for each label."""
+    found = check_numbers("steps", steps)
+    if found.shape != (len(labels),):
+        raise ValueError(f"labels: got {len(labels)} of them, expected one per step, {found.size}")
+    if not np.all(np.diff(found) > 0):
+        raise ValueError("steps: expected strictly increasing steps, none nan")
+    return found
 
 
 def score_transitions(
@@ -247,14 +261,21 @@ def score_transitions(
         The score; a lag is the detected step minus the middle of the transition.
 
     Raises:
-        ValueError: If the tolerance is negative.
+        ValueError: If the tolerance is negative, a detected step is not finite, a true transition
+            is none, or `known` is no pair of numbers.
     """
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance: got {tolerance}, expected a number of steps >= 0")
-    detected = [step for step in detected if known[0] <= step <= known[1]]
-    if not len(detected) or not len(true):
-        return TransitionScore(len(true), len(detected), ())
-    steps = np.asarray(detected, np.float64)[:, None]
+    check_nonnegative("tolerance", tolerance)
+    found, ends = check_numbers("detected", detected), check_numbers("known", known)
+    if found.ndim != 1 or not np.isfinite(found).all():
+        raise ValueError(f"detected: got {found.tolist()}, expected a list of finite steps")
+    if ends.shape != (2,) or np.isnan(ends).any():
+        raise ValueError(f"known: got {known!r}, expected the first and the last step")
+    if not all(isinstance(transition, Transition) for transition in true):
+        raise ValueError("true: expected transitions, as `label_transitions` returns them")
+    found = found[(ends[0] <= found) & (found <= ends[1])]
+    if not len(found) or not len(true):
+        return TransitionScore(len(true), len(found), ())
+    steps = found[:, None]
     start, end = (np.array([getattr(t, name) for t in true]) for name in ("start", "end"))
     outside = np.maximum(np.maximum(start - steps, steps - end), 0.0)
     lags = steps - (start + end) / 2
@@ -263,7 +284,7 @@ def score_transitions(
     forbidden = 1.0 + np.sum(np.abs(lags))
     rows, columns = linear_sum_assignment(np.where(allowed, np.abs(lags), forbidden))
     pairs = [(r, c) for r, c in zip(rows, columns, strict=True) if allowed[r, c]]
-    return TransitionScore(len(true), len(detected), tuple(float(lags[p]) for p in pairs))
+    return TransitionScore(len(true), len(found), tuple(float(lags[p]) for p in pairs))
 
 
 def total_score(scores: Iterable[TransitionScore]) -> TransitionScore:
@@ -294,7 +315,7 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
         >>> [round(x, 3) for x in wilson_interval(9, 10)]
         [0.596, 0.982]
     """
-    if not 0 <= successes <= trials:
+    if check_count("successes", successes, 0) > check_count("trials", trials, 0):
         raise ValueError(f"successes: got {successes}, expected 0 ... {trials}")
     check_fraction("level", level)
     if trials == 0:

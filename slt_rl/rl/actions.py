@@ -38,20 +38,23 @@ def check_action_space(distribution: Any, num_actions: int | None) -> None:
     Environments written for an accelerator take any number for an action, and go on.
 
     Args:
-        distribution: What the policy returned; of a kind of your own, nothing is checked.
+        distribution: What the policy returned; one of a kind of your own is not checked.
         num_actions: Those of the environment; 0 where they are continuous, None where it does not
             say.
 
     Raises:
-        ValueError: While tracing, if the policy has another number of actions, or one is continuous
-            and the other is not.
+        ValueError: While tracing, if the policy has another number of actions, one is continuous
+            and the other is not, or there is no distribution to draw from.
     """
     if isinstance(distribution, Categorical):
         found = distribution.logits.shape[-1]
     elif isinstance(distribution, DiagonalGaussian):
         found = 0
-    else:
+    elif callable(getattr(distribution, "sample", None)):
         return
+    else:
+        kind = type(distribution).__name__
+        raise ValueError(f"policy: returned a {kind}, expected a distribution, as Categorical")
     if num_actions is not None and found != num_actions:
         raise ValueError(
             f"policy: acts in {_space(found)}, but the environment has {_space(num_actions)}"

@@ -118,7 +118,7 @@ class RewardSpec:
     Attributes:
         achievements: `[a]`, reward of each achievement.
         events: `[15]`, payment for each event of `BEHAVIORS`, whenever it happens.
-        actions: `[n]`, cost of choosing each action.
+        actions: `[n]`, cost of choosing each action; a negative one is a reward.
         health: `[]`, weight of the change of health; 1 in the game itself.
         step: `[]`, cost of every step.
     """

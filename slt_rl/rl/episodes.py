@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from slt_rl.rl.actions import check_action_space
 from slt_rl.rl.env import Env
 from slt_rl.rl.networks import Policy
 from slt_rl.rl.rollout import EnvBatch, count_episodes, reset_envs, step_env
@@ -55,8 +56,12 @@ def evaluate(
 
     Returns:
         The episodes; check `complete` before taking a mean.
+
+    Raises:
+        ValueError: While tracing, if the environment has a `num_actions` (0: continuous actions)
+            that is not that of the policy.
     """
-    player = deciding(policy, params, greedy=greedy)
+    player = deciding(policy, params, env=env, greedy=greedy)
     return play_episodes(key, player, env=env, num_episodes=num_episodes, max_steps=max_steps)[0]
 
 
@@ -72,20 +77,21 @@ class Player(NamedTuple):
     memory: PyTree
 
 
-def deciding(policy: Policy, params: PyTree, *, greedy: bool = False) -> Player:
+def deciding(policy: Policy, params: PyTree, *, env: Env, greedy: bool = False) -> Player:
     """A player of a policy, which has no memory."""
 
     def decide(keys, memory, batch):
         def one_env(key, observation):
-            return choose(key, policy(params, observation), greedy=greedy)
+            return choose(key, policy(params, observation), env=env, greedy=greedy)
 
         return memory, jax.vmap(one_env)(keys, batch.observation)
 
     return Player(decide, None)
 
 
-def choose(key: jax.Array, distribution: Any, *, greedy: bool) -> jax.Array:
-    """The mode of a distribution or a draw from it."""
+def choose(key: jax.Array, distribution: Any, *, env: Env, greedy: bool) -> jax.Array:
+    """The mode of a distribution or a draw from it; raises if `env` has other actions."""
+    check_action_space(distribution, getattr(env, "num_actions", None))
     return distribution.mode() if greedy else distribution.sample(key)
 
 

@@ -128,8 +128,11 @@ def recurrent_evaluate(
 
     Returns:
         The episodes; check `complete` before taking a mean.
+
+    Raises:
+        ValueError: As `evaluate`.
     """
-    player = remembering(network, params, num_episodes, greedy=greedy)
+    player = remembering(network, params, num_episodes, env=env, greedy=greedy)
     return play_episodes(key, player, env=env, num_episodes=num_episodes, max_steps=max_steps)[0]
 
 
@@ -138,6 +141,7 @@ def remembering(
     params: PyTree,
     num_envs: int,
     *,
+    env: Env,
     greedy: bool = False,
 ) -> Player:
     """A player of a network with memory, which is empty at the start of each episode."""
@@ -145,7 +149,7 @@ def remembering(
     def decide(keys, hidden, batch):
         start = batch.episode_length == 0
         seen = see(network, params, hidden, observation=batch.observation, reset=start)
-        return seen[0], jax.vmap(functools.partial(choose, greedy=greedy))(keys, seen[1])
+        return seen[0], jax.vmap(functools.partial(choose, env=env, greedy=greedy))(keys, seen[1])
 
     return Player(decide, network.initial_hidden(params, num_envs))
 

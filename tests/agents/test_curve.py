@@ -13,7 +13,7 @@ from slt_rl import chains
 from slt_rl.agents import measure
 from slt_rl.agents.curve import Sampling, chosen_checkpoints, measure_points
 from slt_rl.agents.curve_file import load_curve, load_curves
-from slt_rl.agents.states import own_states
+from slt_rl.agents.states import States, own_states
 from slt_rl.agents.subjects import Subject, make_subject
 from slt_rl.agents.targets import FrozenPart, FrozenPolicy, FrozenValues
 from slt_rl.rl import MLP, CategoricalPolicy, ValueNetwork
@@ -214,6 +214,14 @@ def test_own_states_are_of_each_checkpoint(toy_run):
     np.testing.assert_array_equal(subject.data(1)["observation"], subject.states["observation"][1])
 
 
+def test_states_that_do_not_fit_the_agent_are_refused(toy_run):
+    indices = np.array([0, 1])
+    for shape, message in (((1, 9, 4), "states: observations of 4 inputs"), ((3, 9, 6), "3 sets")):
+        states = States(np.random.default_rng(0).normal(size=shape), None, "nowhere")
+        with pytest.raises(ValueError, match=message):
+            make_subject(toy_run, 0, states, indices=indices)
+
+
 @pytest.mark.very_slow
 def test_an_agent_with_memory_is_measured_on_windows_of_play(tmp_path):
     run = small_worlds.MemoryRun(tmp_path, (4,), np.array([0, 10, 20]))
@@ -236,7 +244,9 @@ def test_an_agent_with_memory_is_measured_on_windows_of_play(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": (7,)}, r"seeds: got \(7,\), expected some of \(0, 1, 2\)"),
+        ({"seeds": (7,)}, r"seeds: got \(7,\), expected different ones of \(0, 1, 2\)"),
+        ({"seeds": (1, 1)}, r"seeds: got \(1, 1\), expected different ones of \(0, 1, 2\)"),
+        ({"num_checkpoints": 2.5}, "num_checkpoints: expected a whole number >= 1, got 2.5"),
         ({"num_checkpoints": 99}, r"num_checkpoints: got 99, expected 1 \.\.\. 31"),
         ({"part": "layer_9"}, r"part: got 'layer_9', expected the beginning of one of the paths"),
         ({"num_states": 5}, r"num_states: got 5, expected at least 12"),
@@ -252,14 +262,31 @@ def test_subjects_that_cannot_be_are_refused(toy_run, change, message):
     ("options", "message"),
     [
         ({"sampling": Sampling(num_chains=2)}, "num_chains: expected a whole number >= 4, got 2"),
-        ({"at_once": 9}, "at_once: got 9, expected"),
+        ({"at_once": 9}, "at_once: got 9, expected at most 3, the checkpoints"),
         ({"num_threads": 0}, "num_threads: expected a whole number >= 1, got 0"),
         ({"localizations": (0.0,)}, "localizations: expected a finite number > 0"),
+        ({"sampling": Sampling(nbeta=-1.0)}, "nbeta: expected a finite number > 0"),
+        ({"seed": "a"}, "seed: expected a whole number >= 0, got 'a'"),
+        ({"localizations": (9.0, 9)}, r"localizations: got \[9.0, 9.0\], expected different"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         measure_points(subject_of(networks()), tmp_path, **options)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ((), r"subjects: got those of seeds \[\], expected different ones"),
+        (((0, 3), (0, 3)), r"subjects: got those of seeds \[0, 0\], expected different ones"),
+        (((0, 3), (1, 2)), "subjects: expected the same checkpoints of all seeds"),
+    ],
+)
+def test_subjects_that_make_no_curve_are_refused(tmp_path, sizes, message):
+    subjects = [subject_of(networks(num), seed=seed) for seed, num in sizes]
+    with pytest.raises(ValueError, match=message):
+        measure.measure_curve(tmp_path, "x", subjects, progress=False)
 
 
 def test_points_of_other_parameters_or_settings_are_refused(tmp_path):
@@ -280,7 +307,7 @@ def test_files_that_are_no_curves_are_named(tmp_path):
     path = tmp_path / "x.json"
     for text in ("{}", "[]", "{", '{"format": "slt_rl.agents.curve/1"}'):
         path.write_text(text)
-        with pytest.raises(ValueError, match=r"x\.json: no curve of this library|x\.json"):
+        with pytest.raises(ValueError, match=r"x\.json: .*; remove it and repeat `slt-rl curve`"):
             load_curve(path)
 
 

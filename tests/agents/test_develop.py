@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from slt_rl.agents import page
 from slt_rl.agents.analysis import describe_series, landmark_table
 from slt_rl.agents.develop import check_curves, develop_run, load_development
 from slt_rl.agents.page import default_frame_steps, main_events, write_report
@@ -143,10 +144,10 @@ def test_a_planted_bump_is_locked_to_the_event_that_sets_in_with_it():
 
 def test_the_page_shows_everything_on_one_axis(toy_run, described):
     report = write_report(toy_run)
-    page = (toy_run.folder / "report.html").read_text()
-    assert "KL to the frozen policy" in page and "localization 100" in page.replace("\n", " ")
-    assert page.count("<img") == 2 and "no map to draw" in page and "told apart" in page
-    assert 'src="http' not in page and 'href="http' not in page
+    text = (toy_run.folder / "report.html").read_text()
+    assert "KL to the frozen policy" in text and "localization 100" in text.replace("\n", " ")
+    assert text.count("<img") == 2 and "no map to draw" in text and "told apart" in text
+    assert 'src="http' not in text and 'href="http' not in text
     summary = json.loads((toy_run.folder / "summary.json").read_text())
     assert {t["title"] for t in summary["tables"]} >= {"landmarks", "forms", "stages", "lags"}
     assert [check.name for check in report.checks][0] == "policy-reference: refused"
@@ -157,10 +158,28 @@ def test_the_page_shows_everything_on_one_axis(toy_run, described):
 
 def test_frames_of_no_checkpoint_are_refused_before_anything_is_drawn(toy_run, described):
     del described
-    page = (toy_run.folder / "report.html").read_bytes()
+    before = (toy_run.folder / "report.html").read_bytes()
     with pytest.raises(ValueError, match=r"frames: got \[641\], expected some of \[0, 1280"):
         write_report(toy_run, frame_steps=[0, 641])
-    assert (toy_run.folder / "report.html").read_bytes() == page
+    assert (toy_run.folder / "report.html").read_bytes() == before
+
+
+def test_what_a_report_lacks_is_refused_before_anything_is_drawn(toy_run, described, monkeypatch):
+    def draw(*_, **__):
+        raise AssertionError("something was drawn")
+
+    class Lost(type(toy_run)):
+        def totals(self):
+            raise ValueError("statistics.safetensors: missing")
+
+    assert described["seeds"] == [0, 1, 2]
+    monkeypatch.setattr(page, "save_figure", draw)
+    with pytest.raises(ValueError, match=r"statistics\.safetensors: missing"):
+        write_report(Lost(**vars(toy_run)))
+    with pytest.raises(
+        ValueError, match=r"development\.json: of seeds \[0, 1, 2\], but the run has"
+    ):
+        write_report(dataclasses.replace(toy_run, seeds=(0, 1)))
 
 
 def test_landmarks_of_one_seed_have_no_interval_over_seeds():
@@ -181,11 +200,18 @@ def test_intervals_of_steps_end_with_the_curve():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"events": ["planting"]}, r"events: got \['planting'\], expected some of return"),
-        ({"rewarded": {"plants": "pay"}}, "rewarded: got 'pay', expected events of the run"),
-        ({"window": 0}, "window: got 0"),
+        ({"events": ["planting"]}, r"events: got \['planting'\], expected different ones"),
+        ({"rewarded": {"plants": "pay"}}, "rewarded: got 'pay', expected two different events"),
+        ({"rewarded": {"plants": "plants"}}, "rewarded: got 'plants', expected two different"),
+        ({"window": 0}, "window: expected a whole number >= 1, got 0"),
         ({"num_simulated": -1}, "num_simulated: expected a whole number >= 0"),
-        ({"window": 12}, "return: .*expected a vector of at least 11 records"),
+        ({"window": 12}, "window: 12 updates leave 5 windows, expected at least 11"),
+        ({"window": 61}, "window: got 61, expected 1 ... 60"),
+        ({"window": 2.5}, "window: expected a whole number >= 1, got 2.5"),
+        (
+            {"events": ["plants", "plants"]},
+            r"events: got \['plants', 'plants'\], expected different",
+        ),
     ],
 )
 def test_what_cannot_be_described_is_refused(toy_run, change, message):
@@ -201,19 +227,22 @@ def test_gaps_name_the_curve():
         describe_series(series)
 
 
-def curve_of(num_checkpoints):
+RUN = SimpleNamespace(folder=Path("run"), seeds=(0, 2, 4), steps=10 * np.arange(12))
+
+
+def curve_of(num_checkpoints, seeds=(0, 4)):
     steps = 10 * np.arange(num_checkpoints)
     mean = np.ones((2, 2, num_checkpoints))
-    return SimpleNamespace(steps=steps, seeds=(0, 4), localizations=(300.0, 100.0), mean=mean)
+    return SimpleNamespace(steps=steps, seeds=seeds, localizations=(300.0, 100.0), mean=mean)
 
 
 def test_a_short_llc_curve_names_its_file_and_says_what_to_run():
-    check_curves(Path("run"), {"policy-own": curve_of(11)})
+    check_curves(RUN, {"policy-own": curve_of(11)})
     message = (
         r"run/curves/policy-own\.json: 10 checkpoints, expected at least 11 .*`slt-rl curve run"
     )
     with pytest.raises(ValueError, match=message):
-        check_curves(Path("run"), {"policy-own": curve_of(10)})
+        check_curves(RUN, {"policy-own": curve_of(10)})
 
 
 def test_an_llc_curve_with_gaps_names_its_file_and_says_what_to_run():
@@ -224,7 +253,15 @@ def test_an_llc_curve_with_gaps_names_its_file_and_says_what_to_run():
         r".*remove run/curves/policy-own\.json .*--localizations"
     )
     with pytest.raises(ValueError, match=message):
-        check_curves(Path("run"), {"policy-own": curve})
+        check_curves(RUN, {"policy-own": curve})
+
+
+@pytest.mark.parametrize("curve", [curve_of(11, seeds=(0, 1)), curve_of(13)])
+def test_a_curve_of_another_run_is_refused(curve):
+    with pytest.raises(
+        ValueError, match=r"policy-own\.json: of seeds .*the curve is of another run"
+    ):
+        check_curves(RUN, {"policy-own": curve})
 
 
 def test_too_few_points_for_a_form_name_the_curve():
@@ -265,5 +302,5 @@ def test_another_world_gives_the_same_kind_of_curves(tmp_path):
     np.testing.assert_allclose(pushes, series["return"].values)
     rates = series["left per 1000 steps"].values + series["right per 1000 steps"].values
     np.testing.assert_allclose(rates, 1000)
-    with pytest.raises(ValueError, match="values: got shape"):
+    with pytest.raises(ValueError, match="window: 4 updates leave 6 windows"):
         develop_run(run, window=4, events=["left"])

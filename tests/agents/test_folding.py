@@ -69,6 +69,20 @@ def test_what_has_no_single_first_layer_is_left_alone(extra):
     assert folded.params is params and folded.num_varying == 5
 
 
+@pytest.mark.parametrize("fold", [fold_constant_inputs, drop_unseen_directions])
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        (STATES[0], r"observations: got shape \(20, 5\), expected \[set, ..., input\]"),
+        (np.where(STATES == 3.0, np.nan, STATES), "observations: got nan or infinity"),
+        (np.concatenate([STATES] * 3), "observations: got 3 sets for 2 checkpoints"),
+    ],
+)
+def test_states_that_do_not_fit_are_refused(fold, states, message):
+    with pytest.raises(ValueError, match=message):
+        fold(PARAMS, states)
+
+
 def test_if_nothing_varies_one_input_is_kept():
     folded = fold_constant_inputs(PARAMS, np.ones((1, 4, 5)))
     assert folded.num_varying == 1

@@ -10,11 +10,12 @@ import jax
 import numpy as np
 import pytest
 
+from slt_rl.agents import branch_run, load_run, make_subjects, training
 from slt_rl.agents import folder as files
-from slt_rl.agents import load_run, make_subjects, training
 from slt_rl.agents.spec import WorldSpec
+from slt_rl.agents.state_files import save_state
 from slt_rl.agents.training import train_run
-from slt_rl.checkpoints import forget_after, recorded_steps
+from slt_rl.checkpoints import forget_after, load_series, recorded_steps, save_series
 from slt_rl.development import event_curves
 from tests.agents.toy_runs import CART, LONGER, NAMES, TOY, Killed, kill_at
 from tests.failing_writes import fail_write
@@ -203,6 +204,11 @@ def test_another_architecture_is_refused(finished, tmp_path):
     shutil.copytree(folder / "seed-3", other / "seed-3")
     shutil.copytree(folder / "seed-5", other / "seed-5")
     files.write_record(other, record)
+    with pytest.raises(ValueError, match="seed-3.*of another run.*than .*run.json says; copy the"):
+        load_run(other)
+    # Checkpoints of earlier development versions do not say of which run they are.
+    for seed in record.spec.seeds:
+        save_series(files.series_path(other, seed), load_series(files.series_path(other, seed)))
     with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
         load_run(other).checkpoints(3)
     with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):
@@ -225,15 +231,20 @@ def _without_worlds(run):
     return Unplayed(**vars(run))
 
 
-@pytest.mark.parametrize("part", ["core", "layer_0:x", "layer_0:8"])
+@pytest.mark.parametrize("part", ["core", "layer_0:x", "layer_0:8", "layer_0:"])
 def test_a_part_that_is_none_is_refused_before_a_world_is_made(finished, part):
     with pytest.raises(ValueError, match=f"part: got '{part}', expected the beginning of one of"):
         make_subjects(_without_worlds(load_run(finished)), part=part)
 
 
 def test_sizes_are_refused_before_a_world_is_made(finished):
+    run = _without_worlds(load_run(finished))
     with pytest.raises(ValueError, match="num_states: got 3, expected at least 8"):
-        make_subjects(_without_worlds(load_run(finished)), num_states=3)
+        make_subjects(run, num_states=3)
+    with pytest.raises(ValueError, match="num_states: got 16385, expected at most 16384"):
+        make_subjects(run, num_states=16_385, own=True)
+    with pytest.raises(ValueError, match=r"num_states: got 131073, expected at most 131072"):
+        make_subjects(run, num_states=131_073)
 
 
 def test_settings_that_do_not_fit_the_folder_are_refused(finished):
@@ -267,6 +278,75 @@ def test_a_run_that_is_not_there_or_not_whole_says_what_to_do(finished, tmp_path
     message = r"seed-5/checkpoints/index.json: cannot be read .*the seeds \[3, 5\].*copy the whole"
     with pytest.raises(ValueError, match=message):
         load_run(folder)
+
+
+@pytest.mark.parametrize("change", ["length", "branch", "seeds exchanged"])
+def test_checkpoints_of_another_run_of_the_same_shapes_are_refused(finished, tmp_path, change):
+    folder, other, own = tmp_path / "run", tmp_path / "other", "seed-3/checkpoints"
+    shutil.copytree(finished, folder)
+    if change == "length":
+        assert train_run(LONGER, other)
+    elif change == "branch":
+        branch_run(finished, other, step=64)
+        assert train_run(TOY, other)
+    else:
+        shutil.copytree(finished / "seed-5/checkpoints", other / own)
+    shutil.rmtree(folder / own)
+    shutil.copytree(other / own, folder / own)
+    with pytest.raises(ValueError, match=rf"{own}: its checkpoint of step \d+ is of another run"):
+        load_run(folder)
+
+
+def test_a_damaged_checkpoint_is_refused_before_a_world_is_made(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    path = folder / "seed-5" / "checkpoints" / "step-000000000128.safetensors"
+    shutil.copy(path.with_name("step-000000000064.safetensors"), path)
+    with pytest.raises(ValueError, match=f"{path.name}: not the file .* copy the whole folder"):
+        make_subjects(_without_worlds(load_run(folder)), seeds=(3,))
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"{path.name}: truncated.* copy the whole folder"):
+        make_subjects(_without_worlds(load_run(folder)))
+
+
+def test_files_of_a_run_that_are_damaged_say_what_to_do(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    run = load_run(folder)
+    advice = {
+        "seed-3/statistics.safetensors": (lambda: run.statistics(3), "copy the whole folder"),
+        "state.safetensors": (lambda: train_run(LONGER, folder), "remove it, and the same command"),
+        "seed-3/checkpoints/index.json": (lambda: load_run(folder), "copy the whole folder"),
+        "run.json": (lambda: load_run(folder), "copy the whole folder"),
+    }
+    for name, (call, text) in advice.items():
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[:-9])
+        with pytest.raises(ValueError, match=f"{name}: truncated.*{text}"):
+            call()
+        (folder / name).write_bytes(data)
+    (folder / "seed-3" / "statistics.safetensors").unlink()
+    with pytest.raises(ValueError, match="statistics.safetensors: missing; .*go on with the same"):
+        run.statistics(3)
+
+
+def test_a_longer_run_is_refused_where_a_file_is_damaged_before_anything_is_written(
+    finished, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    monkeypatch.setattr(training, "advance_call", None)  # Nothing is compiled either.
+    path, before = folder / "seed-5" / "statistics.safetensors", files.read_record(folder)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="seed-5/statistics.safetensors: truncated"):
+        train_run(LONGER, folder)
+    shutil.copy(finished / "seed-5" / "statistics.safetensors", path)
+    save_state(files.state_path(folder), {"a": np.zeros(2)}, {"fingerprint": "0", "update": 6})
+    with pytest.raises(
+        ValueError, match="state.safetensors: fingerprint is '0', expected .*remove"
+    ):
+        train_run(LONGER, folder)
+    assert files.read_record(folder) == before and load_run(folder).steps[-1] == 192
 
 
 def test_only_checkpoints_of_all_seeds_count(finished, tmp_path):

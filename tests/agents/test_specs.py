@@ -58,13 +58,21 @@ def test_defaults_are_those_of_the_games():
         ("craftax-classic --learning-rate nan", "learning_rate: expected a finite number >= 0"),
         ("craftax-classic --pool 0", "pool_size: expected a whole number >= 1, got 0"),
         ("craftax-classic --time-limit 0", "max_timesteps: expected a whole number >= 1, got 0"),
-        ("craftax-classic --reward eat_plant=nan", "achievements: eat_plant: got nan, expected"),
-        ("craftax-classic --health inf", "health: got inf, expected a finite number"),
+        ("craftax-classic --reward eat_plant=nan", "achievements: eat_plant: expected .*, got nan"),
+        ("craftax-classic --health inf", "health: expected a finite number, got inf"),
+        ("craftax-classic --first-seed 2147483648", "seeds: got .*integers from 0 to 2147483647"),
+        ("craftax-classic --pay plant=1 plant=2", "--pay: plant is given twice"),
+        ("craftax-classic --steps 1e30", "num_updates: got .*, expected <= 2147483647"),
     ],
 )
 def test_bad_numbers_are_refused(words, text):
     with pytest.raises(ValueError, match=text):
         asked(*words.split())
+
+
+def test_a_reward_in_words_is_refused():
+    with pytest.raises(ValueError, match="events: plant: expected a finite number, got 'much'"):
+        WorldSpec(events={"plant": "much"})
 
 
 def test_a_name_is_refused_before_anything_runs(capsys, tmp_path):
@@ -84,6 +92,12 @@ def test_numbers_of_the_trainer_are_refused_before_a_world_is_made(width, capsys
     words = ["train", "craftax-classic", "--minibatches", "3", "--width", width]
     assert cli.main(words) == 2
     assert "num_minibatches: got 3, expected a divisor of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", [["--own"], ["--part", "layer_0"]])
+def test_checkpoints_with_data_of_their_own_are_not_measured_side_by_side(what, capsys, tmp_path):
+    assert cli.main(["curve", str(tmp_path / "run"), "--at-once", "2", *what]) == 2
+    assert "at_once: got 2, expected at most 1: with own states" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--at-once", "--threads", "--chains"])

@@ -135,6 +135,11 @@ def test_intervals_of_lags_cover_and_are_over_the_errors_of_both_curves():
     [
         (np.full((1, 101), np.nan), r"bump: gaps \(nan\) at the records"),
         (np.zeros((1, 5)), "bump: got 5 records, expected at least 8"),
+        (
+            np.zeros((2, 20)),
+            r"bump: got values \(2, 20\) .* and 1 seeds, expected \[seed, record\]",
+        ),
+        (np.full((1, 20), "a"), "bump: values: expected an array of real numbers"),
     ],
 )
 def test_gaps_and_short_curves_are_named(values, message):
@@ -143,3 +148,11 @@ def test_gaps_and_short_curves_are_named(values, message):
     )
     with pytest.raises(ValueError, match=message):
         turning_points(series)
+
+
+def test_steps_out_of_order_and_other_seeds_are_named():
+    late = bump([10_000, 12_000])
+    with pytest.raises(ValueError, match="bump: expected increasing steps >= 0"):
+        turning_points(late._replace(steps=late.steps[::-1]))
+    with pytest.raises(ValueError, match=r"bump: seeds \(0,\), expected \(0, 1\)"):
+        lags(late, [bump([10_000])])

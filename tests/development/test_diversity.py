@@ -72,11 +72,29 @@ def test_attributions_of_a_linear_head_are_exact():
     np.testing.assert_allclose(found.sum(axis=1), (grown[0] - grown[1]) / 2e-4, atol=1e-6)
 
 
+def chosen(h, action):
+    return jax.nn.log_softmax(h)[action]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: ensemble_diversity(0, np.ones(3)), r"per_sample: got shape \(3,\)"),
         (lambda: ensemble_diversity(0, np.ones((1, 3))), "at least two samples"),
+        (lambda: ensemble_diversity("a", np.eye(3)), "seed: expected a whole number"),
+        (lambda: attributions(3, jnp.ones((3, 2)), jnp.arange(3)), "log_prob_fn: expected a fun"),
+        (lambda: attributions(chosen, jnp.ones((3, 2)), jnp.arange(2)), r"expected \[n, unit\]"),
+        (
+            lambda: attributions(chosen, jnp.ones(3), jnp.arange(3)),
+            r"activations: got shape \(3,\)",
+        ),
+        (lambda: attributions(chosen, jnp.ones((3, 2), int), jnp.arange(3)), "floating-point"),
+        (lambda: attributions(chosen, jnp.full((3, 2), jnp.nan), jnp.arange(3)), "finite numbers"),
+        (lambda: attributions(chosen, jnp.ones((3, 2)), jnp.ones(3)), "an action of type float64"),
+        (
+            lambda: attributions(lambda h, action: h, jnp.ones((3, 2)), jnp.arange(3)),
+            r"log_prob_fn: returned shape \(2,\), expected one number",
+        ),
         (lambda: ensemble_diversity(0, np.full((2, 2), np.nan)), "per_sample: got shape"),
         (lambda: ensemble_diversity(0, np.eye(3)[[0, 1, 1]] * [1, 0, 1]), "2 of 3 samples are zer"),
         (

@@ -175,7 +175,36 @@ def test_wrong_event_functions_are_named(event_fn, message):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="names: got 'plants'"):
-        EventEnv(WORLD.env, plant_events, "plants")
-    with pytest.raises(ValueError, match="max_steps: expected a whole number >= 1, got 0"):
-        play_events(jax.random.key(0), coin, jnp.zeros(3), env=WORLD, num_episodes=1, max_steps=0)
+    for names in ("plants", ("plants", "plants"), (), ("plants", 1), ["plants"]):
+        with pytest.raises(ValueError, match="names: got .*, expected a tuple of different names"):
+            EventEnv(WORLD.env, plant_events, names)
+    with pytest.raises(ValueError, match="event_fn: expected a function, got 3"):
+        EventEnv(WORLD.env, 3, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_steps": 0}, "max_steps: expected a whole number >= 1, got 0"),
+        ({"key": 0}, "key: expected one random key"),
+        ({"env": LIMITED}, "env: expected an EventEnv, which counts, got GymnaxEnv"),
+        ({"policy": "coin"}, "policy: expected a function"),
+        ({"policy": lambda params, _: params}, "policy: returned a .*, expected a distribution"),
+        ({"params": "a"}, "params: expected a pytree of arrays"),
+        ({"params": jnp.full(3, jnp.nan)}, "params: got nan, expected numbers; .* diverged"),
+        ({"params": jnp.zeros(4)}, "policy: acts in 4 discrete actions, but the environment has 3"),
+    ],
+)
+def test_what_cannot_be_played_is_refused(change, message):
+    settings = {
+        "key": jax.random.key(0), "policy": coin, "params": jnp.zeros(3), "env": WORLD,
+        "num_episodes": 1, "max_steps": 2,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        play_events(**(settings | change))
+
+
+def test_an_agent_without_memory_is_not_taken_for_one_with_it():
+    sizes = {"num_episodes": 1, "max_steps": 2}
+    with pytest.raises(ValueError, match="network: got .*, expected one with memory"):
+        recurrent_play_events(jax.random.key(0), coin, jnp.zeros(3), env=WORLD, **sizes)

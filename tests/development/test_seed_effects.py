@@ -95,13 +95,19 @@ def test_chains_that_have_not_mixed_are_refused(found, monkeypatch):
         ({"seeds": np.zeros(5, int)}, "expected one number, seed and error of each run"),
         ({"sem": np.full(6, -1.0)}, "expected finite numbers, errors not negative"),
         ({"level": 1.0}, "level: expected .*, got 1.0"),
+        ({"seeds": np.full(6, np.nan)}, "seeds, values: expected whole numbers"),
+        ({"values": np.r_[np.inf, np.arange(5.0)]}, "seeds, values: .*without infinities"),
+        ({"variables": np.ones((6, 0))}, r"variables: got shape \(6, 0\)"),
+        ({"num_draws": 0}, "num_draws: expected a whole number >= 1, got 0"),
+        ({"key": 0}, "key: expected one random key"),
     ],
 )
 def test_bad_input_says_what_was_expected(change, message):
     arguments = {
+        "key": jax.random.key(0),
         "values": np.arange(6.0),
         "variables": np.array([[0.0], [0], [0], [1], [1], [1]]),
         "seeds": np.array([0, 1, 2, 0, 1, 2]),
     }
     with pytest.raises(ValueError, match=message):
-        seed_effects(jax.random.key(0), **(arguments | change))
+        seed_effects(**(arguments | change))

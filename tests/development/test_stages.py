@@ -247,6 +247,7 @@ def test_a_small_step_after_a_large_one_is_found():
         ({"min_segment": 1}, "min_segment: expected a whole number >= 2, got 1"),
         ({"max_changes": 0}, "max_changes: expected a whole number >= 1, got 0"),
         ({"min_segment": 20}, "at least 41 records"),
+        ({"num_null": 200.5}, "num_null: expected a whole number"),
     ],
 )
 def test_options_out_of_range(options, message):
@@ -258,11 +259,22 @@ def test_bad_curves():
     steps = np.arange(40)
     with pytest.raises(ValueError, match=r"values: not finite at the records \[3\]"):
         detect_stages(np.where(steps == 3, np.nan, 1.0))
-    with pytest.raises(ValueError, match="curves: got none"):
+    with pytest.raises(ValueError, match="curves: got 0, expected at least one"):
         detect_transitions(steps, [])
     with pytest.raises(ValueError, match=r"'loss' has shape \(39,\), expected \(40,\)"):
         detect_transitions(steps, [Curve("loss", np.zeros(39))])
-    with pytest.raises(ValueError, match="steps: got"):
-        detect_transitions(steps[::-1], [Curve("loss", np.zeros(40))])
-    with pytest.raises(ValueError, match="window: got -1"):
-        detect_transitions(steps, [Curve("loss", np.zeros(40))], window=-1)
+    loss = Curve("loss", np.zeros(40))
+    for wrong in (steps[::-1], np.where(steps == 3, np.nan, steps), ["a"] * 40):
+        with pytest.raises(ValueError, match="steps: (got|expected)"):
+            detect_transitions(wrong, [loss])
+    for wrong in (-1, np.nan, "a"):
+        with pytest.raises(ValueError, match="window: expected a whole number >= 0"):
+            detect_transitions(steps, [loss], window=wrong)
+    for wrong in (-1.0, np.nan, "a"):
+        with pytest.raises(ValueError, match="loss: min_shift: expected a finite number >= 0"):
+            detect_transitions(steps, [loss._replace(min_shift=wrong)])
+    for wrong in (loss, loss.values, [loss.values]):
+        with pytest.raises(ValueError, match=r"curves: expected a list of Curve\(name, values\)"):
+            detect_transitions(steps, wrong)
+    with pytest.raises(ValueError, match="curves: got 2, expected .* of different names"):
+        detect_transitions(steps, [loss, loss])

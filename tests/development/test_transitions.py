@@ -126,6 +126,9 @@ def test_bad_arguments():
     assert wilson_interval(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="successes: got 3"):
         wilson_interval(3, 2)
+    for counts in ((1.5, 2), (1, float("inf"))):
+        with pytest.raises(ValueError, match="(successes|trials): expected a whole number"):
+            wilson_interval(*counts)
     with pytest.raises(ValueError, match="level: expected .*, got 1"):
         wilson_interval(1, 2, 1.0)
     with pytest.raises(ValueError, match="persistence: expected a whole number >= 1, got 0"):
@@ -134,6 +137,21 @@ def test_bad_arguments():
         label_transitions([0, 1], ["4"])
     with pytest.raises(ValueError, match="labels: got 1"):
         labeled_range([0, 1], ["4"])
-    for tolerance in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match="tolerance: got"):
+    for steps in ([1, 0], [0, float("nan")]):
+        with pytest.raises(ValueError, match="steps: expected strictly increasing"):
+            label_transitions(steps, ["4", "5"])
+    # One text is a set of letters; a missing label would be a class of its own.
+    with pytest.raises(ValueError, match="ignored: got 'transit', expected labels"):
+        plateaus(["4"], ignored="transit")
+    with pytest.raises(ValueError, match=r"labels: none \(nan\) at the records \[1\]"):
+        plateaus(["4", float("nan")])
+    for tolerance in (-1.0, float("nan"), "a"):
+        with pytest.raises(ValueError, match="tolerance: expected a finite number >= 0"):
             score_transitions([1.0], sharp([1.0]), tolerance=tolerance)
+    for detected in ([float("nan")], 1.0, sharp([1.0])[0].before):
+        with pytest.raises(ValueError, match="detected: (got|expected)"):
+            score_transitions(detected, sharp([1.0]), tolerance=1.0)
+    with pytest.raises(ValueError, match="known: got"):
+        score_transitions([1.0], sharp([1.0]), tolerance=1.0, known=(float("nan"), 3.0))
+    with pytest.raises(ValueError, match="true: expected transitions"):
+        score_transitions([1.0], [1.0], tolerance=1.0)

@@ -168,6 +168,8 @@ def test_a_policy_of_another_action_space_is_refused(policy, env, message):
     batch = reset_envs(jax.random.key(0), env, 2)
     with pytest.raises(ValueError, match=f"^policy: .*{message}"):
         rollout(jax.random.key(1), policy, None, env=env, batch=batch, num_steps=1)
+    with pytest.raises(ValueError, match=f"^policy: .*{message}"):
+        evaluate(jax.random.key(1), policy, None, env=env, num_episodes=2, max_steps=1)
 
 
 def test_where_the_environment_does_not_say_any_policy_plays():

@@ -38,7 +38,7 @@ __all__ = [
 
 PyTree = Any
 
-_SERIES_FORMAT, _OLDER_FORMAT = "slt_rl.checkpoints/2", "slt_rl.checkpoints/1"
+_SERIES_FORMAT = "slt_rl.checkpoints/2"
 _INDEX = "index.json"
 _SEPARATOR = "/"
 # Deeper than any network; a tree without end would exhaust the stack.
@@ -285,7 +285,7 @@ def _write_index(folder: Path, index: Mapping[str, Any]) -> None:
 
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / _INDEX
-    index = read_document(path, _SERIES_FORMAT, older=_OLDER_FORMAT)
+    index = read_document(path, _SERIES_FORMAT)
     records = index.get("checkpoints")
     if not isinstance(records, list) or not all(_is_record(record) for record in records):
         raise ValueError(f"{path}: expected a list of checkpoints with step, file and sha256")

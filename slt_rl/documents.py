@@ -47,23 +47,20 @@ def write_document(path: Path, document: Mapping[str, Any]) -> None:
     write_file(path, f"{text}\n".encode())
 
 
-def read_document(path: Path, wanted: str, *, older: str | None = None) -> dict[str, Any]:
+def read_document(path: Path, wanted: str) -> dict[str, Any]:
     """Reads what `write_document` wrote, without the digest.
 
     Args:
         path: The file.
         wanted: The format it must have.
-        older: A former format, whose files carry no digest.
 
     Raises:
         ValueError: Naming the file, if it is missing, truncated, altered, or of another format.
     """
     values = parse_object(path, read_file(path))
     digest, found = values.pop(_DIGEST, None), values.get("format")
-    if found != wanted and (found != older or older is None):
+    if found != wanted:
         raise ValueError(f"{path}: the format is {found!r}, expected {wanted!r}")
-    if digest is None and found == older:
-        return values
     if digest != fingerprint(values):
         raise ValueError(f"{path}: the content does not match its digest; the file was altered")
     return values

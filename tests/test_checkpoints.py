@@ -113,14 +113,23 @@ def test_checkpoint_of_another_series_is_named(folder, tmp_path):
         '{"format": "slt_rl',
         "[]",
         '{"format": "other"}',
-        '{"format": "slt_rl.checkpoints/1", "checkpoints": [{"step": 1}]}',
-        '{"format": "slt_rl.checkpoints/1", "checkpoints": '
-        '[{"step": 1, "sha256": "", "file": "../secret"}]}',
+        '{"format": "slt_rl.checkpoints/2", "metadata": {}, "checkpoints": []}',
     ],
 )
 def test_broken_index_is_named(folder, text):
     (folder / "index.json").write_text(text)
     with pytest.raises(ValueError, match="index.json"):
+        load_series(folder)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"step": 1}, {"step": 1, "sha256": "", "file": "../secret"}],
+)
+def test_records_that_say_too_little_or_lead_outside_are_refused(folder, record):
+    index = {"format": "slt_rl.checkpoints/2", "metadata": {}, "checkpoints": [record]}
+    write_document(folder / "index.json", index)
+    with pytest.raises(ValueError, match="index.json: expected a list of checkpoints with step"):
         load_series(folder)
 
 

@@ -318,15 +318,12 @@ def test_the_right_file_under_another_name_is_refused(files, tmp_path):
             points.load(step, localization, digest)
 
 
-def test_documents_of_the_former_format_are_read_but_not_without_their_digest(tmp_path):
-    """Only a format from before the digests may lack one."""
+def test_a_document_without_its_digest_is_refused(tmp_path):
     path = tmp_path / "a.json"
-    path.write_text('{"format": "old/1", "x": 1}')
-    assert read_document(path, "new/2", older="old/1")["x"] == 1
-    for text in ('{"format": "new/2", "x": 1}', '{"format": "old/1", "x": 1, "sha256": "0"}'):
+    for text in ('{"format": "new/2", "x": 1}', '{"format": "new/2", "x": 1, "sha256": "0"}'):
         path.write_text(text)
         with pytest.raises(ValueError, match="does not match its digest"):
-            read_document(path, "new/2", older="old/1")
+            read_document(path, "new/2")
 
 
 def test_the_trap_springs(tmp_path):

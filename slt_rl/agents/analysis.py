@@ -139,8 +139,8 @@ def _over_seeds(values: np.ndarray, ends: tuple[float, float]) -> dict[str, floa
     found = seed_mean(values)
     return {
         "mean": float(found.mean),
-        "mean_low": float(max(found.low, ends[0])),
-        "mean_high": float(min(found.high, ends[1])),
+        "mean_low": max(float(found.low), float(ends[0])),
+        "mean_high": min(float(found.high), float(ends[1])),
     }
 
 

@@ -12,7 +12,7 @@ from slt_rl.documents import advising, read_document, write_document
 from slt_rl.report import Provenance
 from slt_rl.report.checks import strict
 
-FORMAT, OLDER_FORMAT = "slt_rl.agents.curve/2", "slt_rl.agents.curve/1"
+FORMAT = "slt_rl.agents.curve/2"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def load_curve(path: Path) -> StoredCurve:
     """
     path = Path(path)
     with advising("remove it and repeat `slt-rl curve`, which keeps the finished points"):
-        return _checked(path, read_document(path, FORMAT, older=OLDER_FORMAT))
+        return _checked(path, read_document(path, FORMAT))
 
 
 def _checked(path: Path, document: Mapping[str, Any]) -> StoredCurve:

@@ -17,7 +17,7 @@ from slt_rl.array_files import require
 from slt_rl.documents import advising, read_document, write_document
 from slt_rl.progress import open_bar
 
-FORMAT, OLDER_FORMAT = "slt_rl.agents.development/2", "slt_rl.agents.development/1"
+FORMAT = "slt_rl.agents.development/2"
 # What is counted and what of it is paid for, in Craftax.
 REWARDED = {
     "plant": "achievement/place_plant",
@@ -171,7 +171,7 @@ def load_development(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(f"{path}: missing; run `slt-rl develop {folder}` first")
     with advising(f"run `slt-rl develop {folder}` again"):
-        found = read_document(path, FORMAT, older=OLDER_FORMAT)
+        found = read_document(path, FORMAT)
         require(path, found, ("window", "seeds", "series", "lags"))
         return found
 

@@ -18,7 +18,7 @@ from slt_rl.array_files import fingerprint, load_arrays, require, save_arrays
 from slt_rl.checkpoints import forget_after, recorded_metadata
 from slt_rl.documents import advising, read_document, write_document
 
-FORMAT, OLDER_FORMAT = "slt_rl.run/2", "slt_rl.run/1"
+FORMAT = "slt_rl.run/2"
 # What to do about a file that is not whole: no command makes a single one of them anew.
 COPY_AGAIN = "copy the whole folder of the run again, or train into another one"
 
@@ -97,7 +97,7 @@ def record_from_json(found: Mapping[str, Any]) -> RunRecord:
         ValueError: If the values are not a description of this version, or were altered.
         KeyError, TypeError: If an entry is missing or unknown.
     """
-    if found["format"] not in (FORMAT, OLDER_FORMAT):
+    if found["format"] != FORMAT:
         raise ValueError(f"the format is {found['format']!r}, expected {FORMAT!r}")
     numbers = [found["num_inputs"], found["num_actions"], *found["checkpoints"]]
     if not all(type(number) is int and number >= 0 for number in numbers):
@@ -136,7 +136,7 @@ def read_record(folder: Path) -> RunRecord:
             "makes one"
         )
     with advising(COPY_AGAIN):
-        found = read_document(path, FORMAT, older=OLDER_FORMAT)
+        found = read_document(path, FORMAT)
         try:
             return record_from_json(found)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -163,7 +163,7 @@ def read_steps(folder: Path, record: RunRecord) -> list[list[int]]:
 
     Raises:
         ValueError: Naming the file, if an index is missing, damaged, or lists a checkpoint of
-            another run; those of earlier development versions do not say of which they are.
+            another run; those that were put there by other means do not say of which they are.
     """
     seeds, path = list(record.spec.seeds), record_path(folder)
     with advising(f"{path} names the seeds {seeds}, each with checkpoints: {COPY_AGAIN}"):

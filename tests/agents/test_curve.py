@@ -305,7 +305,7 @@ def test_points_of_other_parameters_or_settings_are_refused(tmp_path):
 
 def test_files_that_are_no_curves_are_named(tmp_path):
     path = tmp_path / "x.json"
-    for text in ("{}", "[]", "{", '{"format": "slt_rl.agents.curve/1"}'):
+    for text in ("{}", "[]", "{", '{"format": "slt_rl.agents.curve/2"}'):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"x\.json: .*; remove it and repeat `slt-rl curve`"):
             load_curve(path)

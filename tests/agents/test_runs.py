@@ -206,7 +206,7 @@ def test_another_architecture_is_refused(finished, tmp_path):
     files.write_record(other, record)
     with pytest.raises(ValueError, match="seed-3.*of another run.*than .*run.json says; copy the"):
         load_run(other)
-    # Checkpoints of earlier development versions do not say of which run they are.
+    # Checkpoints that were put there by other means do not say of which run they are.
     for seed in record.spec.seeds:
         save_series(files.series_path(other, seed), load_series(files.series_path(other, seed)))
     with pytest.raises(ValueError, match="seed-3.*another architecture than .*run.json"):

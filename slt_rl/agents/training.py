@@ -169,7 +169,9 @@ def _open(folder: Path, agent: Agent) -> RunRecord:
     if done:
         _read_rows(folder, record, done)  # Refuses what is damaged before anything is written.
     others = {"versions": versions} if versions != record.latest_versions else {}
-    if spec.num_updates == record.spec.num_updates and (not others or done == spec.num_updates):
+    # Not so where the state of a run that had gone on was removed: it begins anew.
+    goes_on = not others and done >= record.segments[-1]["from_update"]
+    if spec.num_updates == record.spec.num_updates and (goes_on or done == spec.num_updates):
         return record
     kept = [update for update in record.checkpoints if update <= done]
     later = [update for update in spec.checkpoints if update > done]
@@ -180,7 +182,7 @@ def _open(folder: Path, agent: Agent) -> RunRecord:
         record,
         spec=spec,
         checkpoints=(*kept, *later),
-        segments=(*record.segments, segment),
+        segments=(*(s for s in record.segments if s["from_update"] <= done), segment),
     )
     files.write_record(folder, record)
     return record

@@ -112,6 +112,11 @@ def test_a_finished_run_goes_on_as_a_longer_one(finished, tmp_path):
         {"from_update": 0, "num_updates": 6},
         {"from_update": 6, "num_updates": 8},
     )
+    # Without its state it begins anew, under the schedule of the longer run.
+    files.state_path(folder).unlink()
+    assert train_run(LONGER, folder)
+    assert [s["num_updates"] for s in load_run(folder).record.segments] == [6, 8]
+    assert [s["from_update"] for s in load_run(folder).record.segments] == [0, 0]
 
 
 def test_other_versions_are_noted_where_they_begin(finished, tmp_path):

@@ -179,7 +179,7 @@ def sample_chains(run: Run, parts: list[tuple], *, key: jax.Array) -> Sample:
         observed.append(observations)
         if run.settings.bar is not None:
             run.settings.bar.sample(draws, start, total, nbeta=float(run.problem.nbeta))
-        if len(kept) * chains.BLOCK_LENGTH > start:
+        if len(kept) * chains.BLOCK_LENGTH + snapshots.is_ahead > start:
             snapshots.take(state, len(kept) * chains.BLOCK_LENGTH)
         if len(kept) * chains.BLOCK_LENGTH < total:
             continue
@@ -258,10 +258,14 @@ class _Snapshots:
 
     def __init__(self, run: Run, key: jax.Array):
         self.run = run
-        self.num_examples = probes.num_examples_of(run.anchors)
-        self.indices = None
-        if self.num_examples is not None:
-            self.indices = probes.choose_examples(key, self.num_examples, MAX_EXAMPLES)
+        num_examples = probes.num_examples_of(run.anchors)
+        self.indices, self.left_out = None, 0.0
+        if num_examples is not None:
+            self.indices = probes.choose_examples(key, num_examples, MAX_EXAMPLES)
+            self.left_out = 1 / len(self.indices) - 1 / num_examples
+        # SGLD records the mean loss where it leaves, with the draw to come; all others where they
+        # arrive.
+        self.is_ahead = self.left_out > 0 and isinstance(run.plan.sampler, SGLD)
         self.taken: list[tuple[int, np.ndarray]] = []
         self.every, self.seen = 1, 0
 
@@ -285,18 +289,33 @@ class _Snapshots:
         """The losses, and beside each what the chains recorded at its positions: of all examples.
 
         The mean of a sample has another slope at the center than that of all: its covariances with
-        single examples would make the error of the data set grow with the examples left out. But
-        minibatches without control variate are noisier still.
+        single examples would make the error of the data set grow with the examples left out.
         """
-        plan = self.run.plan
-        is_noisy = plan.batch_size is not None and not plan.sampler.control_variate
-        if is_noisy or self.indices is None or len(self.indices) == self.num_examples:
+        if not self.left_out:
             return [(x, x.mean(axis=2, dtype=np.float64)) for _, x in self.taken]
         recorded = np.concatenate([x.excess_loss for x in kept], axis=2)
-        # SGLD records where it leaves, with the draw to come; all others where they arrive.
-        shift = 0 if isinstance(plan.sampler, SGLD) else -1
-        known = [(n + shift, losses) for n, losses in self.taken]
-        return [(x, recorded[:, :, n]) for n, x in known if n < recorded.shape[2]]
+        shift = 0 if self.is_ahead else -1
+        known = [(n + shift, x) for n, x in self.taken if n + shift < recorded.shape[2]]
+        if self._is_noisier(recorded, len(known)):
+            return [(x, x.mean(axis=2, dtype=np.float64)) for _, x in known]
+        return [(x, recorded[:, :, n]) for n, x in known]
+
+    def _is_noisier(self, recorded: np.ndarray, num_snapshots: int) -> bool:
+        """Whether recorded losses of minibatches miss by more than the mean of the sample does.
+
+        In a regular model of `d` parameters the sample adds `t^2 d/n (1/m - 1/n)` to the variance,
+        with `t = nbeta` and `m` of `n` examples. Minibatches of `b` add `t^2 d^2 / (n b N)` at `N`
+        positions, which the jackknife takes off again but for its noise, `sqrt(2/d)` of it.
+        """
+        plan = self.run.plan
+        if plan.batch_size is None or plan.sampler.control_variate:
+            return False
+        num_losses = plan.batch_size * num_snapshots * recorded.shape[1]
+        # Nothing is made of chains that diverge.
+        with np.errstate(over="ignore", invalid="ignore"):
+            excess = recorded.mean(axis=(1, 2), dtype=np.float64).max()
+        num_parameters = 2 * float(self.run.problem.nbeta) * excess
+        return bool(2 * num_parameters > (num_losses * self.left_out) ** 2)
 
 
 def _audit(run: Run, state: chains.ChainState, draws: chains.Draws) -> chains.Draws | None:

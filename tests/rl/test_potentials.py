@@ -41,12 +41,12 @@ def best_action(observation):
 
 def flat_hessian(f, params):
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    return jax.hessian(lambda w: f(unflatten(w)))(flat)
+    return jax.jit(jax.hessian(lambda w: f(unflatten(w))))(flat)
 
 
 def flat_jacobian(f, params):
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    return jax.jacobian(lambda w: f(unflatten(w)))(flat)
+    return jax.jit(jax.jacobian(lambda w: f(unflatten(w))))(flat)
 
 
 def make_batch():

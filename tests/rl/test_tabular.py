@@ -26,7 +26,7 @@ POINTS = [logits(seed) for seed in range(3)]
 
 def rank(f, params):
     flat, unflatten = jax.flatten_util.ravel_pytree(params)
-    hessian = jax.hessian(lambda w: f(unflatten(w)))(flat)
+    hessian = jax.jit(jax.hessian(lambda w: f(unflatten(w))))(flat)
     values = np.linalg.eigvalsh(hessian)
     assert values.min() > -1e-9
     return int(np.sum(values > 1e-8))

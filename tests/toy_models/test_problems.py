@@ -50,6 +50,7 @@ def test_names_are_unique_and_both_kinds_are_there():
     assert {problem.kind for problem in PROBLEMS} == {"supervised", "rl"}
 
 
+@pytest.mark.unoptimized
 @every_problem
 def test_center_is_a_minimum(problem):
     value, gradient = jax.jit(jax.value_and_grad(problem.potential))(problem.params)
@@ -59,6 +60,7 @@ def test_center_is_a_minimum(problem):
     assert np.all(jax.jit(jax.vmap(problem.potential))(near) >= value - 1e-15)
 
 
+@pytest.mark.unoptimized
 @every_problem
 def test_works_in_single_precision(problem):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), problem.params)

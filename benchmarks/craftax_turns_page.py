@@ -173,10 +173,8 @@ def variant_table(name: str, default: Found, variant: Found) -> Table:
 def _at(points: TurningPoints, kind: str, number: int) -> str:
     """A turning point of one seed with its interval."""
     index = KINDS.index(kind)
-    ends, share = (
-        (points.low[index, number], points.high[index, number]),
-        points.share[index, number],
-    )
+    ends = points.low[index, number], points.high[index, number]
+    share = points.share[index, number]
     told = f" ({share:.2f})" if 0 < share < 1 else ""
     return _shown(getattr(points, kind)[number], *ends, unit=1e3) + told
 

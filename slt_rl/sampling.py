@@ -291,12 +291,10 @@ class _Snapshots:
         The mean of a sample has another slope at the center than that of all: its covariances with
         single examples would make the error of the data set grow with the examples left out.
         """
-        if not self.left_out:
-            return [(x, x.mean(axis=2, dtype=np.float64)) for _, x in self.taken]
         recorded = np.concatenate([x.excess_loss for x in kept], axis=2)
         shift = 0 if self.is_ahead else -1
         known = [(n + shift, x) for n, x in self.taken if n + shift < recorded.shape[2]]
-        if self._is_noisier(recorded, len(known)):
+        if not self.left_out or self._is_noisier(recorded, len(known)):
             return [(x, x.mean(axis=2, dtype=np.float64)) for _, x in known]
         return [(x, recorded[:, :, n]) for n, x in known]
 

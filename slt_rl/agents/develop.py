@@ -107,16 +107,15 @@ def check_curves(run: Run, curves: Mapping[str, StoredCurve]) -> None:
     Raises:
         ValueError: Naming the file; the text says what to run.
     """
-    folder = run.folder
+    check_origins(run, curves)
     for name, curve in curves.items():
-        path = f"{Path(folder, 'curves', name)}.json"
-        check_origin(path, curve, run)
+        path = _curve_path(run, name)
         if len(curve.steps) < LEAST_POINTS:
             raise ValueError(
                 f"{path}: {len(curve.steps)} checkpoints, expected at "
                 f"least {LEAST_POINTS} for stages and forms; measure more of them with `slt-rl "
-                f"curve {folder} --checkpoints {LEAST_POINTS}` and the same options, or remove the "
-                "file to leave it out"
+                f"curve {run.folder} --checkpoints {LEAST_POINTS}` and the same options, or remove "
+                "the file to leave it out"
             )
         gaps = np.argwhere(~np.isfinite(curve.mean))
         if len(gaps):
@@ -129,18 +128,23 @@ def check_curves(run: Run, curves: Mapping[str, StoredCurve]) -> None:
             )
 
 
-def check_origin(path: str, curve: StoredCurve, run: Run) -> None:
-    """Refuses a curve of seeds that the run does not have, or beyond its end.
+def check_origins(run: Run, curves: Mapping[str, StoredCurve]) -> None:
+    """Refuses curves of seeds that the run does not have, or beyond its end.
 
     Raises:
         ValueError: Naming the file.
     """
-    if not set(curve.seeds) <= set(run.seeds) or curve.steps.max() > run.steps[-1]:
-        raise ValueError(
-            f"{path}: of seeds {list(curve.seeds)} up to step {curve.steps.max()}, but "
-            f"{run.folder} has seeds {list(run.seeds)} up to step {run.steps[-1]}: the curve is of "
-            "another run; remove the file to leave it out"
-        )
+    for name, curve in curves.items():
+        if not set(curve.seeds) <= set(run.seeds) or curve.steps.max() > run.steps[-1]:
+            raise ValueError(
+                f"{_curve_path(run, name)}: of seeds {list(curve.seeds)} up to step "
+                f"{curve.steps.max()}, but {run.folder} has seeds {list(run.seeds)} up to step "
+                f"{run.steps[-1]}: the curve is of another run; remove the file to leave it out"
+            )
+
+
+def _curve_path(run: Run, name: str) -> Path:
+    return Path(run.folder, "curves", f"{name}.json")
 
 
 def _rises(

@@ -10,7 +10,7 @@ import numpy as np
 
 from slt_rl.agents import tables
 from slt_rl.agents.curve_file import StoredCurve, load_curves
-from slt_rl.agents.develop import check_origin, load_development
+from slt_rl.agents.develop import check_origins, load_development
 from slt_rl.agents.figures import achievement_figure, overview_figure, turning_figure
 from slt_rl.agents.frame_figure import frame_figure
 from slt_rl.agents.frames import has_map, play_frames
@@ -80,8 +80,7 @@ def _loaded(run: Run) -> tuple[dict[str, Any], dict[str, StoredCurve]]:
             f"{run.folder}/development.json: of seeds {development['seeds']}, but the run has "
             f"{list(run.seeds)}; run `slt-rl develop {run.folder}` again"
         )
-    for name, curve in curves.items():
-        check_origin(f"{Path(run.folder, 'curves', name)}.json", curve, run)
+    check_origins(run, curves)
     return development, curves
 
 

@@ -225,13 +225,15 @@ def _update_of(path: Path, metadata: Mapping[str, Any]) -> int:
 
 def _resume(folder: Path, record: RunRecord, agent: Agent) -> _Work:
     """The latest full state with the statistics up to it, or the start; forgets what came after."""
-    spec, path = record.spec, files.state_path(folder)
-    files.forget_later(folder, record, _saved_update(folder, record))
-    if not path.exists():
-        return _Work(0, _start(agent), ({},) * len(spec.seeds))
-    states, found = load_state(path, _start_shapes(agent), expected=_mark(record))
-    update = _update_of(path, found)
-    return _Work(update, states, _read_rows(folder, record, update))
+    path = files.state_path(folder)
+    if path.exists():
+        states, found = load_state(path, _start_shapes(agent), expected=_mark(record))
+        update = _update_of(path, found)
+        work = _Work(update, states, _read_rows(folder, record, update))
+    else:
+        work = _Work(0, _start(agent), ({},) * len(record.spec.seeds))
+    files.forget_later(folder, record, work.update)
+    return work
 
 
 def _read_rows(folder: Path, record: RunRecord, update: int) -> tuple[dict[str, np.ndarray], ...]:
